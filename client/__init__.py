@@ -1,0 +1,1 @@
+"""The hospital: intake, de-identification, quality, training under privacy, the one door out."""

@@ -1,0 +1,94 @@
+"""Structured logging through which no patient attribute can pass.
+
+A log line is an event name and fields from a closed list. There is no free text: a value is a
+number, a boolean, a digest, or a short word that matches the field's own pattern. Whatever does not
+fit is replaced by `refused`, and the line still goes out, so that a mistake is seen and harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from typing import Any, Final, TextIO
+
+_WORD: Final = re.compile(r"^[a-z0-9][a-z0-9._:/-]{0,79}$")
+_NUMBER_FIELDS: Final = frozenset(
+    "round rounds images patients files bytes seconds steps epsilon delta sites expected count"
+    " attempt exit_status port workers".split()
+)
+_WORD_FIELDS: Final = frozenset(
+    "site run arm plan code stage kind digest status state version strategy model device".split()
+)
+_EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
+REFUSED: Final = "refused"
+
+
+def allowed(field: str, value: object) -> bool:
+    """Whether this value may stand in this field of a log line."""
+    if field in _NUMBER_FIELDS:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if field in _WORD_FIELDS:
+        return isinstance(value, str) and _WORD.match(value) is not None
+    return False
+
+
+class Log:
+    """A logger for one room of the house, e.g. `Log("client.intake")`."""
+
+    def __init__(self, room: str) -> None:
+        self._logger = logging.getLogger(f"consilium.{room}")
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something happened as it should."""
+        self._emit(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something a person should look at; the work goes on."""
+        self._emit(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something failed."""
+        self._emit(logging.ERROR, event, fields)
+
+    def _emit(self, level: int, event: str, fields: dict[str, object]) -> None:
+        name = event if _EVENT.match(event) else REFUSED
+        known = _NUMBER_FIELDS | _WORD_FIELDS
+        safe = {k: (v if allowed(k, v) else REFUSED) for k, v in fields.items() if k in known}
+        unknown = len(fields) - len(safe)
+        if unknown:
+            safe["count"] = unknown
+            safe["code"] = "unknown-field"
+        self._logger.log(level, name, extra={"fields": safe})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; for records that are not ours, only their logger and level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record; messages and tracebacks of other libraries are withheld."""
+        line: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "room": record.name,
+        }
+        fields = getattr(record, "fields", None)
+        if record.name.startswith("consilium.") and isinstance(fields, dict):
+            line["event"] = record.getMessage()
+            line.update(fields)
+        else:
+            line["event"] = "foreign"
+        if record.exc_info and record.exc_info[0] is not None:
+            line["exception"] = record.exc_info[0].__name__
+        return json.dumps(line)
+
+
+def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Send every log line of this process, ours or not, through the safe formatter."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("consilium").setLevel(level)

@@ -1,0 +1,161 @@
+"""The only things said on the wire: Instruction, Update, Refusal, SiteMetrics.
+
+`client/egress` lets nothing else out of a hospital, `server/admission` lets nothing else in. Counts
+are of patients unless said otherwise; `None` where a count or a metric was suppressed because its
+cell is smaller than the plan's and the policy's minimum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from common.types import Arrays, Digest, RunId, SiteName
+
+
+class Kind(StrEnum):
+    """What an Instruction asks for."""
+
+    SURVEY = "survey"
+    """What the hospital has: intake figures. No training, no privacy cost."""
+    TRAIN = "train"
+    """Validate the incoming model, train it, return an Update."""
+    EVALUATE = "evaluate"
+    """Measure the incoming model on the hospital's test patients, return SiteMetrics."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What the server asks of one site in one round."""
+
+    kind: Kind
+    run: RunId
+    round: int
+    """1-based; 0 for a survey before training."""
+    plan_toml: str
+    plan_digest: Digest
+    code_digest: Digest
+    """Digest of the sender's common, client and server code; the receiver compares its own."""
+    arrays: Arrays
+    """The global model's trainable tensors, float32; empty for a survey."""
+    subset: bool = False
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its confidence interval. Units: those of the metric, in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """Patients whose score fell in one tenth of [0, 1]; released only above the minimum cell."""
+
+    mean_score: float
+    observed: float
+    patients: int
+
+
+@dataclass(frozen=True)
+class GroupMetrics:
+    """Released test metrics of one group of patients at one hospital."""
+
+    group: str
+    """`all`, `manufacturer`, `projection`, `sex` or `age`."""
+    level: str
+    """The value of the group, e.g. `AP`; `all` for the whole."""
+    positives: int | None
+    negatives: int | None
+    auroc: Estimate | None = None
+    auprc: Estimate | None = None
+    sensitivity: Estimate | None = None
+    specificity: Estimate | None = None
+    precision: Estimate | None = None
+    f1: Estimate | None = None
+    ece: float | None = None
+    calibration: tuple[CalibrationBin, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The same test patients under two models: `metric(model) - metric(other)`, paired."""
+
+    model: str
+    other: str
+    metric: str
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class IntakeSummary:
+    """What the hospital received, in files, coarsened: small counts are None."""
+
+    received: int | None
+    accepted: int | None
+    refused: dict[str, int | None]
+    """Reason code to number of files."""
+    patients_bucket: int
+    """The hospital's declared public bucket of training patients; never the exact count."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How the incoming model did on the hospital's validation patients; suppressed like a test."""
+
+    loss: float | None
+    auroc: float | None
+
+
+@dataclass(frozen=True)
+class SiteMetrics:
+    """Everything a hospital says about one model; never a patient, never a small cell."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code_digest: Digest
+    model: str
+    """`federated`, `personalised`, `alone`, `pooled`."""
+    groups: tuple[GroupMetrics, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    intake: IntakeSummary | None = None
+    threshold: float | None = None
+    """The score above which this hospital's validation patients are best separated (Youden), to 0.01."""
+    epsilon: float | None = None
+    """Spent so far by the worst patient of the training cohort; None without a private plan."""
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one site learned in one round: `trained - incoming`, per trainable tensor, float32."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    plan_digest: Digest
+    code_digest: Digest
+    weight: int
+    """The hospital's public bucket of training patients."""
+    arrays: Arrays
+    progress: Progress = field(default_factory=lambda: Progress(None, None))
+    """Of the incoming model, before training."""
+    epsilon: float | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A typed no. `code` is from the error tree; there is no text, because text leaks."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code: str
+    code_digest: Digest
+
+
+Reply = Update | SiteMetrics | Refusal

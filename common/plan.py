@@ -1,0 +1,349 @@
+"""The study plan: what the consortium asks of every hospital, as frozen dataclasses.
+
+A plan is one TOML file. It is validated whole: every mistake is reported at once, with the rule it
+breaks and the remedy. Its digest names it: hospitals approve a digest, not a file name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import tomllib
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from common.errors import PlanError, Problem
+from common.types import Digest
+
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Study:
+    """What is studied, in words a hospital's board can read."""
+
+    name: Name
+    question: str
+    version: Count = 1
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Task:
+    """What the model answers. Binary: `classes` names the one finding looked for."""
+
+    kind: Literal["binary", "multiclass", "multilabel", "segmentation"]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits the model returns for one image."""
+        return 1 if self.kind == "binary" else len(self.classes)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Window:
+    """A display window in the units of the modality (Hounsfield units for CT)."""
+
+    centre: float
+    width: Positive
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Input:
+    """What one image must look like when it reaches the network."""
+
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)]
+    shape: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
+    """(rows, columns) in pixels, or (slices, rows, columns) for a volume."""
+    normalisation: Literal["zscore", "minmax", "equalise", "window"] = "zscore"
+    window: Window | None = None
+
+    @model_validator(mode="after")
+    def _window_is_there(self) -> Input:
+        if (self.normalisation == "window") != (self.window is not None):
+            raise ValueError("`window` goes with normalisation = 'window', and only with it")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Labels:
+    """Where the truth comes from; shown in every report."""
+
+    source: Literal["csv", "report", "reader", "synthetic"]
+    provenance: str
+    version: str = "1"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Data:
+    """How each hospital splits its own patients; the digest pins the data set where it is known."""
+
+    test_fraction: Fraction = 0.3
+    validation_fraction: Fraction = 0.1
+    split_seed: int = 0
+    digest: str = ""
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Data:
+        if self.test_fraction + self.validation_fraction >= 0.9:
+            raise ValueError("test_fraction + validation_fraction must leave a tenth for training")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Model:
+    """Which network, where its weights start, and which part of it may learn."""
+
+    name: Literal[
+        "small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"
+    ]
+    trainable: Literal["all", "head", "last-block", "norms-and-head"] = "all"
+    init_seed: int = 0
+    options: dict[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Augmentation:
+    """Strengths of the random changes made to a training image; zero switches one off."""
+
+    rotation_deg: Annotated[float, Field(ge=0, le=15)] = 0.0
+    brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    noise_std: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    elastic_px: Annotated[float, Field(ge=0, le=8)] = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether any change is made at all."""
+        return any(getattr(self, f.name) > 0 for f in dataclasses.fields(self))
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Training:
+    """The local loop. Batches are counted in patients, because the privacy unit is the patient."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: NotNegative = 0.0
+    batch_patients: Count = 16
+    local_epochs: Count = 1
+    images_per_patient: Count = 4
+    """K: at most this many images of a patient enter one step, averaged."""
+    loss: Literal["cross-entropy", "focal"] = "cross-entropy"
+    focal_gamma: NotNegative = 2.0
+    positive_weight: Positive = 1.0
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Personalisation:
+    """What a hospital may do to the final model for its own use; the result never leaves."""
+
+    method: Literal["none", "finetune"] = "none"
+    epochs: Count = 5
+    learning_rate: Positive = 0.01
+    proximal_mu: NotNegative = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Privacy:
+    """Patient-level differential privacy, or its explicit absence."""
+
+    mode: Literal["none", "patient-dp"] = "none"
+    epsilon: Annotated[float, Field(gt=0, le=50)] = 8.0
+    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
+    clip: Positive = 1.0
+    """C: the largest L2 norm of one patient's contribution to a step."""
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """q: each patient enters a step independently with this probability."""
+    steps_per_round: Count = 4
+    spare_rounds: Annotated[int, Field(ge=0)] = 0
+    """Rounds kept in reserve for repeats; they are paid for in the noise from the start."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Federation:
+    """Who takes part, for how long, and what the server does with what it gets."""
+
+    sites: tuple[Name, ...] = ()
+    """The sites expected by name; empty: whoever is registered when the run starts."""
+    least_sites: Count = 2
+    rounds: Count = 10
+    strategy: Literal["fedavg", "fedprox"] = "fedavg"
+    proximal_mu: NotNegative = 0.0
+    server_learning_rate: Positive = 1.0
+    deadline_s: Positive = 600.0
+    max_update_norm: Positive = 1000.0
+    """L2 norm above which an update is turned away."""
+
+    @model_validator(mode="after")
+    def _prox_has_mu(self) -> Federation:
+        if (self.strategy == "fedprox") != (self.proximal_mu > 0):
+            raise ValueError("proximal_mu > 0 goes with strategy = 'fedprox', and only with it")
+        if self.sites and self.least_sites > len(self.sites):
+            raise ValueError("least_sites is larger than the number of sites named")
+        if len(set(self.sites)) != len(self.sites):
+            raise ValueError("a site is named twice")
+        return self
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Evaluation:
+    """What is measured at each hospital and how it may leave."""
+
+    groups: tuple[Literal["manufacturer", "projection", "sex", "age"], ...] = (
+        "manufacturer",
+        "projection",
+    )
+    min_cell: Annotated[int, Field(ge=1)] = 11
+    """Smallest count that may leave; source: CMS cell suppression policy (11)."""
+    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Plan:
+    """A whole study plan. See `docs/plan.md` for each key with an example."""
+
+    study: Study
+    task: Task
+    input: Input
+    labels: Labels
+    model: Model
+    data: Data = field(default_factory=Data)
+    training: Training = field(default_factory=Training)
+    personalisation: Personalisation = field(default_factory=Personalisation)
+    privacy: Privacy = field(default_factory=Privacy)
+    federation: Federation = field(default_factory=Federation)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    @property
+    def private(self) -> bool:
+        """Whether training runs under patient-level differential privacy."""
+        return self.privacy.mode == "patient-dp"
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 over the canonical JSON of every field, defaults included."""
+        text = json.dumps(as_dict(self), sort_keys=True, separators=(",", ":"))
+        return Digest("sha256:" + hashlib.sha256(text.encode()).hexdigest())
+
+
+_ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as plain TOML-ready values; keys without a value are left out."""
+    return _without_none(dataclasses.asdict(plan))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, (list, tuple)):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def parse_plan(text: str, subject: str = "plan.toml") -> Plan:
+    """Read a plan from TOML text.
+
+    Raises:
+        PlanError: with every mistake found, each with its place, rule and remedy.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = str(error).rpartition("(")[2].rstrip(")") or "the file"
+        problem = Problem(place, "this is not TOML", "Check quotes, brackets and equal signs there")
+        raise PlanError(subject, [problem]) from None
+    return plan_from_dict(raw, subject)
+
+
+def plan_from_dict(raw: dict[str, Any], subject: str = "plan") -> Plan:
+    """Validate plain values as a plan; raises `PlanError` with every mistake."""
+    try:
+        plan = _ADAPTER.validate_python(raw)
+    except ValidationError as error:
+        raise PlanError(subject, [_problem(dict(e)) for e in error.errors()]) from None
+    problems = _across_sections(plan)
+    if problems:
+        raise PlanError(subject, problems)
+    return plan
+
+
+def load_plan(path: Path) -> Plan:
+    """Read a plan file; see `parse_plan` for the errors."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        problem = Problem(path.name, "the file cannot be read as UTF-8 text", "Check its path and rights")
+        raise PlanError(path.name, [problem]) from None
+    return parse_plan(text, path.name)
+
+
+def dump_plan(plan: Plan) -> str:
+    """The plan as TOML text that `parse_plan` reads back to an equal plan."""
+    return tomli_w.dumps(as_dict(plan))
+
+
+def replace(plan: Plan, **sections: dict[str, Any]) -> Plan:
+    """A copy with some keys changed, e.g. `replace(plan, privacy={"mode": "none"})`, validated anew."""
+    raw = as_dict(plan)
+    for section, changes in sections.items():
+        raw[section] = {**raw.get(section, {}), **changes}
+    return plan_from_dict(raw)
+
+
+def _problem(error: dict[str, Any]) -> Problem:
+    where = ".".join(str(part) for part in error["loc"]) or "plan"
+    kind = str(error["type"])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return Problem(where, "no such key", "Remove it or correct its spelling; docs/plan.md lists them")
+    if kind == "missing":
+        return Problem(where, "this key is required", "Add it; docs/plan.md shows an example")
+    rule = str(error["msg"]).removeprefix("Value error, ")
+    return Problem(where, rule[:1].lower() + rule[1:], f"Got {_shown(error.get('input'))}; change it")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _across_sections(plan: Plan) -> list[Problem]:
+    problems = []
+    if plan.task.kind == "segmentation":
+        problems.append(
+            Problem("task.kind", "segmentation is reserved and not trained yet", "Use binary, multiclass or multilabel")
+        )
+    if plan.task.kind == "multiclass" and len(plan.task.classes) < 2:
+        problems.append(Problem("task.classes", "multiclass needs two classes or more", "Name them all"))
+    if plan.task.kind == "binary" and len(plan.task.classes) != 1:
+        problems.append(Problem("task.classes", "binary names exactly one finding", "Keep the one looked for"))
+    if len(plan.input.shape) == 3:
+        problems.append(
+            Problem("input.shape", "volumes are stored but not trained on yet", "Give [rows, columns]")
+        )
+    if plan.private and not math.isfinite(plan.privacy.epsilon):
+        problems.append(Problem("privacy.epsilon", "must be finite", "Choose a budget, for example 8.0"))
+    if plan.private and plan.model.trainable == "all" and plan.model.name == "vit":
+        problems.append(
+            Problem("model.trainable", "a whole ViT learns nothing under patient-level noise", "Use 'head'")
+        )
+    return problems

@@ -1,0 +1,1 @@
+"""The consortium: rounds, admission, strategies, reports."""

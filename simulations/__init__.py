@@ -1,0 +1,1 @@
+"""Virtual federations: synthetic patients, scanners, hospitals, and the scenarios that use them."""
