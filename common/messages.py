@@ -20,8 +20,10 @@ class Kind(StrEnum):
     """What the hospital has: intake figures. No training, no privacy cost."""
     TRAIN = "train"
     """Validate the incoming model, train it, return an Update."""
+    THRESHOLD = "threshold"
+    """Say at which score the incoming model separates the hospital's validation patients best."""
     EVALUATE = "evaluate"
-    """Measure the incoming model on the hospital's test patients, return SiteMetrics."""
+    """Measure the incoming model on the hospital's test patients at the shared threshold."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Instruction:
     """Digest of the sender's common, client and server code; the receiver compares its own."""
     arrays: Arrays
     """The global model's trainable tensors, float32; empty for a survey."""
+    threshold: float | None = None
+    """The shared operating point, for EVALUATE only."""
     subset: bool = False
 
 
@@ -110,20 +114,29 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class ModelMetrics:
+    """Released test metrics of one model at one hospital."""
+
+    model: str
+    """`federated`, `personalised`, `alone` or `pooled`."""
+    groups: tuple[GroupMetrics, ...]
+    threshold: float
+    """The score at and above which a patient counts as positive in these figures."""
+
+
+@dataclass(frozen=True)
 class SiteMetrics:
-    """Everything a hospital says about one model; never a patient, never a small cell."""
+    """Everything a hospital says about models and intake; never a patient, never a small cell."""
 
     site: SiteName
     run: RunId
     round: int
     code_digest: Digest
-    model: str
-    """`federated`, `personalised`, `alone`, `pooled`."""
-    groups: tuple[GroupMetrics, ...] = ()
+    models: tuple[ModelMetrics, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     intake: IntakeSummary | None = None
     threshold: float | None = None
-    """The score above which this hospital's validation patients are best separated (Youden), to 0.01."""
+    """Where this hospital's validation patients are best separated (Youden's J), to 0.01."""
     epsilon: float | None = None
     """Spent so far by the worst patient of the training cohort; None without a private plan."""
     simulated: bool = False

@@ -1,0 +1,169 @@
+"""The composition root of a hospital: from `site.toml` to the paths, keys and rules it works with.
+
+    <site>/site.toml            settings; no secret in it
+    <secrets>/pseudonym.key     256 random bits; de-identification key; never leaves, never in data/
+    <secrets>/spend.key         256 random bits; names patients in the privacy ledger; never rotated
+    <data>/quarantine/          refused originals with their reason
+    <data>/dicom/               de-identified DICOM
+    <data>/index.sqlite         index of the de-identified studies
+    <data>/store/               preprocessed, memory-mapped arrays
+    <data>/scores/              this hospital's own scores of its own patients; never leave
+    <state>/ledger.sqlite       the privacy ledger
+    <state>/audit.jsonl         what happened, hash-chained
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Final
+
+import tomli_w
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as settings_class
+
+from client.policy import Policy
+from common.errors import SettingsError
+from common.settings import load_settings
+from common.types import SiteName
+
+KEY_BYTES: Final = 32
+
+
+@settings_class(frozen=True, config=ConfigDict(extra="forbid"))
+class SiteSection:
+    """`[site]`: who this hospital is and where its things lie (relative to site.toml)."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    data: str = "data"
+    state: str = "state"
+    secrets: str = "secrets"
+    simulated: bool = False
+    """True only for the virtual hospitals of a simulation; stamped on everything they send."""
+    patients_bucket: Annotated[int, Field(ge=0)] = 0
+    """Public, coarse number of training patients; 0: taken once from the first ingestion."""
+
+
+@settings_class(frozen=True, config=ConfigDict(extra="forbid"))
+class SiteSettings:
+    """The whole of site.toml."""
+
+    site: SiteSection
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hospital's paths, keys and policy, ready for use. Keys never show in a repr."""
+
+    name: SiteName
+    folder: Path
+    data: Path
+    state: Path
+    policy: Policy
+    simulated: bool
+    patients_bucket: int
+    pseudonym_key: bytes = field(repr=False)
+    spend_key: bytes = field(repr=False)
+
+    @property
+    def quarantine(self) -> Path:
+        """Refused originals, each beside its reason."""
+        return self.data / "quarantine"
+
+    @property
+    def dicom(self) -> Path:
+        """De-identified DICOM files."""
+        return self.data / "dicom"
+
+    @property
+    def index(self) -> Path:
+        """The SQLite index."""
+        return self.data / "index.sqlite"
+
+    @property
+    def store(self) -> Path:
+        """Preprocessed arrays."""
+        return self.data / "store"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of this hospital's own patients; they never leave."""
+        return self.data / "scores"
+
+    @property
+    def ledger(self) -> Path:
+        """The privacy ledger."""
+        return self.state / "ledger.sqlite"
+
+    @property
+    def audit(self) -> Path:
+        """The hash-chained log."""
+        return self.state / "audit.jsonl"
+
+
+def init_site(folder: Path, name: str, *, simulated: bool = False, policy: Policy | None = None) -> Site:
+    """Make a new site in `folder`: settings, keys, empty data and state.
+
+    Raises:
+        SettingsError: when the folder already holds a site, or the name is not allowed.
+    """
+    path = folder / "site.toml"
+    if path.exists():
+        raise SettingsError(path.name, "this folder already holds a site", "Use it, or choose another folder")
+    settings = {"site": {"name": name, "simulated": simulated}, "policy": _policy_dict(policy or Policy())}
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(tomli_w.dumps(settings), encoding="utf-8")
+    section = load_settings(path, SiteSettings, {}).site
+    keys = folder / section.secrets
+    keys.mkdir(mode=0o700, exist_ok=True)
+    for key in ("pseudonym.key", "spend.key"):
+        _write_key(keys / key)
+    for part in (section.data, section.state):
+        (folder / part).mkdir(exist_ok=True)
+    return load_site(folder)
+
+
+def load_site(folder: Path) -> Site:
+    """Read a site; without its keys nothing starts.
+
+    Raises:
+        SettingsError: a missing or wrong site.toml, or a missing or malformed key.
+    """
+    settings = load_settings(folder / "site.toml", SiteSettings)
+    section = settings.site
+    keys = folder / section.secrets
+    return Site(
+        name=SiteName(section.name),
+        folder=folder,
+        data=folder / section.data,
+        state=folder / section.state,
+        policy=settings.policy,
+        simulated=section.simulated,
+        patients_bucket=section.patients_bucket,
+        pseudonym_key=_read_key(keys / "pseudonym.key"),
+        spend_key=_read_key(keys / "spend.key"),
+    )
+
+
+def _policy_dict(policy: Policy) -> dict[str, object]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(policy).items() if not k.startswith("_")}
+
+
+def _write_key(path: Path) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = path.read_bytes()
+    except OSError:
+        raise SettingsError(path.name, "the key is missing", "Restore it from the hospital's key backup") from None
+    if len(key) != KEY_BYTES:
+        raise SettingsError(path.name, f"a key has {KEY_BYTES} bytes", "Restore it from the hospital's key backup")
+    return key

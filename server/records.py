@@ -1,0 +1,140 @@
+"""What a run leaves behind, as records: the only source of every number in a report (law 8).
+
+`metrics.json` is `RunRecord` as JSON; `docs/metrics.md` documents it key by key.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from common.messages import Comparison, Estimate, IntakeSummary, SiteMetrics
+
+SCHEMA = "consilium/metrics/1"
+
+
+@dataclass(frozen=True)
+class SiteRound:
+    """One site in one round, as the server saw it."""
+
+    weight: int
+    update_norm: float
+    loss: float | None
+    """Validation loss of the model the round began with."""
+    auroc: float | None
+    epsilon: float | None
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One completed round."""
+
+    round: int
+    seconds: float
+    bytes_up: int
+    bytes_down: int
+    sites: dict[str, SiteRound]
+    refused: dict[str, str]
+    """Site to code, for replies turned away, refusals and silence (`no-reply`)."""
+
+
+@dataclass(frozen=True)
+class FederationRecord:
+    """One federated run: what `server/rounds` wrote down."""
+
+    run: str
+    plan_digest: str
+    code_digest: str
+    strategy: str
+    private: bool
+    expected: tuple[str, ...]
+    registered: tuple[str, ...]
+    trained: tuple[str, ...]
+    """Sites that trained in every completed round."""
+    subset: bool
+    status: str
+    """`completed`, or the code of the error that ended it."""
+    rounds: tuple[RoundRecord, ...] = ()
+    threshold: float | None = None
+    sites: dict[str, SiteMetrics] = field(default_factory=dict)
+    intake: dict[str, IntakeSummary] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """One way to train, compared with the others: `alone`, `federated`, `federated-dp`, `pooled`."""
+
+    arm: str
+    sites: dict[str, SiteMetrics]
+    federation: FederationRecord | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class SameChest:
+    """Simulation only: the same virtual patients imaged on every scanner, under one model."""
+
+    scanner: str
+    auroc: Estimate
+    mean_score_shift: float
+    """Mean over patients of score on this scanner minus the patient's mean over scanners."""
+    patients: int
+
+
+@dataclass(frozen=True)
+class ScannerGuess:
+    """Simulation only: how well the scanner can be read from features, against chance."""
+
+    source: str
+    """`features` of the model or `pixels`."""
+    balanced_accuracy: Estimate
+    chance: float
+    patients: int
+
+
+@dataclass(frozen=True)
+class SimulationOnly:
+    """What can only be known where every patient is virtual. Never part of a real federation."""
+
+    scanner_of_site: dict[str, str] = field(default_factory=dict)
+    planted_weak_scanner: str | None = None
+    same_chest: tuple[SameChest, ...] = ()
+    scanner_guess: tuple[ScannerGuess, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A whole experiment: every arm on the same hospitals."""
+
+    run: str
+    created: str
+    """UTC, ISO 8601."""
+    study: str
+    question: str
+    plan_digest: str
+    code_digest: str
+    seed: int
+    simulated: bool
+    arms: dict[str, ArmRecord]
+    comparisons: dict[str, tuple[Comparison, ...]] = field(default_factory=dict)
+    """Per site: paired differences between arms on the same test patients."""
+    intake: dict[str, IntakeSummary] = field(default_factory=dict)
+    external: tuple[str, ...] = ()
+    """Sites that only tested."""
+    simulation_only: SimulationOnly | None = None
+    schema: str = SCHEMA
+
+
+def write_record(record: RunRecord, path: Path) -> None:
+    """Write `metrics.json`, whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(record), indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read `metrics.json` back."""
+    return TypeAdapter(RunRecord).validate_json(path.read_bytes())
