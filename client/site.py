@@ -1,15 +1,15 @@
 """The composition root of a hospital: from `site.toml` to the paths, keys and rules it works with.
 
-    <site>/site.toml            settings; no secret in it
-    <secrets>/pseudonym.key     256 random bits; de-identification key; never leaves, never in data/
-    <secrets>/spend.key         256 random bits; names patients in the privacy ledger; never rotated
-    <data>/quarantine/          refused originals with their reason
-    <data>/dicom/               de-identified DICOM
-    <data>/index.sqlite         index of the de-identified studies
-    <data>/store/               preprocessed, memory-mapped arrays
-    <data>/scores/              this hospital's own scores of its own patients; never leave
-    <state>/ledger.sqlite       the privacy ledger
-    <state>/audit.jsonl         what happened, hash-chained
+<site>/site.toml            settings; no secret in it
+<secrets>/pseudonym.key     256 random bits; de-identification key; never leaves, never in data/
+<secrets>/spend.key         256 random bits; names patients in the privacy ledger; never rotated
+<data>/quarantine/          refused originals with their reason
+<data>/dicom/               de-identified DICOM
+<data>/index.sqlite         index of the de-identified studies
+<data>/store/               preprocessed, memory-mapped arrays
+<data>/scores/              this hospital's own scores of its own patients; never leave
+<state>/ledger.sqlite       the privacy ledger
+<state>/audit.jsonl         what happened, hash-chained
 """
 
 from __future__ import annotations
@@ -149,7 +149,9 @@ def load_site(folder: Path) -> Site:
 
 
 def _policy_dict(policy: Policy) -> dict[str, object]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(policy).items() if not k.startswith("_")}
+    return {
+        k: list(v) if isinstance(v, tuple) else v for k, v in vars(policy).items() if not k.startswith("_")
+    }
 
 
 def _write_key(path: Path) -> None:
@@ -163,7 +165,11 @@ def _read_key(path: Path) -> bytes:
     try:
         key = path.read_bytes()
     except OSError:
-        raise SettingsError(path.name, "the key is missing", "Restore it from the hospital's key backup") from None
+        raise SettingsError(
+            path.name, "the key is missing", "Restore it from the hospital's key backup"
+        ) from None
     if len(key) != KEY_BYTES:
-        raise SettingsError(path.name, f"a key has {KEY_BYTES} bytes", "Restore it from the hospital's key backup")
+        raise SettingsError(
+            path.name, f"a key has {KEY_BYTES} bytes", "Restore it from the hospital's key backup"
+        )
     return key

@@ -15,11 +15,43 @@ from typing import Any, Final, TextIO
 
 _WORD: Final = re.compile(r"^[a-z0-9][a-z0-9._:/-]{0,79}$")
 _NUMBER_FIELDS: Final = frozenset(
-    "round rounds images patients files bytes seconds steps epsilon delta sites expected count"
-    " attempt exit_status port workers".split()
+    [
+        "round",
+        "rounds",
+        "images",
+        "patients",
+        "files",
+        "bytes",
+        "seconds",
+        "steps",
+        "epsilon",
+        "delta",
+        "sites",
+        "expected",
+        "count",
+        "attempt",
+        "exit_status",
+        "port",
+        "workers",
+    ]
 )
 _WORD_FIELDS: Final = frozenset(
-    "site run arm plan code stage kind digest status state version strategy model device".split()
+    [
+        "site",
+        "run",
+        "arm",
+        "plan",
+        "code",
+        "stage",
+        "kind",
+        "digest",
+        "status",
+        "state",
+        "version",
+        "strategy",
+        "model",
+        "device",
+    ]
 )
 _EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
 REFUSED: Final = "refused"

@@ -107,9 +107,7 @@ class Data:
 class Model:
     """Which network, where its weights start, and which part of it may learn."""
 
-    name: Literal[
-        "small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"
-    ]
+    name: Literal["small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"]
     trainable: Literal["all", "head", "last-block", "norms-and-head"] = "all"
     init_seed: int = 0
     options: dict[str, int | float | str | bool] = field(default_factory=dict)
@@ -249,7 +247,7 @@ _ADAPTER: TypeAdapter[Plan] = TypeAdapter(Plan)
 
 def as_dict(plan: Plan) -> dict[str, Any]:
     """The plan as plain TOML-ready values; keys without a value are left out."""
-    return _without_none(dataclasses.asdict(plan))
+    return {key: _without_none(value) for key, value in dataclasses.asdict(plan).items()}
 
 
 def _without_none(value: Any) -> Any:
@@ -330,12 +328,18 @@ def _across_sections(plan: Plan) -> list[Problem]:
     problems = []
     if plan.task.kind == "segmentation":
         problems.append(
-            Problem("task.kind", "segmentation is reserved and not trained yet", "Use binary, multiclass or multilabel")
+            Problem(
+                "task.kind",
+                "segmentation is reserved and not trained yet",
+                "Use binary, multiclass or multilabel",
+            )
         )
     if plan.task.kind == "multiclass" and len(plan.task.classes) < 2:
         problems.append(Problem("task.classes", "multiclass needs two classes or more", "Name them all"))
     if plan.task.kind == "binary" and len(plan.task.classes) != 1:
-        problems.append(Problem("task.classes", "binary names exactly one finding", "Keep the one looked for"))
+        problems.append(
+            Problem("task.classes", "binary names exactly one finding", "Keep the one looked for")
+        )
     if len(plan.input.shape) == 3:
         problems.append(
             Problem("input.shape", "volumes are stored but not trained on yet", "Give [rows, columns]")

@@ -29,14 +29,20 @@ def load_settings(path: Path, kind: type[T], environ: Mapping[str, str] | None =
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SettingsError(path.name, "the file is not there", "Run `init` first, or give its folder") from None
+        raise SettingsError(
+            path.name, "the file is not there", "Run `init` first, or give its folder"
+        ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise SettingsError(path.name, "the file is not readable TOML", "Check its rights and its syntax") from None
+        raise SettingsError(
+            path.name, "the file is not readable TOML", "Check its rights and its syntax"
+        ) from None
     overlay(raw, os.environ if environ is None else environ)
     try:
         return TypeAdapter(kind).validate_python(raw)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+        )
         raise SettingsError(path.name, wrong, "Correct these keys") from None
 
 

@@ -1,0 +1,1 @@
+"""Speed and memory, measured as ratios against a peer or a limit in one run."""

@@ -1,0 +1,1 @@
+"""De-identification by default deny: what nobody decided about is removed."""

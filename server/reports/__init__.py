@@ -1,0 +1,1 @@
+"""The consortium's report, made of released summaries only."""

@@ -1,0 +1,1 @@
+"""Federated optimisation, one file per algorithm: state in, state out."""
