@@ -8,7 +8,7 @@
     │   ├── IntakeError            a folder or archive that cannot be read at all
     │   ├── FileRefused            one file that stays in quarantine; carries its reason code
     │   └── DataError              too few patients, one class only, patient in two splits
-    ├── StorageError               disk full, store or index unreadable            exit 3
+    ├── StorageError               disk full, store or index unreadable            exit 2
     ├── PolicyRefused              the hospital's policy forbids what was asked     exit 4
     ├── PrivacyRefused             the budget, the ledger or the mechanism says no  exit 5
     │   └── LedgerError            the ledger is missing, corrupt, locked or spent
@@ -133,7 +133,7 @@ class StorageError(ConsiliumError):
     """The disk is full, or a store or index is not what it was."""
 
     default_code = "storage"
-    exit_status = 3
+    exit_status = 2
 
 
 class PolicyRefused(ConsiliumError):
