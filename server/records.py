@@ -125,6 +125,8 @@ class RunRecord:
     external: tuple[str, ...] = ()
     """Sites that only tested."""
     simulation_only: SimulationOnly | None = None
+    plan_toml: str = ""
+    """The plan as TOML: confidence, minimum cell and delta are read from it; empty: unknown."""
     schema: str = SCHEMA
 
 
