@@ -1,0 +1,293 @@
+"""The index of a site: who was imaged, with what, labelled how. The only door by which it changes.
+
+Laws, in order:
+1. A change happens whole or not at all: every method is one transaction, and `transaction()` joins several.
+2. An image belongs to one series, a series to one study, a study to one patient; nothing may move.
+3. The same image twice changes nothing; another image under the same UID is refused.
+4. A withdrawn patient's images, studies and volumes are gone from the file, not only unlisted; a
+   tombstone (pseudonym and ledger name) stays so that they cannot come back, and so do the runs that used them.
+5. A disk that is full, a lock that does not clear or a damaged file is a `StorageError`, and what was
+   committed before stays.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from client.index_db import Database
+from client.index_rows import (
+    FileOutcome,
+    ImageRow,
+    Label,
+    PatientRow,
+    Percentiles,
+    VolumeRow,
+    Withdrawal,
+    image_record,
+    image_row,
+    label_text,
+    volume_row,
+)
+from common.errors import DataError, FileRefused
+
+__all__ = [
+    "FileOutcome",
+    "ImageRow",
+    "Index",
+    "Label",
+    "PatientRow",
+    "Percentiles",
+    "VolumeRow",
+    "Withdrawal",
+]
+
+_IMAGES: Final = (
+    "SELECT i.sop_uid, t.patient, p.spend_key, s.study_uid, i.series_uid, i.file, s.modality, i.manufacturer, "
+    "i.model, i.scanner, i.projection, i.age, i.sex, i.rows, i.cols, i.label, i.label_source, i.label_version, "
+    "i.split, i.quality, i.pixel_digest FROM images i JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
+)
+
+
+class Index(Database):
+    """A site's index; use it as a context manager. One process writes at a time, any number read.
+
+    Args:
+        path: the SQLite file, made with its folder when it is not there.
+
+    Raises:
+        StorageError: the file cannot be opened, is damaged, or was written by another release; the
+            disk is full. Any method may raise it.
+    """
+
+    # images
+
+    def add_image(self, row: ImageRow) -> bool:
+        """Add one image with its patient, study and series; False when it was there already.
+
+        Raises:
+            FileRefused: `withdrawn`, `uid-conflict` (the UID names another image) or
+                `hierarchy-conflict` (its study or series belongs to someone else).
+        """
+        with self.transaction():
+            if self.is_withdrawn(row.patient, row.spend_key):
+                raise FileRefused(
+                    "an image", "its patient has withdrawn", "Nothing to do: it stays out", code="withdrawn"
+                )
+            known = self._one("SELECT pixel_digest FROM images WHERE sop_uid = ?", (row.sop_uid,))
+            if known is not None:
+                if known[0] != row.pixel_digest:
+                    raise _conflict("uid-conflict", "its SOP instance UID already names another image")
+                return False
+            self._place(row)
+            self._insert_image(row)
+            return True
+
+    def images(self, *, modality: str | None = None) -> list[ImageRow]:
+        """Every image, ordered by patient, study, series and UID; one modality only when named."""
+        where, values = ("WHERE s.modality = ? ", (modality,)) if modality else ("", ())
+        order = "ORDER BY t.patient, s.study_uid, i.series_uid, i.sop_uid"
+        return [image_row(record) for record in self._all(_IMAGES + where + order, values)]
+
+    def image(self, sop_uid: str) -> ImageRow | None:
+        """One image by its UID, or None."""
+        record = self._one(_IMAGES + "WHERE i.sop_uid = ?", (sop_uid,))
+        return None if record is None else image_row(record)
+
+    def has_pixels(self, pixel_digest: str) -> bool:
+        """Whether some image with exactly these pixels is here."""
+        return self._one("SELECT 1 FROM images WHERE pixel_digest = ? LIMIT 1", (pixel_digest,)) is not None
+
+    def set_label(self, sop_uid: str, label: Label, *, source: str, version: str, split: str = "") -> None:
+        """Give an image another label, as a newer label table does.
+
+        Raises:
+            DataError: when there is no such image.
+        """
+        with self.transaction():
+            changed = self._run(
+                "UPDATE images SET label = ?, label_source = ?, label_version = ?, split = ? WHERE sop_uid = ?",
+                (label_text(label), source, version, split, sop_uid),
+            )
+            if not changed:
+                raise DataError(
+                    "a label", "it names an image that is not in the index", "Ingest the image first"
+                )
+
+    # patients
+
+    def patients(self, *, withdrawn: bool = False) -> list[PatientRow]:
+        """Patients by pseudonym with their image counts; withdrawn ones only when asked for."""
+        where = "" if withdrawn else "WHERE p.withdrawn_at IS NULL "
+        records = self._all(
+            "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
+            "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
+            f"LEFT JOIN images i USING (series_uid) {where}GROUP BY p.pseudonym ORDER BY p.pseudonym"
+        )
+        return [PatientRow(*record) for record in records]
+
+    def is_withdrawn(self, pseudonym: str, spend_key: str = "") -> bool:
+        """Whether this patient withdrew, under this pseudonym or an earlier one of the same ledger name."""
+        return (
+            self._one(
+                "SELECT 1 FROM patients WHERE withdrawn_at IS NOT NULL "
+                "AND (pseudonym = ? OR (spend_key = ? AND spend_key <> '')) LIMIT 1",
+                (pseudonym, spend_key),
+            )
+            is not None
+        )
+
+    def withdraw(self, pseudonym: str, spend_key: str = "") -> Withdrawal:
+        """Remove a patient; an unknown one gets a tombstone all the same. Twice is harmless.
+
+        The caller removes the files named in the answer; see `client.withdraw`.
+        """
+        with self.transaction():
+            own = (
+                "SELECT i.{} FROM {} i JOIN series s USING (series_uid) JOIN studies t USING (study_uid) "
+                "WHERE t.patient = ?"
+            )
+            images = self._all(own.format("sop_uid, i.file", "images") + " ORDER BY 1", (pseudonym,))
+            volumes = [json.loads(r[0]) for r in self._all(own.format("row", "volumes"), (pseudonym,))]
+            series = "(SELECT series_uid FROM series JOIN studies USING (study_uid) WHERE patient = ?)"
+            for table in ("images", "volumes"):
+                self._run(f"DELETE FROM {table} WHERE series_uid IN {series}", (pseudonym,))
+            studies = "(SELECT study_uid FROM studies WHERE patient = ?)"
+            self._run(f"DELETE FROM series WHERE study_uid IN {studies}", (pseudonym,))
+            self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))
+            self._run(
+                "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT (pseudonym) "
+                "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
+                (pseudonym, spend_key, _now()),
+            )
+            for sop_uid, _ in images:
+                self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
+        self._forget()
+        return Withdrawal(
+            sop_uids=tuple(r[0] for r in images),
+            files=tuple(r[1] for r in images),
+            volumes=tuple(v["file"] for v in volumes),
+            runs=tuple(self.runs_of(pseudonym)),
+        )
+
+    # runs
+
+    def record_run(self, run: str, pseudonyms: Iterable[str]) -> None:
+        """Note that a run trains on these patients; before it does, and again for each round."""
+        with self.transaction():
+            self._run("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, _now()))
+            for pseudonym in pseudonyms:
+                self._run("INSERT OR IGNORE INTO run_patients VALUES (?, ?)", (run, pseudonym))
+
+    def runs_of(self, pseudonym: str) -> list[str]:
+        """The runs that used this patient, oldest first."""
+        query = "SELECT run FROM run_patients JOIN runs USING (run) WHERE patient = ? ORDER BY at, run"
+        return [record[0] for record in self._all(query, (pseudonym,))]
+
+    # intake
+
+    def record_file(self, key: str, outcome: FileOutcome) -> None:
+        """Remember what became of an incoming file, by its keyed digest."""
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                (key, outcome.code, outcome.quarantine_id, outcome.sop_uid),
+            )
+
+    def file_outcome(self, key: str) -> FileOutcome | None:
+        """What became of this file before, or None when it is new."""
+        record = self._one("SELECT code, quarantine_id, sop_uid FROM files WHERE key = ?", (key,))
+        return None if record is None else FileOutcome(*record)
+
+    def outcomes(self) -> dict[str, int]:
+        """Number of incoming files by outcome code, over all ingestions."""
+        return dict(self._all("SELECT code, COUNT(*) FROM files GROUP BY code ORDER BY code"))
+
+    def record_ingest(self, report: Mapping[str, Any]) -> None:
+        """Keep the report of one ingestion; values must be plain JSON and hold no patient attribute."""
+        with self.transaction():
+            text = json.dumps(dict(report), sort_keys=True)
+            self._run("INSERT INTO ingests (at, report) VALUES (?, ?)", (_now(), text))
+
+    def ingests(self) -> list[dict[str, Any]]:
+        """The reports of all ingestions, oldest first."""
+        return [json.loads(record[0]) for record in self._all("SELECT report FROM ingests ORDER BY id")]
+
+    # volumes and quality
+
+    def add_volume(self, row: VolumeRow) -> None:
+        """Add a volume, or replace the one of the same series and part."""
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?)",
+                (row.series_uid, row.part, json.dumps(asdict(row))),
+            )
+
+    def volumes(self) -> list[VolumeRow]:
+        """Every volume, by series and part."""
+        records = self._all("SELECT row FROM volumes ORDER BY series_uid, part")
+        return [volume_row(record[0]) for record in records]
+
+    def quality_figures(self, modality: str, scanner: str) -> list[dict[str, float]]:
+        """The quality figures of every image of one modality and scanner."""
+        query = (
+            "SELECT i.quality FROM images i JOIN series s USING (series_uid) "
+            "WHERE s.modality = ? AND i.scanner = ? ORDER BY i.sop_uid"
+        )
+        return [json.loads(record[0]) for record in self._all(query, (modality, scanner))]
+
+    def set_percentiles(self, modality: str, scanner: str, percentiles: Percentiles) -> None:
+        """Keep the site's own bounds for one modality and scanner."""
+        with self.transaction():
+            self._run(
+                "INSERT OR REPLACE INTO percentiles VALUES (?, ?, ?, ?)",
+                (modality, scanner, percentiles.images, json.dumps(dict(percentiles.bounds))),
+            )
+
+    def percentiles(self, modality: str, scanner: str) -> Percentiles | None:
+        """The site's own bounds, or None while too few images are here."""
+        query = "SELECT images, bounds FROM percentiles WHERE modality = ? AND scanner = ?"
+        record = self._one(query, (modality, scanner))
+        if record is None:
+            return None
+        bounds = {name: (low, high) for name, (low, high) in json.loads(record[1]).items()}
+        return Percentiles(record[0], bounds)
+
+    # inside
+
+    def _place(self, row: ImageRow) -> None:
+        self._run(
+            "INSERT OR IGNORE INTO patients (pseudonym, spend_key) VALUES (?, ?)",
+            (row.patient, row.spend_key),
+        )
+        self._run("INSERT OR IGNORE INTO studies VALUES (?, ?)", (row.study_uid, row.patient))
+        self._run(
+            "INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (row.series_uid, row.study_uid, row.modality)
+        )
+        placed = self._one(
+            "SELECT s.study_uid, s.modality, t.patient, p.spend_key FROM series s JOIN studies t USING (study_uid) "
+            "JOIN patients p ON p.pseudonym = t.patient WHERE s.series_uid = ?",
+            (row.series_uid,),
+        )
+        owner = self._one("SELECT patient FROM studies WHERE study_uid = ?", (row.study_uid,))
+        if placed != (row.study_uid, row.modality, row.patient, row.spend_key) or owner != (row.patient,):
+            raise _conflict(
+                "hierarchy-conflict", "its study or series belongs to another patient or modality"
+            )
+
+    def _insert_image(self, row: ImageRow) -> None:
+        record = image_record(row)
+        marks = ", ".join("?" * len(record))
+        self._run(f"INSERT INTO images VALUES ({marks})", record)  # noqa: S608 (question marks only)
+
+
+def _conflict(code: str, rule: str) -> FileRefused:
+    return FileRefused("an image", rule, "Ask the sender of the file to correct its UIDs", code=code)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,172 @@
+"""The SQLite file under the index: opening, nested transactions, and every foreign error by our names."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from client.index_rows import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from common.errors import StorageError
+
+LOCK_TIMEOUT_S: Final = 30.0
+FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_PRAGMAS: Final = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",  # a deleted row is overwritten, not only unlinked
+)
+
+
+class Database:
+    """One SQLite file of our schema, opened for reading and writing; a context manager.
+
+    Args:
+        path: made with its folder when it is not there.
+
+    Raises:
+        StorageError: the file cannot be opened, is damaged, or was written by another release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._depth = 0
+        with self._translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S, isolation_level=None)
+        try:
+            with self._translated():
+                self._prepare()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything committed stays."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Join all changes made inside into one that happens whole or not at all; may be nested."""
+        if self._depth:
+            yield
+            return
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+        self._depth = 1
+        try:
+            yield
+            with self._translated():
+                self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        finally:
+            self._depth = 0
+
+    def check_integrity(self) -> None:
+        """Read the whole file and compare it with itself.
+
+        Raises:
+            StorageError: `storage-corrupt` when a page or a reference is damaged.
+        """
+        if self._all("PRAGMA integrity_check") != [("ok",)] or self._all("PRAGMA foreign_key_check"):
+            raise _corrupt(self._path.name)
+
+    def _run(self, statement: str, values: Sequence[object] = ()) -> int:
+        with self._translated():
+            return self._db.execute(statement, values).rowcount
+
+    def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with self._translated():
+            return self._db.execute(query, values).fetchall()
+
+    def _one(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+        with self._translated():
+            record: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
+            return record
+
+    def _forget(self) -> None:
+        """Move the log into the file and empty it, so that deleted rows do not linger there."""
+        self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _prepare(self) -> None:
+        for pragma in _PRAGMAS:
+            self._db.execute(f"PRAGMA {pragma}")
+        if self._version() == SCHEMA_VERSION:
+            return
+        with self.transaction():  # another process may have made the tables meanwhile: look again inside
+            if self._version() == SCHEMA_VERSION:
+                return
+            if self._version() or self._one("SELECT 1 FROM sqlite_master LIMIT 1"):
+                raise StorageError(
+                    self._path.name,
+                    f"its schema version is {self._version()}, this release reads {SCHEMA_VERSION}",
+                    "Use the release that wrote it, or ingest into a new site",
+                    code="storage-version",
+                )
+            for statement in TABLES.split(";\n"):
+                self._run(statement)
+            self._run(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _version(self) -> int:
+        record = self._one("PRAGMA user_version")
+        return int(record[0]) if record else 0
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, self._path.name) from None
+
+
+def _corrupt(name: str) -> StorageError:
+    return StorageError(
+        name,
+        "the file is damaged or is not an index",
+        "Restore it from the backup, or move it away and ingest again",
+        code="storage-corrupt",
+    )
+
+
+def _translate(error: sqlite3.Error | OSError, name: str) -> StorageError:
+    kind = getattr(error, "sqlite_errorname", "") or ""
+    if kind.startswith("SQLITE_FULL") or getattr(error, "errno", None) in FULL_ERRNOS:
+        return StorageError(
+            name, "the disk is full", "Free space and repeat; nothing was changed", code="storage-full"
+        )
+    if kind.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StorageError(
+            name,
+            f"another process has held it for {LOCK_TIMEOUT_S:g} seconds",
+            "Wait for the other command to end, then repeat",
+            code="storage-locked",
+        )
+    if kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return _corrupt(name)
+    if kind.startswith("SQLITE_IOERR"):
+        return StorageError(
+            name,
+            "the disk refuses to read or write it (full, over quota, or failing)",
+            "Check space, quota and the disk, then repeat; nothing was changed",
+            code="storage-io",
+        )
+    return StorageError(
+        name, "it cannot be read or written", "Check that the folder exists and its rights", code="storage"
+    )
