@@ -52,6 +52,21 @@ _IMAGES: Final = (
     "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
 )
 
+_PATIENTS: Final = (
+    "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
+    "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
+    "LEFT JOIN images i USING (series_uid) WHERE p.withdrawn_at IS NULL OR ? "
+    "GROUP BY p.pseudonym ORDER BY p.pseudonym"
+)
+_FILES_OF: Final = (
+    "SELECT i.sop_uid, i.file FROM images i JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY i.sop_uid"
+)
+_VOLUMES_OF: Final = (
+    "SELECT v.row FROM volumes v JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY v.series_uid, v.part"
+)
+
 
 class Index(Database):
     """A site's index; use it as a context manager. One process writes at a time, any number read.
@@ -122,12 +137,7 @@ class Index(Database):
 
     def patients(self, *, withdrawn: bool = False) -> list[PatientRow]:
         """Patients by pseudonym with their image counts; withdrawn ones only when asked for."""
-        where = "" if withdrawn else "WHERE p.withdrawn_at IS NULL "
-        records = self._all(
-            "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
-            "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
-            f"LEFT JOIN images i USING (series_uid) {where}GROUP BY p.pseudonym ORDER BY p.pseudonym"
-        )
+        records = self._all(_PATIENTS, (withdrawn,))
         return [PatientRow(*record) for record in records]
 
     def is_withdrawn(self, pseudonym: str, spend_key: str = "") -> bool:
@@ -147,18 +157,9 @@ class Index(Database):
         The caller removes the files named in the answer; see `client.withdraw`.
         """
         with self.transaction():
-            own = (
-                "SELECT i.{} FROM {} i JOIN series s USING (series_uid) JOIN studies t USING (study_uid) "
-                "WHERE t.patient = ?"
-            )
-            images = self._all(own.format("sop_uid, i.file", "images") + " ORDER BY 1", (pseudonym,))
-            volumes = [json.loads(r[0]) for r in self._all(own.format("row", "volumes"), (pseudonym,))]
-            series = "(SELECT series_uid FROM series JOIN studies USING (study_uid) WHERE patient = ?)"
-            for table in ("images", "volumes"):
-                self._run(f"DELETE FROM {table} WHERE series_uid IN {series}", (pseudonym,))
-            studies = "(SELECT study_uid FROM studies WHERE patient = ?)"
-            self._run(f"DELETE FROM series WHERE study_uid IN {studies}", (pseudonym,))
-            self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))
+            images = self._all(_FILES_OF, (pseudonym,))
+            volumes = [volume_row(record[0]) for record in self._all(_VOLUMES_OF, (pseudonym,))]
+            self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
             self._run(
                 "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT (pseudonym) "
                 "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
@@ -170,7 +171,7 @@ class Index(Database):
         return Withdrawal(
             sop_uids=tuple(r[0] for r in images),
             files=tuple(r[1] for r in images),
-            volumes=tuple(v["file"] for v in volumes),
+            volumes=tuple(volume.file for volume in volumes),
             runs=tuple(self.runs_of(pseudonym)),
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 Label = float | int | tuple[float, ...] | None
@@ -28,14 +28,16 @@ CREATE TABLE studies (
     study_uid TEXT PRIMARY KEY,
     patient TEXT NOT NULL REFERENCES patients (pseudonym)
 ) STRICT;
+CREATE INDEX studies_by_patient ON studies (patient);
 CREATE TABLE series (
     series_uid TEXT PRIMARY KEY,
-    study_uid TEXT NOT NULL REFERENCES studies (study_uid),
+    study_uid TEXT NOT NULL REFERENCES studies (study_uid) ON DELETE CASCADE,
     modality TEXT NOT NULL
 ) STRICT;
+CREATE INDEX series_by_study ON series (study_uid);
 CREATE TABLE images (
     sop_uid TEXT PRIMARY KEY,
-    series_uid TEXT NOT NULL REFERENCES series (series_uid),
+    series_uid TEXT NOT NULL REFERENCES series (series_uid) ON DELETE CASCADE,
     file TEXT NOT NULL UNIQUE,
     manufacturer TEXT NOT NULL,
     model TEXT NOT NULL,
@@ -55,7 +57,7 @@ CREATE TABLE images (
 CREATE INDEX images_by_series ON images (series_uid);
 CREATE INDEX images_by_digest ON images (pixel_digest);
 CREATE TABLE volumes (
-    series_uid TEXT NOT NULL REFERENCES series (series_uid),
+    series_uid TEXT NOT NULL REFERENCES series (series_uid) ON DELETE CASCADE,
     part INTEGER NOT NULL,
     row TEXT NOT NULL,
     PRIMARY KEY (series_uid, part)
@@ -123,6 +125,9 @@ class ImageRow:
     quality: Mapping[str, float] = field(default_factory=dict)
     """Figures of `client.quality`, by name."""
     pixel_digest: str = ""
+
+
+_FIELDS: Final = tuple(f.name for f in fields(ImageRow))
 
 
 @dataclass(frozen=True)
@@ -213,8 +218,8 @@ def image_record(row: ImageRow) -> tuple[object, ...]:
 
 def image_row(record: tuple[Any, ...]) -> ImageRow:
     """An image from the joined columns, which stand in the order of the fields of `ImageRow`."""
-    *head, label, source, version, split, quality, digest = record
-    return ImageRow(*head, _label(label), source, version, split, json.loads(quality), digest)
+    values = dict(zip(_FIELDS, record, strict=True))
+    return ImageRow(**{**values, "label": _label(values["label"]), "quality": json.loads(values["quality"])})
 
 
 def label_text(label: Label) -> str | None:
@@ -231,5 +236,6 @@ def _label(text: str | None) -> Label:
 
 def volume_row(text: str) -> VolumeRow:
     """A volume from the JSON text it is kept as."""
-    raw = json.loads(text)
-    return VolumeRow(**{name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()})
+    raw: dict[str, Any] = json.loads(text)
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+    return VolumeRow(**values)

@@ -1,4 +1,4 @@
-"""The quality gate: is this array an image a radiologist could read, at all and by this site's own standard?
+"""The quality gate: what is blank, clipped, broken or seen before does not enter.
 
 First come published or deliberately generous bounds that hold everywhere; once a site has seen
 `ENOUGH_IMAGES` images of one modality and scanner, its own 0.1% and 99.9% percentiles join them. The
