@@ -53,6 +53,7 @@ _WORD_FIELDS: Final = frozenset(
         "device",
     ]
 )
+_FIELDS: Final = _NUMBER_FIELDS | _WORD_FIELDS
 _EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
 REFUSED: Final = "refused"
 
@@ -86,8 +87,7 @@ class Log:
 
     def _emit(self, level: int, event: str, fields: dict[str, object]) -> None:
         name = event if _EVENT.match(event) else REFUSED
-        known = _NUMBER_FIELDS | _WORD_FIELDS
-        safe = {k: (v if allowed(k, v) else REFUSED) for k, v in fields.items() if k in known}
+        safe = {k: (v if allowed(k, v) else REFUSED) for k, v in fields.items() if k in _FIELDS}
         unknown = len(fields) - len(safe)
         if unknown:
             safe["count"] = unknown
@@ -107,8 +107,10 @@ class JsonFormatter(logging.Formatter):
         }
         fields = getattr(record, "fields", None)
         if record.name.startswith("consilium.") and isinstance(fields, dict):
-            line["event"] = record.getMessage()
-            line.update(fields)
+            # Checked again here: a caller can reach the logger of a room without its `Log`.
+            event = record.getMessage()
+            line["event"] = event if _EVENT.match(event) else REFUSED
+            line.update({k: v if allowed(k, v) else REFUSED for k, v in fields.items() if k in _FIELDS})
         else:
             line["event"] = "foreign"
         if record.exc_info and record.exc_info[0] is not None:

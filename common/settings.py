@@ -47,14 +47,22 @@ def load_settings(path: Path, kind: type[T], environ: Mapping[str, str] | None =
 
 
 def overlay(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """Lay every `CONSILIUM__SECTION__KEY` of the environment over `raw`, in place."""
+    """Lay every `CONSILIUM__SECTION__KEY` of the environment over `raw`, in place.
+
+    Raises:
+        SettingsError: naming a variable that does not lead to a key of a section.
+    """
     for name, text in sorted(environ.items()):
         if not name.startswith(PREFIX):
             continue
         *sections, key = name.removeprefix(PREFIX).lower().split("__")
-        target = raw
+        target: Any = raw
         for section in sections:
-            target = target.setdefault(section, {})
+            target = target.setdefault(section, {}) if isinstance(target, dict) else None
+        if not isinstance(target, dict) or not key or "" in sections:
+            raise SettingsError(
+                name, "it leads to no key of a section", f"Write it as {PREFIX}SECTION__KEY, or unset it"
+            )
         target[key] = _value(text)
 
 
