@@ -1,0 +1,88 @@
+"""One scenario file: which hospitals, which plan, which arms to compare.
+
+    [scenario]               name, kind, seed, arms, hospitals and patients or table and external
+    [plan.*]                 a study plan, as in plan.toml
+    [arm.<arm>.<section>]    what an arm changes in the plan
+
+An arm is one way to train on the same hospitals: `alone` (each by itself), `federated`,
+`federated-dp` (the same with patient-level differential privacy), `pooled` (all images in one place,
+which only a simulation may do).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from common.errors import InputError, PlanError, Problem
+from common.plan import Plan, plan_from_dict
+
+Arm = Literal["alone", "federated", "federated-dp", "pooled"]
+HERE: Final = Path(__file__).parent / "scenarios"
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Setting:
+    """`[scenario]`: where patients come from and what is compared."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    kind: Literal["virtual", "images"]
+    """`virtual`: phantoms on simulated scanners; `images`: a folder of PNG with a table."""
+    seed: int = 0
+    arms: tuple[Arm, ...] = ("alone", "federated", "federated-dp", "pooled")
+    hospitals: Annotated[int, Field(ge=2)] = 6
+    patients: Annotated[int, Field(ge=60)] = 1620
+    """All hospitals together; virtual patients only."""
+    table: str = "labels.csv"
+    """Relative to the data folder; images only."""
+    external: tuple[str, ...] = ()
+    """Sites that test and never train; images only."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Scenario:
+    """A scenario, validated; `plan_for` gives each arm its plan."""
+
+    scenario: Setting
+    plan: dict[str, Any]
+    arm: dict[Arm, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def plan_for(self, arm: Arm) -> Plan:
+        """The study plan of one arm; raises `PlanError` with every mistake."""
+        raw = {section: dict(keys) for section, keys in self.plan.items()}
+        for section, changes in self.arm.get(arm, {}).items():
+            raw[section] = {**raw.get(section, {}), **changes}
+        return plan_from_dict(raw, f"scenario {self.scenario.name}, arm {arm}")
+
+
+def load_scenario(path: Path, **changes: Any) -> Scenario:
+    """Read a scenario file; keyword arguments replace keys of `[scenario]` where they are not None.
+
+    Raises:
+        PlanError: with every mistake of the scenario and of the plans of its arms.
+        InputError: when the file is not there.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.name for p in HERE.glob("*.toml")))
+        raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
+    setting = raw.setdefault("scenario", {})
+    if isinstance(setting, dict):
+        setting.update({key: value for key, value in changes.items() if value is not None})
+    try:
+        scenario = TypeAdapter(Scenario).validate_python(raw)
+    except ValidationError as error:
+        problems = [Problem(".".join(map(str, e["loc"])), e["msg"], "Correct it") for e in error.errors()]
+        raise PlanError(path.name, problems) from None
+    for arm in scenario.scenario.arms:
+        scenario.plan_for(arm)
+    return scenario
