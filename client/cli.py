@@ -1,0 +1,29 @@
+"""`consilium-site`: what a hospital types. The work is in `client/commands/`."""
+
+from __future__ import annotations
+
+from client.commands import explain, images, site, train
+from common.cli import example, make_app
+
+app = make_app(
+    "A hospital in a consilium: images stay here, protected weights travel. Start with `init`, then `ingest`."
+)
+app.command("init", epilog=example("consilium-site init st-anna --site /srv/consilium"))(site.init)
+app.command("ingest", epilog=example("consilium-site ingest export/ --labels labels.csv"))(images.ingest)
+app.command("status", epilog=example("consilium-site status --json"))(site.status)
+app.command("refused", epilog=example("consilium-site refused"))(images.refused)
+app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
+app.command("withdraw", epilog=example("consilium-site withdraw 3f0c9ad1b2"))(images.withdraw)
+app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
+app.command("explain-deid", epilog=example("consilium-site explain-deid PatientBirthDate"))(
+    explain.explain_deid
+)
+
+
+def main() -> None:
+    """Run `consilium-site` with the arguments of this process."""
+    app(prog_name="consilium-site")
+
+
+if __name__ == "__main__":
+    main()

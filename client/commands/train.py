@@ -1,0 +1,34 @@
+"""Training on this hospital's own patients, without a federation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from client.commands.options import HERE, SiteFolder
+from common.cli import JsonFlag, grid, progress, show
+
+
+def train(
+    plan: Annotated[Path, typer.Argument(help="The study plan, a TOML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for model, metrics and report.")] = Path("runs/alone"),
+    site: SiteFolder = HERE,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train alone on this hospital's data: the same policy, ledger and training as in a federation."""
+    from client.local import train_alone
+    from client.site import load_site
+    from common.plan import load_plan
+
+    loaded, study = load_site(site), load_plan(plan)
+    with progress("Training") as report:
+        result = train_alone(loaded, study, out, progress=report)
+
+    def table() -> Table:
+        rows = [(key, value) for key, value in vars(result).items()]
+        return grid(f"{study.study.name} at {loaded.name}", ("what", "value"), rows)
+
+    show(result, as_json, table)

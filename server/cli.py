@@ -1,0 +1,68 @@
+"""`consilium-server`: what the consortium types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli import JsonFlag, example, grid, make_app, show
+
+app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
+audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
+PlanFile = Annotated[Path, typer.Argument(help="The study plan, a TOML file; docs/plan.md has every key.")]
+
+
+@app.command("check-plan", epilog=example("consilium-server check-plan plan.toml"))
+def check_plan(plan: PlanFile, as_json: JsonFlag = False) -> None:
+    """Read a plan whole; print its digest, or every mistake at once."""
+    from common.plan import as_dict, load_plan
+
+    read = load_plan(plan)
+    result = {"plan": plan.name, "digest": read.digest, "private": read.private, "values": as_dict(read)}
+    rows = [("study", read.study.name), ("digest", read.digest), ("network", read.model.name)]
+    rows += [
+        ("privacy", f"ε ≤ {read.privacy.epsilon:g}, δ = {read.privacy.delta:g}" if read.private else "none")
+    ]
+    show(result, as_json, lambda: grid(f"{plan.name} is a good plan", ("what", "value"), rows))
+
+
+@app.command("report", epilog=example("consilium-server report runs/latest/metrics.json --out report.html"))
+def report(
+    metrics: Annotated[Path, typer.Argument(help="The metrics.json of a run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; report.html beside it by default.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the consortium's report from the records of a run."""
+    from server.records import read_record
+    from server.reports.consortium import write_report
+
+    target = out or metrics.with_name("report.html")
+    write_report(read_record(metrics), target)
+    show({"report": target}, as_json, lambda: f"Wrote {target}")
+
+
+@audit.command("verify", epilog=example("consilium-server audit verify runs/latest/audit.jsonl"))
+def verify(
+    log: Annotated[Path, typer.Argument(help="An audit.jsonl.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Check that no line of a log was changed, removed or put in between."""
+    from common.audit import verify as verify_log
+
+    head = verify_log(log)
+    show({"log": log, "head": head}, as_json, lambda: f"{log.name} is whole; its head is {head}")
+
+
+def main() -> None:
+    """Run `consilium-server` with the arguments of this process."""
+    app(prog_name="consilium-server")
+
+
+if __name__ == "__main__":
+    main()
