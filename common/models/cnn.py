@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from common.errors import PlanError, Problem
 from common.models.network import Parts, PooledHead
 from common.models.options import option
 
@@ -20,17 +21,35 @@ class CnnOptions:
     """Groups of each GroupNorm; must divide `width`."""
 
 
-def small_cnn(options: CnnOptions, channels: int, outputs: int) -> Parts:
+def small_cnn(options: CnnOptions, channels: int, outputs: int, shape: tuple[int, int]) -> Parts:
     """Four times 3x3 convolution, GroupNorm, ReLU, 2x2 maximum; then pool and linear.
 
     Args:
-        options: width and groups; `groups` divides `width`.
+        options: width and groups.
         channels: input channels.
         outputs: logits per image.
+        shape: rows and columns of the input in pixels.
+
+    Raises:
+        PlanError: if `groups` does not divide `width`, or the image is too small to halve four times.
     """
+    _check(options, shape)
     widths = [channels, *(options.width * k for k in (1, 2, 3, 4))]
     blocks = [_block(widths[i], widths[i + 1], options.groups) for i in range(4)]
     return Parts(nn.Sequential(*blocks), PooledHead(widths[-1], outputs), (blocks[-1],))
+
+
+def _check(options: CnnOptions, shape: tuple[int, int]) -> None:
+    problems = []
+    if options.width % options.groups:
+        rule = f"{options.groups} does not divide the width {options.width}"
+        problems.append(Problem("model.options.groups", rule, "Choose a divisor of the width"))
+    if min(shape) < 16:
+        problems.append(
+            Problem("input.shape", "small-cnn needs 16 by 16 pixels or more", "Enlarge the input")
+        )
+    if problems:
+        raise PlanError("plan", problems)
 
 
 def _block(before: int, after: int, groups: int) -> nn.Module:

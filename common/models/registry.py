@@ -14,6 +14,11 @@ from common.models.network import Blueprint, Network, Parts
 from common.models.options import as_pairs, read_options
 from common.models.scatter import ScatterOptions, scatter
 
+_LEAST_PIXELS = 32
+"""Below this the deep networks, which halve the image five times, have no map left."""
+
+Built = tuple[Parts, object]
+
 
 def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int = 1) -> Network:
     """The network the plan names, with its first weights and only its trainable part unfrozen.
@@ -29,21 +34,49 @@ def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int
     Raises:
         PlanError: for an option the network does not know or that does not fit the input.
     """
+    ends = (channels, outputs)
     with _seeded(model.init_seed):
-        parts, options = _parts(model, outputs, shape, channels)
+        if model.name in ("small-cnn", "scatter", "vit"):
+            parts, options = _light(model, ends, shape)
+        else:
+            parts, options = _deep(model, ends, shape)
     blueprint = Blueprint(model.name, as_pairs(options), model.trainable, outputs, shape, channels)
     return Network(parts, blueprint)
 
 
-def _parts(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int) -> tuple[Parts, object]:
+def _light(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> Built:
+    if model.name == "small-cnn":
+        cnn = read_options(CnnOptions, model.options, model.name)
+        return small_cnn(cnn, *ends, shape), cnn
     if model.name == "scatter":
         scattering = read_options(ScatterOptions, model.options, model.name)
-        return scatter(scattering, channels, outputs, shape), scattering
-    if model.name != "small-cnn":
-        problem = Problem("model.name", f"{model.name} is not built yet", "Use small-cnn or scatter")
-        raise PlanError("plan", [problem])
-    cnn = read_options(CnnOptions, model.options, model.name)
-    return small_cnn(cnn, channels, outputs), cnn
+        return scatter(scattering, *ends, shape), scattering
+    from common.models.vit import VitOptions, vit  # noqa: PLC0415  # MONAI loads slowly
+
+    transformer = read_options(VitOptions, model.options, model.name)
+    return vit(transformer, *ends, shape), transformer
+
+
+def _deep(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> Built:
+    """The convolutional networks of MONAI, loaded only when one is asked for."""
+    if min(shape) < _LEAST_PIXELS:
+        rule = f"{model.name} needs {_LEAST_PIXELS} by {_LEAST_PIXELS} pixels or more"
+        raise PlanError("plan", [Problem("input.shape", rule, "Enlarge the input or use small-cnn")])
+    if model.name == "densenet121":
+        from common.models.densenet import DenseNetOptions, densenet121  # noqa: PLC0415  # as above
+
+        dense = read_options(DenseNetOptions, model.options, model.name)
+        return densenet121(dense, *ends), dense
+    if model.name == "efficientnet-b0":
+        from common.models.efficientnet import EfficientNetOptions, efficientnet_b0  # noqa: PLC0415
+
+        efficient = read_options(EfficientNetOptions, model.options, model.name)
+        return efficientnet_b0(efficient, *ends), efficient
+    from common.models.resnet import ResNetOptions, resnet18, resnet50  # noqa: PLC0415
+
+    residual = read_options(ResNetOptions, model.options, model.name)
+    builder = resnet18 if model.name == "resnet18" else resnet50
+    return builder(residual, *ends), residual
 
 
 @contextmanager
