@@ -105,11 +105,11 @@ def calibrate(epsilon: float, delta: float, q: float, steps: int) -> float:
     low, high = _bracket(epsilon, delta, q, steps)
     while high - low > 1:
         middle = (low + high) // 2
-        if _pld_epsilon(((q, middle * SIGMA_STEP, steps),), delta) <= epsilon:
+        if _pld_epsilon(((q, _sigma(middle), steps),), delta) <= epsilon:
             high = middle
         else:
             low = middle
-    sigma = round(high * SIGMA_STEP, 3)
+    sigma = _sigma(high)
     compose([DpEventSpec(q, sigma, steps)], delta)
     return sigma
 
@@ -135,8 +135,8 @@ def _bracket(target: float, delta: float, q: float, steps: int) -> tuple[int, in
     high = max(math.ceil(guess / SIGMA_STEP), math.ceil(SMALLEST_SIGMA / SIGMA_STEP))
     high = max(high, math.ceil(0.5 / SIGMA_STEP))
     floor = math.floor(SMALLEST_SIGMA / SIGMA_STEP) - 1
-    while _pld_epsilon(((q, high * SIGMA_STEP, steps),), delta) > target:
-        if high * SIGMA_STEP > LARGEST_SIGMA:
+    while _pld_epsilon(((q, _sigma(high), steps),), delta) > target:
+        if _sigma(high) > LARGEST_SIGMA:
             raise PrivacyRefused(
                 "privacy.epsilon",
                 f"no noise multiplier up to {LARGEST_SIGMA:g} keeps {steps} steps within {target:g}",
@@ -145,9 +145,14 @@ def _bracket(target: float, delta: float, q: float, steps: int) -> tuple[int, in
             )
         high = math.ceil(high * 1.5)
     low = high
-    while low > floor and _pld_epsilon(((q, low * SIGMA_STEP, steps),), delta) <= target:
+    while low > floor and _pld_epsilon(((q, _sigma(low), steps),), delta) <= target:
         high, low = low, max(math.floor(low / 1.5), floor)
     return low, high
+
+
+def _sigma(thousandths: int) -> float:
+    """One spelling of each multiplier, so that what was calibrated is what is later composed."""
+    return round(thousandths * SIGMA_STEP, 3)
 
 
 @lru_cache(maxsize=4096)
