@@ -50,7 +50,7 @@ class Border(TyperGroup):
         except Exception as error:  # noqa: BLE001 - the border; nothing foreign passes with its text
             say(
                 f"error: an unexpected {type(error).__name__} at {place_of(error)}. Its text is withheld, "
-                "because it may name a patient. Nothing was sent. Please report this line."
+                "because it may name a patient. Please report this line."
             )
             raise click.exceptions.Exit(EXIT_INTERNAL) from None
 

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from common.cli import JsonFlag, example, grid, make_app, show
+from common.errors import InputError
+from server.records import RunRecord, read_record
 
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
 audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
@@ -39,11 +41,10 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write the consortium's report from the records of a run."""
-    from server.records import read_record
     from server.reports.consortium import write_report
 
     target = out or metrics.with_name("report.html")
-    write_report(read_record(metrics), target)
+    write_report(_record(metrics), target)
     show({"report": target}, as_json, lambda: f"Wrote {target}")
 
 
@@ -55,8 +56,22 @@ def verify(
     """Check that no line of a log was changed, removed or put in between."""
     from common.audit import verify as verify_log
 
+    if not log.is_file():
+        raise InputError(log.name, "the log is not there", "Give the path of an audit.jsonl")
     head = verify_log(log)
-    show({"log": log, "head": head}, as_json, lambda: f"{log.name} is whole; its head is {head}")
+    result = {"log": log.name, "lines": head.count, "head": head.digest}
+    show(result, as_json, lambda: f"{log.name} is whole: {head.count} lines, head {head.digest}")
+
+
+def _record(metrics: Path) -> RunRecord:
+    from pydantic import ValidationError
+
+    try:
+        return read_record(metrics)
+    except (OSError, ValidationError):
+        raise InputError(
+            metrics.name, "it is not the record of a run", "Give the metrics.json of a finished run"
+        ) from None
 
 
 def main() -> None:

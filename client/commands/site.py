@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,12 @@ def init(
     as_json: JsonFlag = False,
 ) -> None:
     """Make a new site: settings, keys, and an empty place for data."""
+    from client.privacy.ledger import Ledger
     from client.site import init_site
 
     made = init_site(site, name)
+    if not made.ledger.exists():
+        Ledger.create(made.ledger).close()  # once, on purpose: a ledger that is missing later is refused
     result = Made(
         made.name,
         "site.toml",
@@ -70,17 +74,24 @@ def status(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
 def serve(
     site: SiteFolder = HERE,
     socket: Annotated[
-        Path | None, typer.Option(help="The Unix socket to listen on; state/service.sock when not given.")
+        Path | None, typer.Option(help="The Unix socket; service.sock in the site's state when not given.")
     ] = None,
 ) -> None:
     """Start the site service, which alone holds data, model and ledger, on its Unix socket."""
+    from client.service import SiteService
     from client.site import load_site
     from client.socket import serve as serve_socket
 
     loaded = load_site(site)
     path = socket or loaded.state / "service.sock"
-    say(f"site service of {loaded.name} on {path}; stop it with Ctrl-C")
-    serve_socket(loaded, path)
+    server = serve_socket(SiteService(loaded), path)
+    say(f"The service of {loaded.name} listens on {path}. Stop it with Ctrl-C.")
+    signal.signal(signal.SIGTERM, lambda *_: server.stop(grace=None))
+    try:
+        server.wait_for_termination()
+    except KeyboardInterrupt:
+        server.stop(grace=None).wait()
+    say("The service has stopped.")
 
 
 def read_status(folder: Path) -> Status:
@@ -112,17 +123,17 @@ def read_status(folder: Path) -> Status:
         refused={code: count for code, count in outcomes.items() if code != "accepted"},
         ingests=ingests,
         policy={key: value for key, value in vars(site.policy).items() if not key.startswith("_")},
-        epsilon_spent=_spent(site.ledger, site.policy.max_delta),
+        epsilon_spent=_spent(site.ledger, site.policy.max_delta, simulated=site.simulated),
     )
 
 
-def _spent(ledger: Path, delta: float) -> float | None:
+def _spent(ledger: Path, delta: float, *, simulated: bool) -> float | None:
     if not ledger.exists():
         return None
     from client.privacy.ledger import Ledger
 
-    with Ledger(ledger) as opened:
-        return float(opened.epsilon(delta))
+    with Ledger(ledger, simulated=simulated) as opened:
+        return opened.epsilon(delta) if opened.charges else None
 
 
 def _lines(status: Status) -> list[tuple[str, object]]:

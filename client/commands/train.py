@@ -28,7 +28,15 @@ def train(
         result = train_alone(loaded, study, out, progress=report)
 
     def table() -> Table:
-        rows = [(key, value) for key, value in vars(result).items()]
+        auroc = result.auroc
+        rows: list[tuple[str, object]] = [
+            ("run", result.run),
+            ("rounds", result.rounds),
+            ("model", result.model),
+        ]
+        rows += [("metrics", result.metrics)]
+        rows += [("AUROC", auroc and f"{auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f})")]
+        rows += [("ε spent", None if result.epsilon is None else f"{result.epsilon:.3g}")]
         return grid(f"{study.study.name} at {loaded.name}", ("what", "value"), rows)
 
     show(result, as_json, table)

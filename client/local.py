@@ -1,0 +1,137 @@
+"""A hospital trains alone: the rounds of a plan without a federation.
+
+The work is done by the same duties as in a federation, so policy, ledger, training and evaluation
+are the same code; only the averaging is missing. Nothing leaves: model, metrics and report stay in `out`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from client import policy
+from client.service import Duties
+from client.site import Site
+from common.audit import AuditLog
+from common.cli import plain
+from common.code import code_digest
+from common.errors import StorageError
+from common.messages import Estimate, Instruction, Kind, SiteMetrics
+from common.plan import Plan, dump_plan
+from common.types import Arrays, RunId
+
+ALONE: Final = "alone"
+
+
+@dataclass(frozen=True)
+class AloneResult:
+    """What came of it, in the hospital's own exact figures."""
+
+    run: str
+    rounds: int
+    model: Path
+    metrics: Path
+    auroc: Estimate | None
+    """Of all test patients; None for several classes or where a class is missing."""
+    epsilon: float | None
+    """Spent so far by the patient who spent most; None without a private plan."""
+
+
+def train_alone(
+    site: Site,
+    plan: Plan,
+    out: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    duties: Duties | None = None,
+) -> AloneResult:
+    """Train `plan` on this hospital's patients only and write model and metrics to `out`.
+
+    Args:
+        site: the hospital.
+        plan: the study plan; its `federation.rounds` is the number of rounds.
+        out: folder for `model.safetensors` and `metrics.json`, made when it is not there.
+        progress: called with (rounds done, rounds in all).
+        duties: who does the work; the imaging duties of this site when not given.
+
+    Raises:
+        PolicyRefused: what the site's policy forbids. DataError: patients that do not allow it.
+        PrivacyRefused: the budget or the ledger says no. StorageError: `out` cannot be written.
+    """
+    policy.check(site.policy, plan)
+    _make(out)
+    ask = _Asking(plan, RunId(f"{ALONE}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"))
+    work = duties or _imaging(site)
+    log = AuditLog(site.audit)
+    log.append("local.begin", run=ask.run, plan=plan.digest, rounds=plan.federation.rounds)
+    arrays = _first(plan)
+    for number in range(1, plan.federation.rounds + 1):
+        update = work.train(ask.for_(Kind.TRAIN, number, arrays), plan)
+        arrays = {name: array + update.arrays[name] for name, array in arrays.items()}
+        if progress:
+            progress(number, plan.federation.rounds)
+    metrics = _measure(work, ask, plan, arrays)
+    log.append("local.end", run=ask.run, rounds=plan.federation.rounds)
+    return _write(ask, plan, arrays, metrics, out)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """The server's part of the conversation, spoken by the hospital to itself."""
+
+    plan: Plan
+    run: RunId
+
+    def for_(self, kind: Kind, number: int, arrays: Arrays, threshold: float | None = None) -> Instruction:
+        text, digest = dump_plan(self.plan), self.plan.digest
+        return Instruction(kind, self.run, number, text, digest, code_digest(), arrays, threshold)
+
+
+def _measure(work: Duties, ask: _Asking, plan: Plan, arrays: Arrays) -> SiteMetrics:
+    last = plan.federation.rounds
+    threshold = work.threshold(ask.for_(Kind.THRESHOLD, last, arrays), plan).threshold
+    metrics = work.evaluate(ask.for_(Kind.EVALUATE, last, arrays, threshold), plan)
+    models = (replace(model, model=ALONE) for model in metrics.models[:1])
+    return replace(metrics, models=tuple(models), threshold=threshold)
+
+
+def _first(plan: Plan) -> Arrays:
+    from common.models import build, get_arrays  # noqa: PLC0415 - torch, paid for by training only
+
+    rows, cols = plan.input.shape[-2:]
+    return get_arrays(build(plan.model, plan.task.outputs, (rows, cols)))
+
+
+def _imaging(site: Site) -> Duties:
+    from client.duties import ImagingDuties  # noqa: PLC0415 - torch, paid for by training only
+
+    return ImagingDuties(site)
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        raise StorageError(
+            "the output folder", "it cannot be made", "Check rights and free space, or choose another"
+        ) from None
+
+
+def _write(ask: _Asking, plan: Plan, arrays: Arrays, metrics: SiteMetrics, out: Path) -> AloneResult:
+    from common.checkpoints import Checkpoint, save, write_whole  # noqa: PLC0415 - numpy and safetensors
+    from common.models import architecture_digest, build  # noqa: PLC0415 - torch
+
+    rows, cols = plan.input.shape[-2:]
+    architecture = architecture_digest(build(plan.model, plan.task.outputs, (rows, cols)))
+    model, figures = out / "model.safetensors", out / "metrics.json"
+    save(Checkpoint(ask.run, plan.federation.rounds, plan.digest, architecture, arrays), model)
+    write_whole(figures, json.dumps(plain(metrics), indent=1, sort_keys=True).encode())
+    write_whole(out / "plan.toml", dump_plan(plan).encode())
+    groups = metrics.models[0].groups if metrics.models else ()
+    auroc = next((group.auroc for group in groups if group.group == "all"), None)
+    return AloneResult(ask.run, plan.federation.rounds, model, figures, auroc, metrics.epsilon)
