@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -104,12 +105,22 @@ class Site:
         return self.state / "audit.jsonl"
 
 
-def init_site(folder: Path, name: str, *, simulated: bool = False, policy: Policy | None = None) -> Site:
+def init_site(
+    folder: Path, name: str, *, simulation_seed: int | None = None, policy: Policy | None = None
+) -> Site:
     """Make a new site in `folder`: settings, keys, empty data and state.
+
+    Args:
+        folder: where site.toml goes.
+        name: the hospital's short name.
+        simulation_seed: given for a virtual hospital only, which is stamped as simulated. Its keys
+            follow from the seed, so that a simulation can be replayed to the bit.
+        policy: the hospital's policy; the strict default when not given.
 
     Raises:
         SettingsError: when the folder already holds a site, or the name is not allowed.
     """
+    simulated = simulation_seed is not None
     path = folder / "site.toml"
     if path.exists():
         raise SettingsError(path.name, "this folder already holds a site", "Use it, or choose another folder")
@@ -120,7 +131,7 @@ def init_site(folder: Path, name: str, *, simulated: bool = False, policy: Polic
     keys = folder / section.secrets
     keys.mkdir(mode=0o700, exist_ok=True)
     for key in ("pseudonym.key", "spend.key"):
-        _write_key(keys / key)
+        _write_key(keys / key, _key(name, key, simulation_seed))
     for part in (section.data, section.state):
         (folder / part).mkdir(exist_ok=True)
     return load_site(folder)
@@ -154,9 +165,15 @@ def _policy_dict(policy: Policy) -> dict[str, object]:
     }
 
 
-def _write_key(path: Path) -> None:
+def _key(name: str, key: str, simulation_seed: int | None) -> bytes:
+    if simulation_seed is None:
+        return secrets.token_bytes(KEY_BYTES)
+    return hashlib.sha256(f"virtual hospital {name} {key} {simulation_seed}".encode()).digest()
+
+
+def _write_key(path: Path, key: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(secrets.token_bytes(KEY_BYTES))
+        file.write(key)
         file.flush()
         os.fsync(file.fileno())
 

@@ -1,0 +1,69 @@
+"""Progress of long work that runs in several processes, shown as bars in one terminal."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+CONTEXT: Final = multiprocessing.get_context("spawn")
+"""Workers start fresh: a forked torch or OpenMP may hang."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One step forward of one bar; `done` and `total` in the bar's own unit."""
+
+    bar: str
+    done: int
+    total: int
+
+
+class Board:
+    """Named bars. `tick` may be called here or, through `queue`, in any worker process."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+        self.queue: Queue[Tick | None] = CONTEXT.Queue()
+
+    def tick(self, bar: str, done: int, total: int) -> None:
+        """Move a bar; it appears when it is first named."""
+        if bar not in self._tasks:
+            self._tasks[bar] = self._progress.add_task(bar, total=total)
+        self._progress.update(self._tasks[bar], completed=done, total=total)
+
+    def listen(self) -> None:
+        """Move bars for workers until None comes out of the queue."""
+        while (tick := self.queue.get()) is not None:
+            self.tick(tick.bar, tick.done, tick.total)
+
+
+@contextmanager
+def board() -> Iterator[Board]:
+    """Show bars on stderr while the block runs; silent where stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description:<34}"),
+        BarColumn(bar_width=40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        shown = Board(progress)
+        listener = threading.Thread(target=shown.listen, daemon=True)
+        listener.start()
+        try:
+            yield shown
+        finally:
+            shown.queue.put(None)
+            listener.join(timeout=5)
+            shown.queue.close()
+            shown.queue.join_thread()
