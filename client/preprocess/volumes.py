@@ -1,0 +1,187 @@
+"""CT and MR series as volumes: slices in the order of their positions, spacing from those positions.
+
+A series may hold several stacks: other orientations (a scout), other sizes, or the same positions again
+(echoes, time points). Each stack of two or more slices becomes one volume, numbered in order. The
+distance between slices is measured from ImagePositionPatient along the normal, never taken from
+SliceThickness, and stacks with gaps are kept and flagged.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+
+from client.files import write_array
+from client.index import ImageRow, Index, VolumeRow
+from client.preprocess.modality import frame_groups
+from client.preprocess.tensor import decode
+from client.site import Site
+from common.errors import FileRefused
+
+MODALITIES: Final = ("CT", "MR")
+SAME_PLACE_MM: Final = 1e-3
+SAME_DIRECTION: Final = 1e-3
+"""Largest difference of a direction cosine within one stack."""
+REGULAR_SHARE: Final = 0.01
+REGULAR_MM: Final = 0.01
+
+Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice: where it comes from and where it lies (millimetres, patient coordinates)."""
+
+    sop_uid: str
+    file: str
+    frame: int | None
+    """Frame of an enhanced object, 0-based; None for an ordinary image."""
+    number: float
+    """Instance number or frame number: the order of acquisition among equals."""
+    position: Vector | None
+    orientation: Vector | None
+    spacing: tuple[float, float]
+    """(between rows, between columns); 0: unknown."""
+    shape: tuple[int, int]
+
+    @property
+    def depth(self) -> float:
+        """Position along the normal; without geometry, the order of acquisition."""
+        if self.position is None or self.orientation is None:
+            return self.number
+        normal = np.cross(self.orientation[:3], self.orientation[3:])
+        return float(np.dot(normal, self.position))
+
+
+def assemble_volumes(site: Site) -> int:
+    """Make the volumes of every CT and MR series that is new or has changed.
+
+    Returns:
+        how many volumes were written. Single images give none. What cannot be read is left out.
+
+    Raises:
+        StorageError: the disk is full or refuses; volumes written before stay, the index agrees with them.
+    """
+    folder = site.data / "volumes"
+    written = 0
+    with Index(site.index) as index:
+        done = _by_series(index.volumes())
+        rows = [row for modality in MODALITIES for row in index.images(modality=modality)]
+        for series_uid, group in groupby(sorted(rows, key=_series_key), key=lambda row: row.series_uid):
+            images = list(group)
+            if _covered(done.get(series_uid, ())) == {row.sop_uid for row in images}:
+                continue
+            stacks = stacks_of(slice_ for row in images for slice_ in read_slices(site.dicom, row))
+            volumes = [_write(site.dicom, folder, images[0], stack) for stack in enumerate(stacks)]
+            for stale in index.replace_volumes(series_uid, volumes):
+                (folder / stale).unlink(missing_ok=True)
+            written += len(volumes)
+    return written
+
+
+def stacks_of(slices: Iterable[Slice]) -> list[list[Slice]]:
+    """Group slices into stacks of one geometry, each ordered by depth; single slices are left out."""
+    alike: dict[object, list[Slice]] = defaultdict(list)
+    for one in slices:
+        alike[_geometry(one)].append(one)
+    stacks: list[list[Slice]] = []
+    for _, group in sorted(alike.items(), key=lambda item: str(item[0])):
+        stacks.extend(stack for stack in _repeats(group) if len(stack) > 1)
+    return stacks
+
+
+def _geometry(one: Slice) -> tuple[object, ...]:
+    direction = None if one.orientation is None else tuple(round(v / SAME_DIRECTION) for v in one.orientation)
+    return (one.shape, tuple(round(v, 4) for v in one.spacing), direction, one.position is None)
+
+
+def _repeats(group: Sequence[Slice]) -> list[list[Slice]]:
+    """Split slices that lie in the same place into one stack for each time they were taken."""
+    ordered = sorted(group, key=lambda one: (round(one.depth / SAME_PLACE_MM), one.number, one.sop_uid))
+    stacks: list[list[Slice]] = []
+    for _, place in groupby(ordered, key=lambda one: round(one.depth / SAME_PLACE_MM)):
+        for turn, one in enumerate(place):
+            if turn == len(stacks):
+                stacks.append([])
+            stacks[turn].append(one)
+    return stacks
+
+
+def slice_gap(stack: Sequence[Slice]) -> tuple[float, bool]:
+    """(distance between slices in mm, whether all gaps are equal); (0, True) where positions are unknown.
+
+    With unequal gaps the distance is their median.
+    """
+    if any(one.position is None or one.orientation is None for one in stack):
+        return 0.0, True
+    gaps = np.diff([one.depth for one in stack])
+    middle = float(np.median(gaps))
+    allowed = max(REGULAR_MM, REGULAR_SHARE * middle)
+    return middle, bool(np.all(np.abs(gaps - middle) <= allowed))
+
+
+def read_slices(folder: Path, row: ImageRow) -> list[Slice]:
+    """The slices of one indexed file, headers only: one, or one for each frame of an enhanced object."""
+    try:
+        ds = pydicom.dcmread(folder / row.file, stop_before_pixels=True)
+    except (OSError, pydicom.errors.InvalidDicomError):
+        return []
+    shape = (row.rows, row.cols)
+    if "PerFrameFunctionalGroupsSequence" not in ds:
+        return [_slice(row, shape, (None, _number(ds.get("InstanceNumber"))), [ds, ds, ds])]
+    names = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+    groups = zip(*(frame_groups(ds, name) for name in names), strict=True)
+    return [
+        _slice(row, shape, (frame, float(frame)), [part or Dataset() for part in parts])
+        for frame, parts in enumerate(groups)
+    ]
+
+
+def _slice(
+    row: ImageRow, shape: tuple[int, int], place: tuple[int | None, float], parts: Sequence[Dataset]
+) -> Slice:
+    position, orientation, measures = parts
+    spacing = _vector(measures.get("PixelSpacing"), 2) or (0.0, 0.0)
+    return Slice(
+        sop_uid=row.sop_uid,
+        file=row.file,
+        frame=place[0],
+        number=place[1],
+        position=_vector(position.get("ImagePositionPatient"), 3),
+        orientation=_vector(orientation.get("ImageOrientationPatient"), 6),
+        spacing=(spacing[0], spacing[1]),
+        shape=shape,
+    )
+
+
+def _write(dicom: Path, folder: Path, row: ImageRow, numbered: tuple[int, Sequence[Slice]]) -> VolumeRow:
+    part, stack = numbered
+    voxels = np.stack(list(_pixels(dicom, stack)))
+    file = f"{row.series_uid}-{part}.npy"
+    write_array(folder / file, voxels)
+    gap, regular = slice_gap(stack)
+    first = stack[0]
+    return VolumeRow(
+        series_uid=row.series_uid,
+        part=part,
+        patient=row.patient,
+        modality=row.modality,
+        file=file,
+        shape=(voxels.shape[0], voxels.shape[1], voxels.shape[2]),
+        spacing_mm=(gap, *first.spacing),
+        orientation=first.orientation or (),
+        origin_mm=_three(first.position),
+        regular=regular,
+        sop_uids=tuple(dict.fromkeys(one.sop_uid for one in stack)),
+    )
