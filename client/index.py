@@ -32,7 +32,7 @@ from client.index_rows import (
     label_text,
     volume_row,
 )
-from common.errors import DataError, FileRefused
+from common.errors import DataError, FileRefused, WrongOrder
 
 __all__ = [
     "FileOutcome",
@@ -52,6 +52,10 @@ _IMAGES: Final = (
     "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
 )
 
+_CHOSEN: Final = (
+    "WHERE p.withdrawn_at IS NULL AND (? IS NULL OR s.modality = ?) "
+    "ORDER BY t.patient, s.study_uid, i.series_uid, i.sop_uid"
+)
 _PATIENTS: Final = (
     "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
     "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
@@ -103,10 +107,9 @@ class Index(Database):
             return True
 
     def images(self, *, modality: str | None = None) -> list[ImageRow]:
-        """Every image, ordered by patient, study, series and UID; one modality only when named."""
-        where, values = ("WHERE s.modality = ? ", (modality,)) if modality else ("", ())
-        order = "ORDER BY t.patient, s.study_uid, i.series_uid, i.sop_uid"
-        return [image_row(record) for record in self._all(_IMAGES + where + order, values)]
+        """Every image that is not withdrawn, by patient, study, series and UID; of one modality when named."""
+        records = self._all(_IMAGES + _CHOSEN, (modality, modality))
+        return [image_row(record) for record in records]
 
     def image(self, sop_uid: str) -> ImageRow | None:
         """One image by its UID, or None."""
@@ -151,29 +154,45 @@ class Index(Database):
             is not None
         )
 
-    def withdraw(self, pseudonym: str, spend_key: str = "") -> Withdrawal:
-        """Remove a patient; an unknown one gets a tombstone all the same. Twice is harmless.
+    def begin_withdrawal(self, pseudonym: str, spend_key: str = "") -> Withdrawal:
+        """Set a patient's tombstone: from now on nothing lists them. An unknown patient gets one all the same.
 
-        The caller removes the files named in the answer; see `client.withdraw`.
+        Returns what must go from the disk; until `finish_withdrawal` it can be asked for again.
         """
         with self.transaction():
-            images = self._all(_FILES_OF, (pseudonym,))
-            volumes = [volume_row(record[0]) for record in self._all(_VOLUMES_OF, (pseudonym,))]
-            self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
             self._run(
                 "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT (pseudonym) "
                 "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
                 (pseudonym, spend_key, _now()),
             )
-            for sop_uid, _ in images:
-                self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
-        self._forget()
+        images = self._all(_FILES_OF, (pseudonym,))
+        volumes = [volume_row(record[0]) for record in self._all(_VOLUMES_OF, (pseudonym,))]
         return Withdrawal(
-            sop_uids=tuple(r[0] for r in images),
-            files=tuple(r[1] for r in images),
+            sop_uids=tuple(record[0] for record in images),
+            files=tuple(record[1] for record in images),
             volumes=tuple(volume.file for volume in volumes),
             runs=tuple(self.runs_of(pseudonym)),
         )
+
+    def finish_withdrawal(self, pseudonym: str) -> None:
+        """Overwrite all rows of a withdrawn patient but the tombstone and the runs that used them.
+
+        Raises:
+            WrongOrder: before `begin_withdrawal`.
+        """
+        with self.transaction():
+            if not self.is_withdrawn(pseudonym):
+                raise WrongOrder("a withdrawal", "it is finished before it began", "Begin it first")
+            for sop_uid, _ in self._all(_FILES_OF, (pseudonym,)):
+                self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
+            self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
+        self._forget()
+
+    def withdraw(self, pseudonym: str, spend_key: str = "") -> list[str]:
+        """Both halves of a withdrawal where no files lie on the disk; returns the runs that used the patient."""
+        withdrawal = self.begin_withdrawal(pseudonym, spend_key)
+        self.finish_withdrawal(pseudonym)
+        return list(withdrawal.runs)
 
     # runs
 
@@ -220,13 +239,25 @@ class Index(Database):
 
     # volumes and quality
 
-    def add_volume(self, row: VolumeRow) -> None:
-        """Add a volume, or replace the one of the same series and part."""
+    def assembled(self) -> dict[str, str]:
+        """Series whose volumes were made, with the digest of the images they were made of."""
+        return dict(self._all("SELECT series_uid, assembled FROM series WHERE assembled <> ''"))
+
+    def replace_volumes(self, series_uid: str, rows: Iterable[VolumeRow], made_of: str) -> list[str]:
+        """Give a series these volumes instead of those it had, and note the digest of its images.
+
+        Returns the files nobody names any more.
+        """
+        new = list(rows)
         with self.transaction():
-            self._run(
-                "INSERT OR REPLACE INTO volumes VALUES (?, ?, ?)",
-                (row.series_uid, row.part, json.dumps(asdict(row))),
-            )
+            query = "SELECT row FROM volumes WHERE series_uid = ?"
+            old = {volume_row(record[0]).file for record in self._all(query, (series_uid,))}
+            self._run("DELETE FROM volumes WHERE series_uid = ?", (series_uid,))
+            for row in new:
+                text = json.dumps(asdict(row))
+                self._run("INSERT INTO volumes VALUES (?, ?, ?)", (row.series_uid, row.part, text))
+            self._run("UPDATE series SET assembled = ? WHERE series_uid = ?", (made_of, series_uid))
+        return sorted(old - {row.file for row in new})
 
     def volumes(self) -> list[VolumeRow]:
         """Every volume, by series and part."""
@@ -267,7 +298,8 @@ class Index(Database):
         )
         self._run("INSERT OR IGNORE INTO studies VALUES (?, ?)", (row.study_uid, row.patient))
         self._run(
-            "INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (row.series_uid, row.study_uid, row.modality)
+            "INSERT OR IGNORE INTO series (series_uid, study_uid, modality) VALUES (?, ?, ?)",
+            (row.series_uid, row.study_uid, row.modality),
         )
         placed = self._one(
             "SELECT s.study_uid, s.modality, t.patient, p.spend_key FROM series s JOIN studies t USING (study_uid) "

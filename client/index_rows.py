@@ -32,7 +32,8 @@ CREATE INDEX studies_by_patient ON studies (patient);
 CREATE TABLE series (
     series_uid TEXT PRIMARY KEY,
     study_uid TEXT NOT NULL REFERENCES studies (study_uid) ON DELETE CASCADE,
-    modality TEXT NOT NULL
+    modality TEXT NOT NULL,
+    assembled TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX series_by_study ON series (study_uid);
 CREATE TABLE images (

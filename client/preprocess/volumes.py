@@ -8,10 +8,10 @@ SliceThickness, and stacks with gaps are kept and flagged.
 
 from __future__ import annotations
 
+import hashlib
 import math
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -22,12 +22,11 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
-from client.files import write_array
+from client.files import write_rows
 from client.index import ImageRow, Index, VolumeRow
 from client.preprocess.modality import frame_groups
 from client.preprocess.tensor import decode
 from client.site import Site
-from common.errors import FileRefused
 
 MODALITIES: Final = ("CT", "MR")
 SAME_PLACE_MM: Final = 1e-3
@@ -76,15 +75,16 @@ def assemble_volumes(site: Site) -> int:
     folder = site.data / "volumes"
     written = 0
     with Index(site.index) as index:
-        done = _by_series(index.volumes())
+        done = index.assembled()
         rows = [row for modality in MODALITIES for row in index.images(modality=modality)]
-        for series_uid, group in groupby(sorted(rows, key=_series_key), key=lambda row: row.series_uid):
+        for series_uid, group in groupby(sorted(rows, key=_series_key), key=_series_key):
             images = list(group)
-            if _covered(done.get(series_uid, ())) == {row.sop_uid for row in images}:
+            made_of = hashlib.sha256("\n".join(row.sop_uid for row in images).encode()).hexdigest()
+            if done.get(series_uid) == made_of:
                 continue
-            stacks = stacks_of(slice_ for row in images for slice_ in read_slices(site.dicom, row))
-            volumes = [_write(site.dicom, folder, images[0], stack) for stack in enumerate(stacks)]
-            for stale in index.replace_volumes(series_uid, volumes):
+            stacks = stacks_of(one for row in images for one in read_slices(site.dicom, row))
+            volumes = [_write(site, images[0], part, stack) for part, stack in enumerate(stacks)]
+            for stale in index.replace_volumes(series_uid, volumes, made_of):
                 (folder / stale).unlink(missing_ok=True)
             written += len(volumes)
     return written
@@ -165,11 +165,10 @@ def _slice(
     )
 
 
-def _write(dicom: Path, folder: Path, row: ImageRow, numbered: tuple[int, Sequence[Slice]]) -> VolumeRow:
-    part, stack = numbered
-    voxels = np.stack(list(_pixels(dicom, stack)))
+def _write(site: Site, row: ImageRow, part: int, stack: Sequence[Slice]) -> VolumeRow:
+    shape = (len(stack), *stack[0].shape)
     file = f"{row.series_uid}-{part}.npy"
-    write_array(folder / file, voxels)
+    write_rows(site.data / "volumes" / file, _pixels(site.dicom, stack), shape, "<f4")
     gap, regular = slice_gap(stack)
     first = stack[0]
     return VolumeRow(
@@ -178,10 +177,41 @@ def _write(dicom: Path, folder: Path, row: ImageRow, numbered: tuple[int, Sequen
         patient=row.patient,
         modality=row.modality,
         file=file,
-        shape=(voxels.shape[0], voxels.shape[1], voxels.shape[2]),
+        shape=shape,
         spacing_mm=(gap, *first.spacing),
         orientation=first.orientation or (),
         origin_mm=_three(first.position),
         regular=regular,
         sop_uids=tuple(dict.fromkeys(one.sop_uid for one in stack)),
     )
+
+
+def _pixels(dicom: Path, stack: Sequence[Slice]) -> Iterator[npt.NDArray[np.float32]]:
+    opened, frames = "", np.empty(0, dtype=np.float32)
+    for one in stack:
+        if one.file != opened:
+            opened, frames = one.file, decode(pydicom.dcmread(dicom / one.file))
+        yield frames if one.frame is None or frames.ndim == 2 else frames[one.frame]
+
+
+def _series_key(row: ImageRow) -> str:
+    return row.series_uid
+
+
+def _vector(value: Any, size: int) -> Vector | None:
+    try:
+        numbers = tuple(float(v) for v in value or ())
+    except (TypeError, ValueError):
+        return None
+    return numbers if len(numbers) == size and all(map(math.isfinite, numbers)) else None
+
+
+def _three(vector: Vector | None) -> tuple[float, float, float]:
+    return (0.0, 0.0, 0.0) if vector is None else (vector[0], vector[1], vector[2])
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0
