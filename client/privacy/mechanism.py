@@ -1,0 +1,79 @@
+"""One private step: draw patients, sum their clipped gradients, add noise once, divide by a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.batches import Batch
+from client.learner import Learner
+from client.privacy.engine import PatientGradients
+from client.privacy.noise import NoiseSource
+from client.privacy.plan import DpPlan
+from common.errors import PrivacyRefused
+from common.models import Network, dp_problems
+
+
+class Mechanism:
+    """The Poisson-subsampled Gaussian mechanism on one hospital's patients.
+
+    Args:
+        learner: the network and its patients.
+        dp: how.
+        gradients: per-patient gradients of the learner's module.
+    """
+
+    def __init__(self, learner: Learner, dp: DpPlan, gradients: PatientGradients) -> None:
+        self._learner = learner
+        self._dp = dp
+        self._gradients = gradients
+        self._noise = NoiseSource()
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """A Poisson sample of the patients, at most K images of each; it may be empty.
+
+        Args:
+            rng: for augmentation only; who is drawn comes from the operating system.
+        """
+        roster, most = self._learner.roster, self._dp.images_per_patient
+        drawn = self._noise.poisson_sample(roster.patients, self._dp.sampling_rate)
+        batch = roster.batch(drawn, lambda images: self._noise.choose(images, most))
+        return self._learner.augmented(batch, rng)
+
+    def gradient(self, batch: Batch) -> None:
+        """Leave in `.grad` the noisy mean gradient; noise is added once, also to an empty batch."""
+        total = self._learner.physical.attempt(lambda images: self._clipped_sum(batch, images))
+        noise = torch.from_numpy(self._noise.gaussian(len(total), self._dp.noise_std))
+        mean = (total.cpu() + noise) / self._dp.expected_batch
+        start = 0
+        for parameter in self._learner.parameters:
+            part = mean[start : start + parameter.numel()].reshape(parameter.shape)
+            parameter.grad = part.to(parameter.device, parameter.dtype)
+            start += parameter.numel()
+
+    def _clipped_sum(self, batch: Batch, images: int) -> Tensor:
+        learner = self._learner
+        total = torch.zeros(self._gradients.size, dtype=torch.float64, device=learner.device)
+        for part in batch.parts(images):
+            slots = torch.from_numpy(part.slots).to(learner.device)
+            total += self._gradients.clipped_sum(
+                learner.inputs(part), learner.targets(part), slots, self._dp.clip
+            )
+        return total
+
+
+def refuse_unsafe(net: Network) -> None:
+    """Refuse by name a network that cannot be trained under differential privacy.
+
+    Raises:
+        PrivacyRefused: `dp-<reason>`, with every reason in its text.
+    """
+    problems = dp_problems(net)
+    if problems:
+        raise PrivacyRefused(
+            f"network {net.blueprint.name}",
+            "; ".join(problems),
+            "Choose another network or another trainable part",
+            code="dp-" + problems[0].partition(":")[0],
+        )

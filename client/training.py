@@ -1,0 +1,191 @@
+"""The local loop: one round of one hospital, with or without differential privacy.
+
+Without privacy it is deterministic: the same weights, patients, plan and round give the same bits on
+the same machine. With privacy, who is drawn and the noise come from the operating system and are
+different every time; the ledger must have been charged before `train` is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from client.batches import at_most
+from client.device import choose_device
+from client.features import PatientData
+from client.learner import Learner
+from client.privacy.engine import PatientGradients
+from client.privacy.mechanism import Mechanism, refuse_unsafe
+from client.privacy.plan import DpPlan
+from common.errors import FederationError
+from common.models import Network, get_arrays
+from common.plan import Plan
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What one round of training changed."""
+
+    delta: dict[str, npt.NDArray[np.float32]]
+    """`trained - incoming` for each trainable tensor."""
+    steps: int
+    images_seen: int
+    """Exact, and therefore for the hospital's own eyes only; never leaves."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How gradients become weights."""
+
+    optimizer: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    proximal_mu: float
+    """Pull towards the incoming weights (FedProx, Li et al. 2020); 0: none."""
+    batch_patients: int
+    images_per_patient: int
+
+    @classmethod
+    def of(cls, plan: Plan) -> Recipe:
+        """The recipe of the plan's federated rounds."""
+        training = plan.training
+        return cls(
+            optimizer=training.optimizer,
+            learning_rate=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            proximal_mu=plan.federation.proximal_mu,
+            batch_patients=training.batch_patients,
+            images_per_patient=training.images_per_patient,
+        )
+
+
+class Descent:
+    """An optimizer over the trainable parameters, with the pull towards where they began.
+
+    Args:
+        parameters: what may learn; their present values are the incoming weights.
+        recipe: how.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
+        self._parameters = parameters
+        self._mu = recipe.proximal_mu
+        self._incoming: list[Tensor] = [p.detach().clone() for p in parameters] if self._mu else []
+        self._optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "adamw":
+            self._optimizer = torch.optim.AdamW(
+                parameters, recipe.learning_rate, weight_decay=recipe.weight_decay
+            )
+        else:
+            self._optimizer = torch.optim.SGD(
+                parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay
+            )
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Apply the gradients in `.grad`; the pull is post-processing, it looks at weights alone."""
+        for parameter, incoming in zip(self._parameters, self._incoming, strict=False):
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter - incoming, alpha=self._mu)
+        self._optimizer.step()
+
+
+def train(
+    net: Network,
+    data: PatientData,
+    plan: Plan,
+    *,
+    dp: DpPlan | None,
+    round: int,  # noqa: A002 - the word of the messages
+    device: str | torch.device | None = None,
+) -> TrainResult:
+    """Train `net` in place for one round and say what changed.
+
+    Args:
+        net: the network, holding the incoming weights.
+        data: this hospital's training patients.
+        plan: the study plan.
+        dp: the private mechanism, or None for a plan without privacy.
+        round: 1-based; with `plan.training.seed` it fixes every draw that is not private.
+        device: where; CUDA when there is one and nothing is said.
+
+    Raises:
+        PrivacyRefused: the network cannot be trained safely, by name.
+        DataError: `no-patients`.
+        FederationError: `training-diverged`.
+        StorageError: `device-memory`.
+    """
+    incoming = get_arrays(net)
+    rng = np.random.default_rng([plan.training.seed, round])
+    with _seeded(rng):
+        learner = Learner.of(net, data, plan, choose_device(str(device) if device is not None else None))
+        descent = Descent(learner.parameters, Recipe.of(plan))
+        if dp is None:
+            steps, seen = 0, 0
+            for _ in range(plan.training.local_epochs):
+                epoch = run_epoch(learner, descent, Recipe.of(plan), rng)
+                steps, seen = steps + epoch[0], seen + epoch[1]
+        else:
+            steps, seen = _private_round(learner, descent, dp, rng)
+    return TrainResult(_delta(incoming, get_arrays(net)), steps, seen)
+
+
+def run_epoch(
+    learner: Learner, descent: Descent, recipe: Recipe, rng: np.random.Generator
+) -> tuple[int, int]:
+    """One pass over the shuffled patients; returns (steps, images seen)."""
+    order = rng.permutation(learner.roster.patients)
+    choose = at_most(rng, recipe.images_per_patient)
+    steps, seen = 0, 0
+    for start in range(0, len(order), recipe.batch_patients):
+        batch = learner.roster.batch(order[start : start + recipe.batch_patients], choose)
+        if batch.patients:
+            learner.gradient(learner.augmented(batch, rng))
+            descent.step()
+            steps, seen = steps + 1, seen + len(batch.images)
+    return steps, seen
+
+
+def _private_round(
+    learner: Learner, descent: Descent, dp: DpPlan, rng: np.random.Generator
+) -> tuple[int, int]:
+    refuse_unsafe(learner.net)
+    seen = 0
+    with PatientGradients(learner.module, learner.loss) as gradients:
+        mechanism = Mechanism(learner, dp, gradients)
+        for _ in range(dp.steps_per_round):
+            batch = mechanism.draw(rng)
+            mechanism.gradient(batch)
+            descent.step()
+            seen += len(batch.images)
+    return dp.steps_per_round, seen
+
+
+def _delta(
+    before: dict[str, npt.NDArray[np.float32]], after: dict[str, npt.NDArray[np.float32]]
+) -> dict[str, npt.NDArray[np.float32]]:
+    delta = {name: after[name] - before[name] for name in before}
+    if not all(np.isfinite(change).all() for change in delta.values()):
+        raise FederationError(
+            "local training",
+            "the weights are no longer finite",
+            "Lower training.learning_rate",
+            code="training-diverged",
+        )
+    return delta
+
+
+@contextmanager
+def _seeded(rng: np.random.Generator) -> Iterator[None]:
+    """Torch's own chance (dropout) from the round's generator, the global state put back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**62)))
+        yield
