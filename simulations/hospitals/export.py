@@ -1,0 +1,161 @@
+"""Writing the archive of a virtual hospital: patients are dealt to processes, seeds belong to patients.
+
+A patient's seed is SeedSequence(seed, (hospital, patient)): the bytes do not depend on the number of
+processes, on the order of work or on the other hospitals.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from common.errors import StorageError
+from simulations.hospitals.patientfiles import PatientTask, write_patient
+from simulations.hospitals.spec import HospitalSpec, ImageTruth, Truth
+
+Progress = Callable[[int, int], None]
+
+BROKEN_KINDS: Final = ("empty", "truncated", "header", "not-dicom")
+CHUNK: Final = 12
+"""Patients in one piece of work: about a quarter of a second."""
+LABEL_VERSION: Final = "2024-1"
+_ROSTER: Final = 0x526F7374
+"""Spawn key of the draw that deals labels and traps; patients have small numbers."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    hospital: int
+    spec: HospitalSpec
+    folder: Path
+    seed: int
+    tasks: tuple[PatientTask, ...]
+
+
+def write_hospital(
+    spec: HospitalSpec,
+    folder: Path,
+    seed: int,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> Truth:
+    """Write one hospital's archive and its labels.csv into `folder`; see `write_federation`."""
+    return write_federation([(spec, folder)], seed, progress, workers)[0]
+
+
+def write_federation(
+    hospitals: Sequence[tuple[HospitalSpec, Path]],
+    seed: int,
+    progress: Progress | None = None,
+    workers: int | None = None,
+) -> list[Truth]:
+    """Write the archives of several hospitals with one pool of processes.
+
+    Args:
+        hospitals: each hospital with the folder it gets (made when missing).
+        seed: the same seed writes the same bytes.
+        progress: called with patients done and patients in all.
+        workers: processes; the machine's cores when None, in this process when 1.
+
+    Returns:
+        The truth of each hospital, in the order given.
+
+    Raises:
+        StorageError: when a folder cannot be written.
+    """
+    pieces = [
+        piece for index, (spec, folder) in enumerate(hospitals) for piece in _deal(index, spec, folder, seed)
+    ]
+    total, done = sum(len(p.tasks) for p in pieces), 0
+    found: list[list[tuple[int, list[ImageTruth]]]] = [[] for _ in hospitals]
+    try:
+        for piece, images in _work(pieces, workers or os.cpu_count() or 1):
+            found[piece.hospital].append((piece.tasks[0].index, images))
+            done += len(piece.tasks)
+            if progress:
+                progress(done, total)
+        truths = []
+        for (spec, folder), parts in zip(hospitals, found, strict=True):
+            images = [image for _, part in sorted(parts, key=lambda p: p[0]) for image in part]
+            truths.append(Truth(spec.name, seed, tuple(images)))
+            _write_labels(folder / "labels.csv", spec, truths[-1])
+    except OSError as error:
+        raise StorageError(
+            "virtual archive", f"writing failed: {error.strerror}", "Free space or choose another folder"
+        ) from None
+    return truths
+
+
+def _deal(index: int, spec: HospitalSpec, folder: Path, seed: int) -> list[_Piece]:
+    """Decide every patient's label and traps, then cut the list into pieces of work."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(spec.key, _ROSTER)))
+    labels = rng.permutation(np.arange(spec.patients) < spec.positives)
+    traps: list[list[str]] = [[] for _ in range(spec.patients)]
+    for kind, count in (
+        ("burned-in", spec.burned_in),
+        ("broken", spec.broken),
+        ("duplicate", spec.duplicated),
+    ):
+        for number, patient in enumerate(rng.permutation(spec.patients)[:count]):
+            traps[patient].append(BROKEN_KINDS[number % len(BROKEN_KINDS)] if kind == "broken" else kind)
+    tasks = [PatientTask(i, bool(labels[i]), tuple(traps[i])) for i in range(spec.patients)]
+    return [
+        _Piece(index, spec, folder, seed, tuple(tasks[start : start + CHUNK]))
+        for start in range(0, spec.patients, CHUNK)
+    ]
+
+
+def _work(pieces: list[_Piece], workers: int) -> Iterator[tuple[_Piece, list[ImageTruth]]]:
+    if min(workers, len(pieces)) <= 1:
+        for piece in pieces:
+            yield piece, _write_piece(piece)
+        return
+    # Spawn, not fork: the caller may hold threads (a progress bar, torch) that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool:
+        waiting = {pool.submit(_write_piece, piece): piece for piece in pieces}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Children inherit the environment they are spawned in; ours is put back afterwards."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _write_piece(piece: _Piece) -> list[ImageTruth]:
+    return [
+        image for task in piece.tasks for image in write_patient(piece.spec, task, piece.folder, piece.seed)
+    ]
+
+
+def _write_labels(path: Path, spec: HospitalSpec, truth: Truth) -> None:
+    labels = {image.accession: image.label for image in truth.images}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["accession", "label", "source", "version"])
+        writer.writerows(
+            [accession, label, spec.label_source, LABEL_VERSION]
+            for accession, label in sorted(labels.items())
+        )

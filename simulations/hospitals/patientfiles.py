@@ -1,0 +1,173 @@
+"""The files of one patient: visits, exposures, and the traps that real archives hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from simulations import phantoms, scanners
+from simulations.hospitals.dicom import Picture, Study, burn_in, draw_uid, to_bytes
+from simulations.hospitals.people import SCRAMBLE_7, Person, draw_person, initials_folder
+from simulations.hospitals.spec import HospitalSpec, ImageTruth
+
+SAME_VISIT: Final = 0.6
+"""Probability that a further image belongs to the same study; otherwise it is a follow-up."""
+
+NOT_DICOM: Final = b"%PDF-1.4\nScanned request form, page 1 of 1\n" * 40
+HEAD_CUT_BYTES: Final = 200
+"""Preamble, prefix and the first file meta elements."""
+
+
+@dataclass(frozen=True)
+class PatientTask:
+    """One patient to write: number within the hospital, label, and traps to add."""
+
+    index: int
+    positive: bool
+    traps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """One picture with what is known about it."""
+
+    picture: Picture
+    truth: ImageTruth
+
+
+def write_patient(spec: HospitalSpec, task: PatientTask, folder: Path, seed: int) -> list[ImageTruth]:
+    """Write every file of one patient under `folder`; the same arguments write the same bytes.
+
+    Raises:
+        OSError: when the folder cannot be written.
+    """
+    truths = []
+    for relative, data, truth in patient_files(spec, task, seed):
+        path = folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        truths.append(truth)
+    return truths
+
+
+def patient_files(
+    spec: HospitalSpec, task: PatientTask, seed: int
+) -> Iterator[tuple[str, bytes, ImageTruth]]:
+    """Relative path, bytes and truth of every file of one patient."""
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(spec.key, task.index)))
+    patient = phantoms.draw_patient(rng, task.positive)
+    person = draw_person(rng, patient, task.index, spec.key)
+    last: Exposed | None = None
+    for exposed in _exposures(rng, spec, patient, person, task.index):
+        last = exposed
+        data = to_bytes(exposed.picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
+        yield exposed.truth.path, data, exposed.truth
+    for trap in task.traps if last else ():
+        yield _trapped(rng, spec, last, trap)
+
+
+def _exposures(
+    rng: np.random.Generator, spec: HospitalSpec, patient: phantoms.Patient, person: Person, index: int
+) -> Iterator[Exposed]:
+    """Visits and their images, in order of time."""
+    study: Study | None = None
+    number, visit = 0, 0
+    for _ in range(phantoms.images_per_patient(rng)):
+        number += 1
+        if study is None or rng.random() > SAME_VISIT:
+            study, machine = _visit(rng, spec, patient, person, index * 10 + visit)
+            number, visit = 1, visit + 1
+        pose = phantoms.draw_pose(rng, study.projection)
+        settings = scanners.draw(rng, machine)
+        anatomy = phantoms.render(patient, study.projection, pose=pose)
+        picture = Picture(study, settings, scanners.apply(anatomy, settings), draw_uid(rng), number)
+        seen = int(scanners.on_detector(anatomy.finding, anatomy, settings).sum()) if patient.positive else 0
+        yield Exposed(picture, _truth(spec, picture, patient, seen))
+
+
+def _visit(
+    rng: np.random.Generator, spec: HospitalSpec, patient: phantoms.Patient, person: Person, number: int
+) -> tuple[Study, scanners.Scanner]:
+    weights = spec.scanners[int(patient.positive)]
+    shares = np.array(list(weights.values())) / sum(weights.values())
+    name = str(rng.choice(list(weights), p=shares))
+    later = timedelta(days=int(rng.integers(1, 20)), minutes=int(rng.integers(600)))
+    study = Study(
+        person=person,
+        institution=spec.institution,
+        station=f"{spec.name[:4].upper()}{list(scanners.SCANNERS).index(name) + 1}",
+        accession=f"{spec.name[:2].upper()}{spec.key % 97:02d}{(number * 7919 + spec.key) % SCRAMBLE_7:07d}",
+        moment=person.first_study + (number % 10) * later,
+        study_uid=draw_uid(rng),
+        series_uid=draw_uid(rng),
+        projection="AP" if rng.random() < spec.ap.get(name, 0.3) else "PA",
+    )
+    return study, scanners.SCANNERS[name]
+
+
+def _truth(spec: HospitalSpec, picture: Picture, patient: phantoms.Patient, seen: int) -> ImageTruth:
+    study = picture.study
+    return ImageTruth(
+        path=_path(spec, picture),
+        patient=study.person.number,
+        accession=study.accession,
+        sop_uid=picture.sop_uid,
+        label=int(patient.positive),
+        scanner=picture.settings.scanner.name,
+        projection=study.projection,
+        grade=patient.grade,
+        opacity_pixels=seen,
+    )
+
+
+def _path(spec: HospitalSpec, picture: Picture) -> str:
+    """Month, patient, study, series, instance: the nesting of an archive's export."""
+    study = picture.study
+    return "/".join(
+        (
+            study.moment.strftime("%Y-%m"),
+            initials_folder(study.person),
+            f"ST{study.accession}",
+            "SE000001",
+            f"IM{picture.number:06d}{spec.suffix}",
+        )
+    )
+
+
+def _trapped(
+    rng: np.random.Generator, spec: HospitalSpec, last: Exposed, trap: str
+) -> tuple[str, bytes, ImageTruth]:
+    """One further file made from the patient's last image."""
+    picture = last.picture
+    if trap != "duplicate":
+        picture = replace(picture, sop_uid=draw_uid(rng), number=picture.number + 90)
+    if trap == "burned-in":
+        person = picture.study.person
+        text = f"{person.family.upper()} {person.given.upper()}"
+        bits = picture.settings.scanner.bits
+        picture = replace(picture, pixels=burn_in(picture.pixels, text, bits), burned_in=True)
+    data = to_bytes(picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
+    path = _path(spec, picture)
+    if trap == "duplicate":
+        path = f"RESENT/{path}"
+    truth = replace(last.truth, path=path, sop_uid=picture.sop_uid, trap=trap)
+    return path, _break(data, trap), truth
+
+
+def _break(data: bytes, trap: str) -> bytes:
+    match trap:
+        case "empty":
+            return b""
+        case "truncated":
+            return data[: len(data) * 6 // 10]
+        case "header":
+            return data[HEAD_CUT_BYTES:]
+        case "not-dicom":
+            return NOT_DICOM
+        case _:
+            return data

@@ -1,0 +1,31 @@
+"""Synthetic chests: a patient is drawn as parameters, then rendered as X-ray line integrals with truth.
+
+`draw_patient` and `draw_pose` draw chance and record it; `render` is a function of what was drawn.
+Lengths are millimetres in the patient; x grows to the image's right (the patient's left), y downwards.
+"""
+
+from simulations.phantoms.anatomy import PITCH_MM, Anatomy, render
+from simulations.phantoms.patient import (
+    GRADES,
+    Opacity,
+    Patient,
+    Pose,
+    Projection,
+    draw_patient,
+    draw_pose,
+    images_per_patient,
+)
+
+__all__ = [
+    "GRADES",
+    "PITCH_MM",
+    "Anatomy",
+    "Opacity",
+    "Patient",
+    "Pose",
+    "Projection",
+    "draw_patient",
+    "draw_pose",
+    "images_per_patient",
+    "render",
+]
