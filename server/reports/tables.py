@@ -1,0 +1,257 @@
+"""The tables of the consortium's report; every cell comes from a record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.messages import Estimate, GroupMetrics
+from common.pages.page import (
+    NOTHING,
+    Cell,
+    Table,
+    Value,
+    count,
+    csv_uri,
+    difference,
+    estimate,
+    two,
+)
+from server.records import ArmRecord, FederationRecord, RunRecord
+from server.reports import select
+from server.reports.reasons import meaning
+from server.reports.statistics import GroupRow, family_name
+from server.reports.words import mean_auroc, mean_gap, site_gap
+
+METRICS: Final = ("sensitivity", "specificity", "precision", "f1", "auprc")
+
+_TITLES: Final = {
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "precision": "Precision",
+    "f1": "F1",
+    "auprc": "AUPRC",
+}
+
+GAPS: Final = (
+    ("federated", "alone", "Gain of federation"),
+    ("personalised", "alone", "Gain of federation with personalisation"),
+    ("federated-dp", "alone", "Gain of private federation"),
+    ("personalised-dp", "alone", "Gain of private federation with personalisation"),
+    ("federated", "federated-dp", "Cost of privacy"),
+    ("pooled", "federated", "Cost of not pooling"),
+)
+"""Differences that are shown where both models were released: model, other, name."""
+
+
+def least(record: RunRecord) -> int:
+    """The smallest count that may leave a hospital; 11 where the plan is not in the record."""
+    plan = select.plan_of(record)
+    return plan.evaluation.min_cell if plan else 11
+
+
+def arms(record: RunRecord) -> Table:
+    """AUROC of every model at every hospital, the mean over hospitals first."""
+    series = select.all_series(record)
+    means = {name: mean_auroc(record, name) for name in series}
+    top = [Cell("Mean over hospitals", "total")]
+    for name in series:
+        found = means[name]
+        top.append(Cell(estimate(found[0]), note=f"{len(found[1])} hospitals") if found else Cell(NOTHING))
+    rows = [tuple(top)]
+    numbers: list[tuple[Value, ...]] = []
+    for site in select.sites(record):
+        groups = {name: select.group_of(series[name].get(site)) for name in series}
+        if not any(groups.values()):
+            continue
+        n = next((select.patients(g) for g in groups.values() if g is not None), None)
+        note = f"{count(n, least(record))} test patients"
+        note += ", only tested" if site in record.external else ""
+        rows.append((Cell(site, note=note), *(_auroc_cell(g) for g in groups.values())))
+        numbers += [(site, name, *_triple(g.auroc), n) for name, g in groups.items() if g and g.auroc]
+    return Table(
+        "AUROC of every model at every hospital, with intervals",
+        ("Hospital", *(select.look(name).label for name in series)),
+        tuple(rows),
+        csv_uri(("hospital", "model", "auroc", "low", "high", "patients"), numbers),
+        "The mean counts every hospital that trained the same, whatever its size.",
+    )
+
+
+def _auroc_cell(group: GroupMetrics | None) -> Cell:
+    if group is None:
+        return Cell(NOTHING, "muted")
+    if group.auroc is None:
+        return Cell("not released", "muted")
+    return Cell(estimate(group.auroc))
+
+
+def _triple(e: Estimate | None) -> tuple[Value, Value, Value]:
+    return (e.value, e.low, e.high) if e is not None else (None, None, None)
+
+
+def gaps(record: RunRecord) -> Table:
+    """What federation gave and what privacy cost, on average and at every hospital."""
+    shown = [(gap, name) for model, other, name in GAPS if (gap := mean_gap(record, model, other))]
+    rows = []
+    numbers: list[tuple[Value, ...]] = []
+    top = [Cell("Mean over hospitals", "total")]
+    top += [Cell(difference(gap.change), note=f"{len(gap.sites)} hospitals") for gap, _ in shown]
+    rows.append(tuple(top))
+    for site in select.sites(record):
+        cells = [Cell(site)]
+        for gap, name in shown:
+            found = site_gap(record, site, gap.model, gap.other)
+            cells.append(_gap_cell(found, name))
+            if found:
+                numbers.append((site, name, *_triple(found[0]), "paired" if found[1] else "unpaired"))
+        if any(cell.text != NOTHING for cell in cells[1:]):
+            rows.append(tuple(cells))
+    return Table(
+        "Differences in AUROC, with intervals",
+        ("Hospital", *(name for _, name in shown)),
+        tuple(rows) if shown else (),
+        csv_uri(("hospital", "difference", "value", "low", "high", "kind"), numbers),
+        "Paired on the same test patients unless marked. Green or red: the interval does not reach zero.",
+    )
+
+
+def _gap_cell(found: tuple[Estimate, bool] | None, name: str) -> Cell:
+    if found is None:
+        return Cell(NOTHING, "muted")
+    change, paired = found
+    style = ""
+    if change.low > 0 or change.high < 0:
+        bad = (change.high < 0) != name.startswith("Cost")
+        style = "weak" if bad else "good"
+    return Cell(difference(change), style, "" if paired else "unpaired, wider than need be")
+
+
+def weak(rows: list[GroupRow]) -> Table:
+    """The groups below the band of chance."""
+    cells = [
+        (
+            Cell(row.name, note=family_name(row.family)),
+            Cell(estimate(row.auroc), "weak"),
+            Cell(two(row.band.centre) if row.band else NOTHING),
+            Cell(two(row.band.low) if row.band else NOTHING),
+            Cell(f"{row.patients:,}"),
+            Cell(", ".join(row.sites), "text"),
+        )
+        for row in rows
+    ]
+    header = ("Group", "AUROC", "Others together", "Lower edge of chance", "Test patients", "Seen at")
+    return Table("Groups below what chance alone would give", header, tuple(cells))
+
+
+def threshold(record: RunRecord, series: str) -> Table:
+    """Sensitivity, specificity and the rest at the one shared threshold."""
+    by_site = select.all_series(record).get(series, {})
+    rows = []
+    numbers: list[tuple[Value, ...]] = []
+    for site in select.sites(record):
+        group = select.group_of(by_site.get(site))
+        if group is None:
+            continue
+        held = least(record)
+        head = (Cell(site), Cell(count(group.positives, held)), Cell(count(group.negatives, held)))
+        rows.append((*head, *(_metric_cell(getattr(group, name)) for name in METRICS)))
+        numbers += [
+            (site, name, *_triple(getattr(group, name)), group.positives, group.negatives)
+            for name in METRICS
+            if getattr(group, name) is not None
+        ]
+    header = ("Hospital", "With finding", "Without", *(_TITLES[name] for name in METRICS))
+    shared = sorted({two(m.threshold) for m in by_site.values()})
+    return Table(
+        f"{select.look(series).label}, threshold {', '.join(shared)}",
+        header,
+        tuple(rows),
+        csv_uri(("hospital", "metric", "value", "low", "high", "positives", "negatives"), numbers),
+        "Precision and F1 depend on how common the finding is at the hospital.",
+    )
+
+
+def _metric_cell(value: Estimate | None) -> Cell:
+    return Cell(estimate(value)) if value is not None else Cell("not released", "muted")
+
+
+def participation(record: RunRecord) -> Table:
+    """Who was expected, who came, who trained, per arm with rounds."""
+    rows = [
+        _participation_row(arm, arm.federation)
+        for arm in select.federated_arms(record)
+        if arm.federation is not None
+    ]
+    header = ("Arm", "Expected", "Registered", "Trained in every round", "Rounds", "State", "Missing")
+    return Table("Who took part", header, tuple(rows))
+
+
+def _participation_row(arm: ArmRecord, run: FederationRecord) -> tuple[Cell, ...]:
+    missing = sorted(set(run.expected) - set(run.trained))
+    subset = run.subset or bool(missing)
+    state = "subset" if subset else run.status
+    return (
+        Cell(select.look(arm.arm).label),
+        *(Cell(str(len(who))) for who in (run.expected, run.registered, run.trained)),
+        Cell(str(len(run.rounds))),
+        Cell(state, "good" if state == "completed" else "weak", run.status if subset else ""),
+        Cell(", ".join(missing) or NOTHING, "text"),
+    )
+
+
+def refused_replies(record: RunRecord) -> Table:
+    """Replies that did not enter: by arm, hospital and code."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for arm in select.federated_arms(record):
+        for each in arm.federation.rounds if arm.federation else ():
+            for site, code in each.refused.items():
+                found.setdefault((arm.arm, site, code), []).append(each.round)
+    rows = tuple(
+        (
+            Cell(site, note=select.look(arm).label),
+            Cell(code, "text", meaning(code)[0]),
+            Cell(", ".join(map(str, rounds)), "text"),
+            Cell(meaning(code)[1], "text"),
+        )
+        for (arm, site, code), rounds in sorted(found.items())
+    )
+    return Table("Replies that were refused or missing", ("Hospital", "Code", "Rounds", "What to do"), rows)
+
+
+def intake(record: RunRecord) -> Table:
+    """Files received, accepted and refused per hospital."""
+    held = least(record)
+    rows = []
+    numbers: list[tuple[Value, ...]] = []
+    for site, summary in sorted(select.intake(record).items()):
+        refused = sorted(summary.refused.items())
+        listed = "; ".join(f"{code} {count(n, held)}" for code, n in refused)
+        figures = (summary.received, summary.accepted)
+        rows.append(
+            (
+                Cell(site),
+                *(Cell(count(n, held)) for n in figures),
+                Cell(listed or "none", "text"),
+                Cell(f"{summary.patients_bucket:,}"),
+            )
+        )
+        numbers += [(site, "received", summary.received), (site, "accepted", summary.accepted)]
+        numbers += [(site, code, n) for code, n in refused]
+    header = ("Hospital", "Files received", "Accepted", "Refused", "Training patients (public bucket)")
+    note = f"Counts below {held} are held back and shown as <{held}. Patients are a public bucket, never a count."
+    return Table(
+        "What each hospital received",
+        header,
+        tuple(rows),
+        csv_uri(("hospital", "what", "files"), numbers),
+        note,
+    )
+
+
+def refusal_codes(record: RunRecord) -> Table:
+    """Every reason for which a file was refused anywhere, with its remedy."""
+    codes = sorted({code for summary in select.intake(record).values() for code in summary.refused})
+    rows = tuple(
+        (Cell(code), Cell(meaning(code)[0], "text"), Cell(meaning(code)[1], "text")) for code in codes
+    )
+    return Table("Why files were refused, and what to do", ("Code", "Reason", "Remedy"), rows)
