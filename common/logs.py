@@ -32,6 +32,9 @@ _NUMBER_FIELDS: Final = frozenset(
         "attempt",
         "exit_status",
         "port",
+        "weight",
+        "norm",
+        "threshold",
         "workers",
     ]
 )

@@ -1,0 +1,170 @@
+"""The resident site service: the only part that holds data, model and ledger.
+
+An instruction passes these gates in order, before any data is touched:
+1. The sender runs the same code as we do (`code-mismatch`).
+2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`).
+3. No other instruction is being worked on (`busy`); the service does one thing at a time.
+The work itself is a `Duties` object's, in a thread of its own: when it overruns the deadline the
+answer is `timeout` and the service stays busy until that thread ends. Every failure becomes a
+Refusal with a fixed code; no text, no exception crosses the wire. What comes back leaves through
+`client.egress` and nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, Protocol
+
+from client.egress import Egress, Released
+from client.site import Site
+from common import wire
+from common.audit import AuditLog
+from common.code import code_digest
+from common.errors import ConsiliumError, FederationError, PolicyRefused
+from common.logs import Log
+from common.messages import Instruction, Kind, Refusal, Reply, SiteMetrics, Update
+from common.plan import Plan, parse_plan
+from common.types import RunId, SiteName
+
+_LOG: Final = Log("client.service")
+_WATCH: Final = 0.9
+"""The share of the round's deadline after which a handler is given up, so the answer still arrives."""
+
+
+class Duties(Protocol):
+    """What a hospital can be asked to do, once an instruction has passed the gates."""
+
+    def survey(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Say what the hospital has."""
+
+    def train(self, instruction: Instruction, plan: Plan) -> Update:
+        """Validate the incoming model and train it for one round."""
+
+    def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Say where validation patients are separated best."""
+
+    def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Measure the incoming model on test patients."""
+
+
+class SiteService:
+    """One hospital's service. `duties` is the imaging work unless something else is given."""
+
+    def __init__(self, site: Site, duties: Duties | None = None) -> None:
+        self.site = site
+        self._duties = duties
+        self._audit = AuditLog(site.audit)
+        self._egress = Egress(self._audit)
+        self._at_work = threading.Lock()
+
+    @property
+    def name(self) -> SiteName:
+        """The hospital's name in the federation."""
+        return self.site.name
+
+    def handle(self, instruction: Instruction) -> Reply:
+        """Answer one instruction; never raises, a failure is a Refusal with its code."""
+        return self._released(instruction).reply
+
+    def answer(self, blob: bytes) -> bytes:
+        """Answer one instruction as bytes; what is not an instruction gets the Refusal `wire`."""
+        try:
+            instruction = wire.unpack(blob)
+        except ConsiliumError as error:
+            return self._refused(RunId(""), 0, error.code).blob
+        if not isinstance(instruction, Instruction):
+            return self._refused(RunId(""), 0, "wire").blob
+        return self._released(instruction).blob
+
+    def _released(self, instruction: Instruction) -> Released:
+        run, round_ = instruction.run, instruction.round
+        try:
+            self._audit.append(
+                "instruction",
+                kind=instruction.kind.value,
+                run=run,
+                round=round_,
+                plan=instruction.plan_digest,
+            )
+            plan = _gates(instruction)
+            min_cell = max(plan.evaluation.min_cell, self.site.policy.min_cell)
+            return self._egress.release(self._watched(instruction, plan), min_cell)
+        except ConsiliumError as error:
+            return self._refused(run, round_, error.code)
+        except Exception as error:  # noqa: BLE001 - the border: nothing foreign may cross the wire
+            _LOG.error("service.failed", kind=type(error).__name__.lower(), round=round_)
+            return self._refused(run, round_, "internal")
+
+    def _refused(self, run: RunId, round_: int, code: str) -> Released:
+        refusal = Refusal(self.site.name, run, round_, code, code_digest())
+        try:
+            return self._egress.release(refusal, self.site.policy.min_cell)
+        except ConsiliumError:
+            # Without a working audit log a Refusal is all that may still leave: it holds no patient.
+            _LOG.error("audit.failed", code="storage")
+            plain = Refusal(self.site.name, RunId(""), 0, "storage", code_digest())
+            return Released(plain, wire.pack(plain))
+
+    def _watched(self, instruction: Instruction, plan: Plan) -> Reply:
+        """Run the duty in its own thread and wait for it no longer than the deadline allows."""
+        if not self._at_work.acquire(blocking=False):
+            raise FederationError("site service", "it is at work", "Ask again later", code="busy")
+        outcome: list[Reply | BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(self._do(instruction, plan))
+            except BaseException as error:  # noqa: BLE001 - handed to the waiting thread below
+                outcome.append(error)
+            finally:
+                self._at_work.release()
+
+        thread = threading.Thread(target=work, name=f"duty-{instruction.kind}", daemon=True)
+        thread.start()
+        thread.join(plan.federation.deadline_s * _WATCH)
+        if not outcome:
+            raise FederationError(
+                "site service", "the work overran the deadline", "Raise federation.deadline_s", code="timeout"
+            )
+        result = outcome[0]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def _do(self, instruction: Instruction, plan: Plan) -> Reply:
+        duties = self._duties or self._imaging()
+        match instruction.kind:
+            case Kind.SURVEY:
+                return duties.survey(instruction, plan)
+            case Kind.TRAIN:
+                return duties.train(instruction, plan)
+            case Kind.THRESHOLD:
+                return duties.threshold(instruction, plan)
+            case Kind.EVALUATE:
+                return duties.evaluate(instruction, plan)
+        raise PolicyRefused("instruction", "it asks for nothing we do", "Compare the releases", code="kind")
+
+    def _imaging(self) -> Duties:
+        from client.duties import ImagingDuties  # noqa: PLC0415 - torch, paid for with the first duty
+
+        self._duties = ImagingDuties(self.site)
+        return self._duties
+
+
+def _gates(instruction: Instruction) -> Plan:
+    """The plan of an instruction from a peer that runs our code.
+
+    Raises:
+        FederationError: code `code-mismatch` or `plan-mismatch`.
+        PlanError: when the plan is not a valid one.
+    """
+    if instruction.code_digest != code_digest():
+        raise FederationError(
+            "server", "it runs other code than we do", "Install the same release", code="code-mismatch"
+        )
+    plan = parse_plan(instruction.plan_toml)
+    if plan.digest != instruction.plan_digest:
+        raise FederationError(
+            "plan", "its digest names another plan", "Send the plan that was released", code="plan-mismatch"
+        )
+    return plan

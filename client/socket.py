@@ -1,0 +1,103 @@
+"""The socket between courier and site service: gRPC on a Unix socket, bytes in, bytes out.
+
+There is one method, because a message says itself what it asks for. The socket's file is readable
+by its owner only. Standard gRPC health checking tells a supervisor whether the service is up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from common.errors import FederationError
+
+SERVICE: Final = "consilium.SiteService"
+METHOD: Final = f"/{SERVICE}/Answer"
+_MAX_BYTES: Final = 1 << 30
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _MAX_BYTES),
+    ("grpc.max_send_message_length", _MAX_BYTES),
+)
+_THREADS: Final = 4
+"""One for the work, the others answer `busy` and health checks meanwhile."""
+
+
+class Answering(Protocol):
+    """What is served: the site service, or anything that answers bytes with bytes."""
+
+    def answer(self, blob: bytes) -> bytes:
+        """The reply to an instruction, both as `common.wire` bytes."""
+
+
+def serve(service: Answering, path: Path) -> grpc.Server:
+    """Serve on `path` until the returned server is stopped.
+
+    Raises:
+        FederationError: code `socket` when the socket cannot be made there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    server = grpc.server(ThreadPoolExecutor(_THREADS), options=_OPTIONS)
+    handler = grpc.unary_unary_rpc_method_handler(_answering(service))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Answer": handler}),))
+    status = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+        server.start()
+    except RuntimeError:
+        raise FederationError(
+            path.name,
+            "the socket cannot be made",
+            "Check folder, rights and length of the path",
+            code="socket",
+        ) from None
+    finally:
+        os.umask(before)
+    status.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    return server
+
+
+def call(path: Path, blob: bytes, timeout_s: float) -> bytes:
+    """Hand bytes to the service behind `path` and wait for its reply.
+
+    Raises:
+        FederationError: code `timeout`, or `no-service` when nobody answers there.
+    """
+    with grpc.insecure_channel(f"unix:{path}", options=_OPTIONS) as channel:
+        try:
+            reply: bytes = channel.unary_unary(METHOD)(blob, timeout=timeout_s)
+        except grpc.RpcError as error:
+            late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            raise FederationError(
+                "site service",
+                "it did not answer in time" if late else "nobody answers at its socket",
+                "Look at its log and restart it",
+                code="timeout" if late else "no-service",
+            ) from None
+    return reply
+
+
+def healthy(path: Path, timeout_s: float = 1.0) -> bool:
+    """Whether a service behind `path` says that it serves."""
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=timeout_s)
+        except grpc.RpcError:
+            return False
+    return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _answering(service: Answering) -> Callable[[bytes, Any], bytes]:
+    def answer(blob: bytes, _context: Any) -> bytes:
+        return service.answer(blob)
+
+    return answer

@@ -1,0 +1,171 @@
+"""Messages as bytes, and as Flower records around those bytes.
+
+The bytes are a safetensors file: the tensors as they are, and in the metadata the kind of message,
+its other fields as JSON, and the order of the tensors. The same bytes go through Flower and through
+the hospital's socket, and their digest is what a site's audit log records. Decoding runs no code
+and accepts only what `common.messages` declares.
+
+A courier handles bytes only; the heavier imports are made when a message is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import asdict, fields, replace
+from typing import Any, Final, NoReturn, get_type_hints
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from common.errors import FederationError
+from common.messages import Instruction, Refusal, SiteMetrics, Update
+
+Message = Instruction | Update | SiteMetrics | Refusal
+
+RECORD: Final = "consilium"
+VIRTUAL: Final = "virtual"
+_STYPE: Final = "consilium/1"
+_KINDS: Final[dict[str, type[Message]]] = {
+    "instruction": Instruction,
+    "update": Update,
+    "metrics": SiteMetrics,
+    "refusal": Refusal,
+}
+
+
+def pack(message: Message) -> bytes:
+    """The message as bytes; its tensors keep their dtype and order.
+
+    Raises:
+        FederationError: code `wire` when a number is not finite or a value is not a message's.
+    """
+    from safetensors.numpy import save  # noqa: PLC0415 - a courier that only forwards never pays for it
+
+    kind = next((k for k, cls in _KINDS.items() if type(message) is cls), None)
+    if kind is None:
+        _malformed()
+    arrays = dict(getattr(message, "arrays", {}))
+    bare = replace(message, arrays={}) if isinstance(message, (Instruction, Update)) else message
+    body = asdict(bare)
+    body.pop("arrays", None)
+    try:
+        text = json.dumps(body, allow_nan=False)
+        metadata = {"kind": kind, "body": text, "order": json.dumps(list(arrays))}
+        return bytes(save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, metadata=metadata))
+    except (ValueError, TypeError, KeyError):
+        _malformed()
+
+
+def unpack(blob: bytes) -> Message:
+    """The message in these bytes, each field checked against its declared type.
+
+    Raises:
+        FederationError: code `wire` for anything that is not exactly a message.
+    """
+    from pydantic import ValidationError  # noqa: PLC0415 - as above
+    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors.numpy import load  # noqa: PLC0415
+
+    try:
+        metadata = _metadata(blob)
+        kind = _KINDS[metadata["kind"]]
+        body = json.loads(metadata["body"], parse_constant=_not_a_number)
+        order: list[str] = json.loads(metadata["order"])
+        tensors = load(blob)
+        _check_finite(body)
+        values = _validated(metadata["kind"], body)
+        if sorted(order) != sorted(tensors) or (tensors and kind not in (Instruction, Update)):
+            _malformed()
+        if kind in (Instruction, Update):
+            values["arrays"] = {name: tensors[name] for name in order}
+        return kind(**values)
+    except (
+        ValidationError,
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
+        _malformed()
+
+
+def head(blob: bytes) -> dict[str, Any]:
+    """The fields of a message without its tensors, unchecked; empty when it cannot be read."""
+    try:
+        body = json.loads(_metadata(blob)["body"])
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def to_records(blob: bytes, virtual: str = "") -> RecordDict:
+    """Bytes as the content of a Flower message.
+
+    `virtual` names the folder of a virtual federation. Only a node that Flower's simulation runtime
+    made looks at it (`client.app`).
+    """
+    array = Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
+    records = RecordDict({RECORD: ArrayRecord({"message": array})})
+    if virtual:
+        records[VIRTUAL] = ConfigRecord({"federation": virtual})
+    return records
+
+
+def from_records(records: RecordDict) -> bytes:
+    """The bytes in a Flower message.
+
+    Raises:
+        FederationError: code `wire` when the records are not ours.
+    """
+    try:
+        array = records.array_records[RECORD]["message"]
+    except KeyError:
+        _malformed()
+    if array.stype != _STYPE or not isinstance(array.data, bytes):
+        _malformed()
+    return array.data
+
+
+def _metadata(blob: bytes) -> dict[str, str]:
+    size = int.from_bytes(blob[:8], "little")
+    metadata = json.loads(blob[8 : 8 + size])["__metadata__"]
+    if not all(isinstance(value, str) for value in metadata.values()):
+        _malformed()
+    return dict(metadata)
+
+
+@functools.cache
+def _adapters(name: str) -> dict[str, Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - as above
+
+    kind = _KINDS[name]
+    hints = get_type_hints(kind)
+    return {f.name: TypeAdapter(hints[f.name]) for f in fields(kind) if f.name != "arrays"}
+
+
+def _validated(kind: str, body: dict[str, Any]) -> dict[str, Any]:
+    adapters = _adapters(kind)
+    if set(body) != set(adapters):
+        _malformed()
+    return {name: a.validate_json(json.dumps(body[name]), strict=True) for name, a in adapters.items()}
+
+
+def _check_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        _malformed()
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_finite(part)
+
+
+def _not_a_number(_text: str) -> NoReturn:
+    _malformed()
+
+
+def _malformed() -> NoReturn:
+    raise FederationError(
+        "message", "it is not one of the messages both sides agreed on", "Compare the releases", code="wire"
+    ) from None

@@ -1,0 +1,78 @@
+"""Flower's ServerApp: reads where plan and result lie, and hands over to `server.rounds`.
+
+Run configuration (`[tool.flwr.app.config]`); values on the command line are not signed, so they say
+only where things are, never what is done:
+
+plan         path of plan.toml; empty: the plan in the virtual federation's folder
+federation   folder of a virtual federation; empty in a deployment, and with an empty plan too a
+             small virtual federation is made by whoever registered for it
+out          folder for the result; empty: `runs/<run>` in the federation's folder
+nodes        number of nodes to wait for; 0: those of the plan, and whoever else is there
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Final
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.errors import FederationError
+from common.plan import load_plan
+from server.exchange import nodes_present
+from server.rounds import Options, run_federation
+
+app: Final = ServerApp()
+VIRTUAL_FEDERATION: Final = "consilium.virtual_federation"
+"""Entry points of this group are called with a number of sites and give (folder, plan path)."""
+_START_S: Final = 60.0
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Carry out one run; raises what ended it, so that Flower too counts the run as failed."""
+    config = context.run_config
+    federation, plan_path = _where(grid, str(config["federation"]), str(config["plan"]))
+    out = _out(str(config["out"]), federation, context.run_id)
+    if not config["out"]:
+        # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
+        logging.getLogger("flwr").info("Consilium: the result will be in %s", out)
+    options = Options(nodes=int(config["nodes"]), virtual=str(federation) if federation else "")
+    run_federation(grid, load_plan(plan_path), out, options)
+
+
+def _where(grid: Grid, federation: str, plan: str) -> tuple[Path | None, Path]:
+    """The virtual federation's folder, if there is one, and the plan's path."""
+    if federation:
+        folder = Path(federation)
+        return folder, Path(plan) if plan else folder / "plan.toml"
+    if plan:
+        return None, Path(plan)
+    nodes = nodes_present(grid, 1, _START_S, exact=False)
+    folder, path = _prepare()(len(nodes))
+    return Path(folder), Path(path)
+
+
+def _prepare() -> Any:
+    found = sorted(entry_points(group=VIRTUAL_FEDERATION), key=lambda point: point.name)
+    if not found:
+        raise FederationError(
+            "run configuration",
+            "it names neither a plan nor a virtual federation",
+            "Give plan='...' or federation='...' with -c, or install the simulations",
+            code="no-plan",
+        )
+    return found[0].load()
+
+
+def _out(out: str, federation: Path | None, run_id: int) -> Path:
+    if out:
+        return Path(out)
+    if federation is None:
+        raise FederationError(
+            "run configuration", "it names no folder for the result", "Give out='...' with -c", code="no-out"
+        )
+    return federation / "runs" / f"flwr-{run_id}"

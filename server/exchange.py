@@ -1,0 +1,153 @@
+"""One question to many nodes over Flower's Grid, and their answers as they arrive.
+
+Nodes are anonymous numbers here. An answer is matched to its node by the message it replies to,
+because an error Flower makes up for a lost node does not name it. A second answer is handed on
+too, for admission to refuse; an answer to nothing we asked is dropped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flwr.app import Message, MessageType
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+from common import wire
+from common.errors import ConsiliumError, FederationError
+from common.messages import Kind
+
+_TYPES: Final = {
+    Kind.SURVEY: MessageType.QUERY,
+    Kind.TRAIN: MessageType.TRAIN,
+    Kind.THRESHOLD: MessageType.EVALUATE,
+    Kind.EVALUATE: MessageType.EVALUATE,
+}
+NO_REPLY: Final = "no-reply"
+_SILENT: Final = (
+    ErrorCode.MESSAGE_UNAVAILABLE,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+    ErrorCode.NODE_UNAVAILABLE,
+)
+_SHORTEST_POLL_S: Final = 0.002
+_LONGEST_POLL_S: Final = 0.2
+_POLL_SHARE: Final = 0.02
+"""A pause is this share of the time already waited: it costs at most 2% and never spins."""
+_GRACE_S: Final = 1.0
+_SETTLE_S: Final = 1.0
+"""How long the number of nodes must stay the same before we believe it is all of them."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from one node: a message, or the code of why there is none."""
+
+    node: int
+    message: wire.Message | None
+    code: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """The same bytes for every node, and how long to wait."""
+
+    kind: Kind
+    blob: bytes
+    step: int
+    """0 for the survey, then the round; threshold and evaluation are the two steps after the last."""
+    deadline_s: float
+    virtual: str = ""
+
+
+def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[Answer]:
+    """Ask every node and give each first answer when it comes, until all did or time is up.
+
+    `nodes` says for each whether it is worth the whole deadline: one that was silent in the round
+    before is asked too, but once the others answered it gets only as long again, plus a second.
+    """
+    started = time.monotonic()
+    asked = {_push(grid, question, node): node for node in nodes}
+    pending = dict(asked)
+    while pending:
+        came = False
+        for reply in grid.pull_messages(list(pending)):
+            number = reply.metadata.reply_to_message_id
+            pending.pop(number, None)
+            if number in asked:
+                came = True
+                yield _answer(asked[number], reply)
+        waited = time.monotonic() - started
+        if waited >= question.deadline_s:
+            return
+        if pending and not any(nodes[node] for node in pending.values()):
+            question = _shortened(question, waited)
+            nodes = dict.fromkeys(nodes, True)
+        if not came:
+            time.sleep(pause(waited))
+
+
+def pause(waited_s: float) -> float:
+    """Seconds to sleep before looking again, after waiting `waited_s` so far."""
+    return min(max(waited_s * _POLL_SHARE, _SHORTEST_POLL_S), _LONGEST_POLL_S)
+
+
+def nodes_present(grid: Grid, wanted: int, deadline_s: float, *, exact: bool) -> list[int]:
+    """Wait for `wanted` nodes, and unless that is `exact`, until no more of them come.
+
+    Raises:
+        FederationError: code `no-nodes` when fewer are there at the deadline.
+    """
+    started = changed = time.monotonic()
+    seen: list[int] = []
+    while True:
+        now = time.monotonic()
+        there = sorted(grid.get_node_ids())
+        if there != seen:
+            seen, changed = there, now
+        if len(seen) >= wanted and (exact or now - changed >= _SETTLE_S):
+            return seen
+        if now - started > deadline_s:
+            raise FederationError(
+                "federation",
+                f"{len(seen)} of {wanted} nodes are connected",
+                "Start the missing nodes, or lower federation.least_sites",
+                code="no-nodes",
+            )
+        time.sleep(pause(now - started))
+
+
+Observer = Callable[[int, str], None]
+"""Called with the round and the site's name after each answer that was admitted."""
+
+
+def _push(grid: Grid, question: Question, node: int) -> str:
+    message = Message(
+        wire.to_records(question.blob, question.virtual),
+        node,
+        _TYPES[question.kind],
+        ttl=question.deadline_s,
+        group_id=str(question.step),
+    )
+    ids = list(grid.push_messages([message]))
+    # A grid that takes no message for a node gives no id; the node then counts as silent.
+    return ids[0] if ids else f"not-sent-{node}"
+
+
+def _answer(node: int, reply: Message) -> Answer:
+    if reply.has_error():
+        silent = reply.error.code in _SILENT
+        return Answer(node, None, NO_REPLY if silent else "client-error", 0)
+    try:
+        blob = wire.from_records(reply.content)
+        return Answer(node, wire.unpack(blob), "", len(blob))
+    except ConsiliumError as error:
+        return Answer(node, None, error.code, 0)
+
+
+def _shortened(question: Question, waited_s: float) -> Question:
+    deadline = min(question.deadline_s, 2 * waited_s + _GRACE_S)
+    return Question(question.kind, question.blob, question.step, deadline, question.virtual)

@@ -1,0 +1,26 @@
+"""What every federated algorithm is here: frozen state, `init`, `fold`, `apply`.
+
+`init` makes the state of one round, `fold` takes one admitted update in and forgets it, `apply`
+gives the next global model. The server so never holds more than one update at a time, and the
+result does not depend on the order in which they came.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from common.arrays import Schema, Sum
+from common.types import Arrays
+
+
+class Strategy(Protocol):
+    """An algorithm's server side. Deltas are `trained - incoming`, float32, by tensor name."""
+
+    def init(self, schema: Schema, total_weight: int) -> Sum:
+        """The state before the first update of a round; `total_weight` bounds what may be folded."""
+
+    def fold(self, state: Sum, delta: Arrays, weight: int) -> Sum:
+        """The state with one more admitted update in it."""
+
+    def apply(self, model: Arrays, state: Sum, rate: float) -> Arrays:
+        """The next global model, float32; `rate` is the server's learning rate."""

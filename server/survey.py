@@ -1,0 +1,100 @@
+"""Who is there: from the anonymous nodes' survey replies to a roster of sites.
+
+A node is a number until its reply names its site. A name that two nodes claim belongs to neither.
+A node that stays silent, or whose site refuses even the survey, still counts as expected where the
+plan names no sites: a run must not look complete because somebody was missing from the start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from common.errors import AdmissionRefused
+from common.messages import IntakeSummary, Refusal, SiteMetrics
+from common.types import SiteName
+from server.admission import Admission, Expected, refused
+from server.exchange import NO_REPLY, Answer
+
+NO_SITE = "no-site"
+"""A node without a site: there are more nodes than virtual hospitals. It is nobody."""
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The sites of a run."""
+
+    nodes: dict[SiteName, int]
+    """Every site that answered the survey, and the node it answers at."""
+    weights: dict[SiteName, int]
+    """The public bucket of every site with training patients."""
+    expected: tuple[SiteName, ...]
+    """The sites that should train."""
+    intake: dict[str, IntakeSummary]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def training(self) -> dict[SiteName, int]:
+        """The nodes of the sites that are there and should train."""
+        return {site: self.nodes[site] for site in self.expected if site in self.weights}
+
+
+def roster(
+    answers: Iterable[Answer], nodes: Iterable[int], expected: Expected, named: Iterable[str]
+) -> Roster:
+    """Read the survey's answers; `named` are the sites the plan asks for, if any."""
+    replies = {node: Answer(node, None, NO_REPLY, 0) for node in nodes}
+    for answer in answers:
+        if replies[answer.node].code == NO_REPLY:
+            replies[answer.node] = answer
+    claimed = Counter(_name(answer) for answer in replies.values())
+    found: dict[SiteName, SiteMetrics] = {}
+    at: dict[SiteName, int] = {}
+    turned_away: dict[str, str] = {}
+    for answer in replies.values():
+        site, code = _judge(answer, expected, claimed)
+        if code == NO_SITE:
+            continue
+        if code or not isinstance(answer.message, SiteMetrics):
+            turned_away[site or f"unknown-{len(turned_away) + 1}"] = code
+            continue
+        found[site] = answer.message
+        at[site] = answer.node
+    return _roster(found, at, turned_away, tuple(named))
+
+
+def _roster(
+    found: dict[SiteName, SiteMetrics],
+    at: dict[SiteName, int],
+    turned_away: dict[str, str],
+    named: tuple[str, ...],
+) -> Roster:
+    buckets = {s: m.intake.patients_bucket if m.intake else 0 for s, m in sorted(found.items())}
+    training = [site for site, bucket in buckets.items() if bucket > 0]
+    expected = named or sorted([*training, *turned_away])
+    return Roster(
+        nodes=dict(sorted(at.items())),
+        weights={site: buckets[site] for site in training if site in expected},
+        expected=tuple(SiteName(site) for site in expected),
+        intake={str(s): m.intake for s, m in sorted(found.items()) if m.intake is not None},
+        refused=dict(sorted(turned_away.items())),
+    )
+
+
+def _name(answer: Answer) -> str:
+    return answer.message.site if isinstance(answer.message, (SiteMetrics, Refusal)) else ""
+
+
+def _judge(answer: Answer, expected: Expected, claimed: Counter[str]) -> tuple[SiteName, str]:
+    """The site behind an answer and the code that turns it away, empty when it is welcome."""
+    if answer.message is None:
+        return SiteName(""), answer.code
+    site = SiteName(_name(answer))
+    try:
+        if site and claimed[site] > 1:
+            raise refused(site, "site-twice", "two nodes claim this site")
+        Admission(expected).metrics(site, answer.message)
+    except AdmissionRefused as error:
+        return site, error.code
+    return site, ""
