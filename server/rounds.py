@@ -144,6 +144,10 @@ class _Run:
         except ConsiliumError as error:
             self._end(error.code, None)
             raise
+        except Exception:
+            # A bug of ours, not one of our errors: the record must not say that the run still goes on.
+            self._end("internal", None)
+            raise
         return self._end(COMPLETED, model)
 
     def _survey(self) -> Roster:
@@ -201,7 +205,7 @@ class _Run:
     def _gather(self, question: Question, schema: Schema, sites: Roster) -> _Gathered:
         """Fold each update in as it arrives; whoever is not in by the end is refused with a code."""
         rules = UpdateRules(self._plan.digest, schema, sites.weights, self._plan.federation.max_update_norm)
-        desk = Admission(self._expected(question.round))
+        desk = Admission(self._expected(question.step))
         state = self._strategy.init(schema, rules.total_weight)
         into: dict[str, SiteRound] = {}
         refused = {str(site): NO_REPLY for site in sites.expected}
