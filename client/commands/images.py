@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -11,6 +12,9 @@ from rich.table import Table
 from client.commands.options import HERE, SiteFolder
 from common.cli import JsonFlag, grid, progress, show
 from common.errors import InputError
+
+if TYPE_CHECKING:
+    from client.index import Withdrawal
 
 
 def ingest(
@@ -62,23 +66,45 @@ def refused(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
 
 
 def withdraw(
-    pseudonym: Annotated[str, typer.Argument(help="The patient's pseudonym; '-' reads it from stdin.")],
+    pseudonym: Annotated[str | None, typer.Argument(help="The patient's pseudonym in the store.")] = None,
+    patient: Annotated[
+        bool, typer.Option("--patient", help="Ask for the hospital's own patient number instead, unseen.")
+    ] = False,
+    issuer: Annotated[str, typer.Option(help="With --patient: who issued that number.")] = "",
     site: SiteFolder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove a patient from index, store and all future training; lists the runs that used them."""
+    """Remove a patient from index, store and all future training; lists the runs that used them.
+
+    With --patient the number is typed unseen or comes on stdin, so that no shell history keeps it.
+    """
     from client.site import load_site
     from client.withdraw import withdraw as remove
+    from client.withdraw import withdraw_patient
 
+    if (pseudonym is None) is not patient:
+        raise InputError("withdraw", "it takes a pseudonym or --patient", "Give exactly one of them")
     loaded = load_site(site)
-    result = remove(loaded, _read(pseudonym))
-    lines = [f"Withdrawn: {len(result.sop_uids)} images, {len(result.volumes)} volumes removed."]
-    lines += [f"Used by run {run}; that model cannot be unlearned here." for run in result.runs]
-    show(result, as_json, lambda: "\n".join(lines or ["No run used this patient."]))
+    if pseudonym is not None:
+        result = remove(loaded, pseudonym)
+    else:
+        result = withdraw_patient(loaded, _patient_number(), issuer)
+    show(result, as_json, lambda: _withdrawn(result))
 
 
-def _read(pseudonym: str) -> str:
-    text = typer.get_text_stream("stdin").readline() if pseudonym == "-" else pseudonym
+def _withdrawn(result: Withdrawal) -> str:
+    if not result.sop_uids and not result.runs:
+        return "No image of this patient is here. They stay out from now on."
+    lines = [f"Removed {len(result.sop_uids)} images and {len(result.volumes)} volumes."]
+    lines += [f"Used by run {run}: its model keeps what it learned." for run in result.runs]
+    return "\n".join(lines if result.runs else [*lines, "No run used this patient."])
+
+
+def _patient_number() -> str:
+    if sys.stdin.isatty():
+        text = str(typer.prompt("Patient number", hide_input=True, err=True))
+    else:
+        text = sys.stdin.readline()
     if not text.strip():
-        raise InputError("the pseudonym", "it is empty", "Give it as an argument, or on stdin with '-'")
+        raise InputError("the patient number", "it is empty", "Type it, or give it on stdin")
     return text.strip()
