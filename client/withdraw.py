@@ -1,0 +1,62 @@
+"""A patient leaves: index, files, stores, scores and volumes; a tombstone keeps them from coming back.
+
+Every step can be repeated: the tombstone comes first, so that nothing lists the patient any more, then
+the files go, and only then the rows that say which files those were.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.deid.pseudonyms import Identity, Pseudonyms
+from client.files import storage_error
+from client.index import Index, Withdrawal
+from client.site import Site
+from client.store import erase
+
+
+def withdraw_patient(site: Site, patient_id: str, issuer: str = "") -> Withdrawal:
+    """Withdraw a patient by the hospital's own number and the office that issued it; see `withdraw`."""
+    names = Pseudonyms.of(site)
+    who = Identity(patient_id, issuer)
+    return withdraw(site, names.patient(who), names.spend_key(who))
+
+
+def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
+    """Remove a patient from everything this site keeps, and from all future training.
+
+    Models that were trained with the patient cannot be unlearned; their runs are listed. What the
+    ledger spent on the patient stays spent.
+
+    Args:
+        site: where.
+        pseudonym: of the patient; one that is not known gets a tombstone all the same.
+        spend_key: the patient's name in the ledger, so that the tombstone outlives a change of pseudonyms.
+
+    Returns:
+        what was removed, and the runs that used the patient.
+
+    Raises:
+        StorageError: a file cannot be removed. The patient is unlisted already; repeat to finish.
+    """
+    with Index(site.index) as index:
+        found = index.begin_withdrawal(pseudonym, spend_key)
+        _remove(site.dicom, found.files)
+        _remove(site.data / "volumes", found.volumes)
+        erase(site, frozenset(found.sop_uids))
+        _remove_scores(site.scores)
+        index.finish_withdrawal(pseudonym)
+    return found
+
+
+def _remove(folder: Path, files: tuple[str, ...]) -> None:
+    try:
+        for file in files:
+            (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, "a file of a withdrawn patient") from None
+
+
+def _remove_scores(folder: Path) -> None:
+    """Scores name patients inside their files and can be computed again: all of them go."""
+    _remove(folder, tuple(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
