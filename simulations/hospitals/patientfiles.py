@@ -67,8 +67,9 @@ def patient_files(
         last = exposed
         data = to_bytes(exposed.picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
         yield exposed.truth.path, data, exposed.truth
-    for trap in task.traps if last else ():
-        yield _trapped(rng, spec, last, trap)
+    if last:
+        for trap in task.traps:
+            yield _trapped(rng, spec, last, trap)
 
 
 def _exposures(

@@ -82,5 +82,5 @@ def draw_person(rng: np.random.Generator, patient: Patient, index: int, site: in
 
 def initials_folder(person: Person) -> str:
     """A folder as some archives name them: the patient's own name and number, in plain ASCII."""
-    plain = person.family.translate(str.maketrans({"ü": "ue", "ø": "o", "ö": "oe"}))
+    plain = person.family.replace("ü", "ue").replace("ø", "oe")
     return f"{plain.upper()}_{person.given.upper()}_{person.number}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
+
+import numpy as np
 
 from common.errors import DataError
 from simulations.phantoms import Projection
@@ -13,8 +15,8 @@ from simulations.scanners import SCANNERS, WEAK
 
 Syntax = Literal["explicit", "implicit", "jpeg2000", "jpegls", "rle"]
 
-LEAST_OF_EACH_CLASS: Final = 60
-"""Patients of either class a default hospital has at least: 35% of them are the 20 a test part needs."""
+LEAST_PATIENTS: Final = 8
+"""Of one hospital: two of the rarer class."""
 
 
 @dataclass(frozen=True)
@@ -102,72 +104,90 @@ class Truth:
         return len({i.patient for i in self.images if label is None or i.label == label})
 
 
-_ALONE: Final = 1.0
+AP_SHARE: Final = {"aster-dr": 0.30, "borealis-cr": 0.35, "cygnus-dr": 0.30, WEAK: 0.65}
+"""Bedside units take most chests AP; the others take those who cannot stand."""
+AP_SPREAD: Final = 0.05
+"""Half the range in which a hospital's habit differs from that share."""
+
+PATIENTS: Final = 270
+"""Of one default hospital."""
+
+
+def _one(name: str) -> dict[int, dict[str, float]]:
+    return {0: {name: 1.0}, 1: {name: 1.0}}
+
 
 _DEFAULT: Final = (
-    # name, institution, prevalence, weights without and with the finding, traps
-    ("alder", "Alder General Hospital", 0.74, {"aster-dr": 1.0}, {"aster-dr": 1.0}, {"burned_in": 14}),
-    ("birch", "Birch Teaching Hospital", 0.72, {WEAK: 1.0}, {WEAK: 1.0}, {"suffix": ""}),
-    (
+    HospitalSpec("alder", "Alder General Hospital", PATIENTS, 0.74, _one("aster-dr"), AP_SHARE, burned_in=14),
+    HospitalSpec("birch", "Birch Teaching Hospital", PATIENTS, 0.72, _one(WEAK), AP_SHARE, suffix=""),
+    HospitalSpec(
         "cedar",
         "Cedar Valley Clinic",
+        PATIENTS,
         0.26,
-        {"borealis-cr": 1.0},
-        {"borealis-cr": 1.0},
-        {"monochrome1": True, "duplicated": 6},
+        _one("borealis-cr"),
+        AP_SHARE,
+        monochrome1=True,
+        duplicated=6,
     ),
-    ("dogwood", "Dogwood Medical Centre", 0.26, {"cygnus-dr": 1.0}, {"cygnus-dr": 1.0}, {"syntax": "jpegls"}),
-    (
+    HospitalSpec(
+        "dogwood", "Dogwood Medical Centre", PATIENTS, 0.26, _one("cygnus-dr"), AP_SHARE, syntax="jpegls"
+    ),
+    HospitalSpec(
         "elm",
         "Elm Park Infirmary",
+        PATIENTS,
         0.27,
-        {"borealis-cr": 0.65, WEAK: 0.35},
-        {"borealis-cr": 0.5, WEAK: 0.5},
-        {"broken": 16, "label_source": "report"},
+        {0: {"borealis-cr": 0.6, WEAK: 0.4}, 1: {"borealis-cr": 0.5, WEAK: 0.5}},
+        AP_SHARE,
+        broken=16,
+        label_source="report",
     ),
-    (
+    HospitalSpec(
         "fir",
         "Fir Lake Hospital",
+        PATIENTS,
         0.73,
-        {"cygnus-dr": 0.5, "aster-dr": 0.5},
-        {"cygnus-dr": 0.25, "aster-dr": 0.75},
-        {"syntax": "implicit"},
+        {0: {"cygnus-dr": 0.5, "aster-dr": 0.5}, 1: {"cygnus-dr": 0.25, "aster-dr": 0.75}},
+        AP_SHARE,
+        syntax="implicit",
     ),
 )
 """High prevalence on aster and dorado (mobile units see the sick), low on borealis and cygnus: 3 to 1.
-dorado serves two hospitals of opposite prevalence, and so do aster/cygnus with fir: site is not scanner."""
-
-AP_SHARE: Final = {"aster-dr": 0.30, "borealis-cr": 0.35, "cygnus-dr": 0.30, WEAK: 0.65}
-"""Bedside units take most chests AP; the others take those who cannot stand."""
+dorado serves two hospitals of opposite prevalence, and cygnus two more: the site is not the scanner."""
 
 
-def default_federation(n_hospitals: int = 6, n_patients: int = 1620) -> list[HospitalSpec]:
+def default_federation(n_hospitals: int = 6, n_patients: int = 1620, seed: int = 0) -> list[HospitalSpec]:
     """Hospitals over four scanners, prevalence and scanner confounded about three to one.
 
     More than six hospitals repeat the pattern with a number behind the name; patients are shared evenly.
+    The seed draws how often each hospital takes a chest AP; everything else is fixed.
 
     Raises:
-        DataError: when a hospital would have too few patients of one class for its test part.
+        DataError: when a hospital would have fewer than 8 patients.
     """
-    if n_hospitals < 1 or n_patients // max(n_hospitals, 1) < 8:
-        raise DataError("default federation", "needs a hospital and 8 patients in each", "Ask for more")
+    if n_hospitals < 1 or n_patients < LEAST_PATIENTS * n_hospitals:
+        raise DataError(
+            "virtual federation",
+            f"needs a hospital, and {LEAST_PATIENTS} patients in each",
+            "Ask for fewer hospitals or more patients",
+        )
     share, rest = divmod(n_patients, n_hospitals)
-    return [_hospital(index, share + (index < rest)) for index in range(n_hospitals)]
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
+    return [_hospital(index, share + (index < rest), rng) for index in range(n_hospitals)]
 
 
-def _hospital(index: int, patients: int) -> HospitalSpec:
+def _hospital(index: int, patients: int, rng: np.random.Generator) -> HospitalSpec:
     again, which = divmod(index, len(_DEFAULT))
-    name, institution, prevalence, without, having, extras = _DEFAULT[which]
-    traps = {
-        key: min(value, patients // 4) if key in ("burned_in", "broken", "duplicated") else value
-        for key, value in extras.items()
-    }
-    return HospitalSpec(
-        name=f"{name}-{again + 1}" if again else name,
-        institution=f"{institution} {again + 1}" if again else institution,
+    model = _DEFAULT[which]
+    habit = float(rng.uniform(-AP_SPREAD, AP_SPREAD))
+    return replace(
+        model,
+        name=f"{model.name}-{again + 1}" if again else model.name,
+        institution=f"{model.institution} {again + 1}" if again else model.institution,
         patients=patients,
-        prevalence=prevalence,
-        scanners={0: dict(without), 1: dict(having)},
-        ap=AP_SHARE,
-        **traps,
+        ap={scanner: share + habit for scanner, share in model.ap.items()},
+        burned_in=min(model.burned_in, patients // 4),
+        broken=min(model.broken, patients // 4),
+        duplicated=min(model.duplicated, patients // 4),
     )
