@@ -61,7 +61,7 @@ class PatientSet:
 
     def tensor(self, positions: Positions) -> torch.Tensor:
         """As `pixels`, a float32 tensor [n, 1, rows, columns]."""
-        import torch
+        import torch  # noqa: PLC0415 - readers of shapes and labels do not pay for it
 
         return torch.from_numpy(self.pixels(positions)).unsqueeze(1)
 
