@@ -14,51 +14,21 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from client.patients import PatientSet, Positions
 from common.models import Network, architecture_digest
 
 MEMORY_BYTES: Final = 1 << 30
 CHUNK: Final = 64
 """Images through the network at a time."""
 
-Ints = npt.NDArray[np.int64]
 
-
-class PatientData(Protocol):
-    """What training and evaluation read of a `client.dataset.PatientSet`."""
-
-    @property
-    def rows(self) -> Ints:
-        """[n_images] the row of each image in the store."""
-
-    @property
-    def labels(self) -> npt.NDArray[np.generic]:
-        """float32 [n_images, outputs], or int64 [n_images] for multiclass."""
-
-    @property
-    def patient_of(self) -> Ints:
-        """[n_images] the 0-based patient of each image."""
-
-    @property
-    def n_patients(self) -> int:
-        """Number of patients."""
-
-    def tensor(self, rows: Ints) -> Tensor:
-        """Images float32 [n, 1, rows, columns] of these store rows."""
-
-
-def pixels(data: PatientData, positions: Ints) -> Tensor:
-    """The images at these positions of the patient set, float32 [n, 1, rows, columns]."""
-    return data.tensor(data.rows[positions])
-
-
-def in_chunks(count: int, size: int = CHUNK) -> Iterator[Ints]:
+def in_chunks(count: int, size: int = CHUNK) -> Iterator[Positions]:
     """0 to count - 1, `size` at a time."""
     for start in range(0, count, size):
         yield np.arange(start, min(start + size, count))
@@ -70,7 +40,7 @@ class FeatureCache:
     def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
         self._bound = memory_bytes
         self._maps: OrderedDict[str, Tensor] = OrderedDict()
-        self._digests: dict[int, tuple[weakref.ref[PatientData], bytes]] = {}
+        self._digests: dict[int, tuple[weakref.ref[PatientSet], bytes]] = {}
         self._folder: Path | None = None
         self._mutex = threading.Lock()
 
@@ -87,7 +57,7 @@ class FeatureCache:
                 file.unlink(missing_ok=True)
 
     @torch.no_grad()
-    def maps(self, net: Network, data: PatientData, device: torch.device) -> Tensor:
+    def maps(self, net: Network, data: PatientSet, device: torch.device) -> Tensor:
         """The feature map of every image of `data`, in its order, on the CPU: float32 [n_images, ...].
 
         `net` must have `frozen_features`; it is used in evaluation mode and left as it was.
@@ -101,13 +71,13 @@ class FeatureCache:
             self._maps.move_to_end(key)
             return self._maps[key]
 
-    def _digest(self, data: PatientData) -> bytes:
+    def _digest(self, data: PatientSet) -> bytes:
         known = self._digests.get(id(data))
         if known is not None and known[0]() is data:
             return known[1]
         digest = hashlib.sha256()
-        for positions in in_chunks(len(data.rows)):
-            digest.update(pixels(data, positions).numpy().tobytes())
+        for positions in in_chunks(data.n_images):
+            digest.update(data.pixels(positions).tobytes())
         self._digests[id(data)] = (weakref.ref(data), digest.digest())
         return digest.digest()
 
@@ -151,11 +121,11 @@ def frozen_digest(net: Network) -> bytes:
     return digest.digest()
 
 
-def _compute(net: Network, data: PatientData, device: torch.device) -> Tensor:
+def _compute(net: Network, data: PatientSet, device: torch.device) -> Tensor:
     training = net.training
     net.eval()
     try:
-        parts = [net.features(pixels(data, p).to(device)).cpu() for p in in_chunks(len(data.rows))]
+        parts = [net.features(data.tensor(p).to(device)).cpu() for p in in_chunks(data.n_images)]
     finally:
         net.train(training)
     return torch.cat(parts) if parts else torch.empty(0)

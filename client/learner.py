@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from client import augment
 from client.batches import Batch, Roster
 from client.device import PhysicalBatch, mixed_precision, on_every_gpu
-from client.features import PatientData, cache, pixels
+from client.features import cache
+from client.patients import PatientSet
 from common.errors import DataError, PrivacyRefused
 from common.models import Network
 from common.models.losses import Loss, loss_for
@@ -44,7 +45,7 @@ class Learner:
     net: Network
     module: nn.Module
     """Inputs to logits: the network, or only its head where features are frozen."""
-    data: PatientData
+    data: PatientSet
     maps: Tensor | None
     """Feature maps of every image where `module` is the head."""
     labels: Tensor
@@ -55,14 +56,14 @@ class Learner:
     physical: PhysicalBatch
 
     @classmethod
-    def of(cls, net: Network, data: PatientData, plan: Plan, device: torch.device) -> Learner:
+    def of(cls, net: Network, data: PatientSet, plan: Plan, device: torch.device) -> Learner:
         """Make ready; the network is moved to the device and put in training mode.
 
         Raises:
             DataError: `no-patients`.
             PrivacyRefused: `dp-batch-norm` when a layer would learn statistics of the patients.
         """
-        if not len(data.rows):
+        if not data.n_images:
             raise DataError("training patients", "there are none", "Ingest more studies", code="no-patients")
         net.to(device)
         training_mode(net)
@@ -91,7 +92,7 @@ class Learner:
         """The batch's images, augmented as drawn, or its feature maps; on the device."""
         if self.maps is not None:
             return self.maps[torch.from_numpy(batch.images)].to(self.device)
-        images = pixels(self.data, batch.images).to(self.device)
+        images = self.data.tensor(batch.images).to(self.device)
         return images if batch.draws is None else augment.apply(batch.draws, images)
 
     def targets(self, batch: Batch) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from client.batches import at_most
 from client.device import choose_device
-from client.features import PatientData
 from client.learner import Learner
+from client.patients import PatientSet
 from client.privacy.engine import PatientGradients
 from client.privacy.mechanism import Mechanism, refuse_unsafe
 from client.privacy.plan import DpPlan
@@ -100,7 +100,7 @@ class Descent:
 
 def train(
     net: Network,
-    data: PatientData,
+    data: PatientSet,
     plan: Plan,
     *,
     dp: DpPlan | None,
@@ -125,7 +125,7 @@ def train(
     """
     incoming = get_arrays(net)
     rng = np.random.default_rng([plan.training.seed, round])
-    with _seeded(rng):
+    with seeded(rng):
         learner = Learner.of(net, data, plan, choose_device(str(device) if device is not None else None))
         descent = Descent(learner.parameters, Recipe.of(plan))
         if dp is None:
@@ -184,7 +184,7 @@ def _delta(
 
 
 @contextmanager
-def _seeded(rng: np.random.Generator) -> Iterator[None]:
+def seeded(rng: np.random.Generator) -> Iterator[None]:
     """Torch's own chance (dropout) from the round's generator, the global state put back afterwards."""
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**62)))

@@ -136,7 +136,7 @@ class SiteMetrics:
     comparisons: tuple[Comparison, ...] = ()
     intake: IntakeSummary | None = None
     threshold: float | None = None
-    """Where this hospital's validation patients are best separated (Youden's J), to 0.01."""
+    """Where this hospital's validation patients are best separated (Youden's J), to 0.001."""
     epsilon: float | None = None
     """Spent so far by the worst patient of the training cohort; None without a private plan."""
     simulated: bool = False

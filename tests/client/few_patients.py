@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-import torch
 
+from client.patients import PatientSet
 from common.plan import Plan, plan_from_dict
 
 
-@dataclass(frozen=True, eq=False)
-class FewPatients:
-    """What `client.dataset.PatientSet` is to training and evaluation, held in memory."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    patient_of: np.ndarray
-    n_patients: int
-    attributes: dict[str, np.ndarray] = field(default_factory=dict)
-    pseudonyms: list[str] = field(default_factory=list)
-
-    @property
-    def rows(self) -> np.ndarray:
-        return np.arange(len(self.images))
-
-    def tensor(self, rows: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(self.images[rows].astype(np.float32))[:, None]
-
-
-def few_patients(patients: int = 12, side: int = 16, seed: int = 0, most: int = 4) -> FewPatients:
+def few_patients(patients: int = 12, side: int = 16, seed: int = 0, most: int = 4) -> PatientSet:
     """Patients of 1 to `most` images; positives carry a bright square somewhere in the middle."""
     rng = np.random.default_rng(seed)
     counts = rng.integers(1, most + 1, patients)
@@ -40,9 +19,11 @@ def few_patients(patients: int = 12, side: int = 16, seed: int = 0, most: int = 
         if truth[p]:
             r, c = rng.integers(side // 4, side // 2, 2)
             images[i, r : r + side // 4, c : c + side // 4] += 2.0
-    attributes = {"projection": np.array(["PA", "AP"])[patient_of % 2]}
+    attributes = {"projection": np.array(["PA", "AP"])[patient_of // 2 % 2]}
     names = [f"p{i}" for i in range(patients)]
-    return FewPatients(images, truth[patient_of][:, None], patient_of, patients, attributes, names)
+    rows = np.arange(len(images))
+    keys = [f"k{i}" for i in range(patients)]
+    return PatientSet(images, rows, truth[patient_of][:, None], patient_of, names, keys, attributes)
 
 
 def small_plan(side: int = 16, **sections: dict) -> Plan:
