@@ -9,7 +9,8 @@ For group i with AUROC A_i, positives m_i and negatives n_i (in each of its hosp
 2. Where the hospitals' released intervals (bootstrap over patients) are wider than that, all errors
    are widened by the median ratio, so scores that are not normal, or several images of a patient, count.
 3. The centre for group i is the AUROC of the *other* groups together, weighted by 1/SE^2, so that a weak
-   group cannot hide by pulling the centre down to itself.
+   group cannot hide by pulling the centre down to itself. Groups found weak leave the centre of the rest,
+   and the step is repeated until nothing changes, so that one weak group does not hide another.
 4. The spread is s_i^2 = SE_i(centre)^2 + 1/sum over others(1/SE_j^2): the group's own chance and the centre's.
    It is laid off on the scale arcsin(sqrt(A)), on which the spread of a high AUROC is symmetric.
 5. Over k groups the band is simultaneous (Sidak 1967): each is taken at 1-(1-alpha)^(1/k), two-sided.
@@ -102,11 +103,23 @@ def chance_band(
         wider: factor on every standard error, from `widening`.
     """
     z = wider * sidak(1 - confidence, together or len(aurocs))
-    return [_band(index, aurocs, counts, z) for index in range(len(aurocs))]
+    bands: list[Band | None] = [None] * len(aurocs)
+    weak: set[int] = set()
+    for _ in aurocs:
+        for index in range(len(aurocs)):
+            bands[index] = _band(index, aurocs, counts, (z, weak)) or bands[index]
+        found = {i for i, band in enumerate(bands) if band is not None and aurocs[i] < band.low}
+        if found <= weak:
+            break
+        weak |= found
+    return bands
 
 
-def _band(index: int, aurocs: Sequence[float], counts: Sequence[Counts], z: float) -> Band | None:
-    others = [j for j in range(len(aurocs)) if j != index]
+def _band(
+    index: int, aurocs: Sequence[float], counts: Sequence[Counts], how: tuple[float, set[int]]
+) -> Band | None:
+    z, weak = how
+    others = [j for j in range(len(aurocs)) if j != index and j not in weak]
     centre, centre_error = _common([aurocs[j] for j in others], [counts[j] for j in others])
     own = stratified_error(centre, counts[index])
     if not (math.isfinite(own) and math.isfinite(centre_error)):

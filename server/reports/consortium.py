@@ -63,16 +63,17 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "answer": words.answer(record),
         "weak_summary": words.weak_summary(record),
         "cards": _cards(record),
-        "weak": [(select.look(name).label, weak_groups(record, name)) for name in shown],
-        "weak_sentence": words.weak_sentence,
-        "weak_table": tables.weak,
+        "moment": words.moment(record.created),
+        "weak": [words.weak_sentence(row) for row in weak_groups(record, main)] if main else [],
+        "weak_table": tables.weak(record, shown),
         "arms": tables.arms(record),
         "gaps": tables.gaps(record),
         "arm_panels": _arm_panels(record),
         "legend": [(panels.key(name), select.look(name).label) for name in series],
         "forests": [forest(group_rows(record, name), name, confidence_of(record)) for name in shown],
-        "forest_keys": [(panels.key(name), select.look(name).label) for name in ("alone",)],
-        "thresholds": [tables.threshold(record, name) for name in series],
+        "forest_keys": _forest_keys(main, with_alone="alone" in series),
+        "threshold": tables.threshold(record, main) if main else None,
+        "other_thresholds": [tables.threshold(record, name) for name in series if name != main],
         "calibrations": [_calibration(record, name) for name in shown],
         "curves": [_curves(record, arm) for arm in select.federated_arms(record)],
         "epsilons": _epsilons(record),
@@ -86,9 +87,9 @@ def _values(record: RunRecord) -> dict[str, Any]:
 
 
 def _cards(record: RunRecord) -> list[Card]:
-    trained = [site for site in select.sites(record) if site not in record.external]
     main = select.main_series(record)
-    cards = [Card(str(len(trained)), "hospitals trained")]
+    number, _, noun = words.trained_words(record).rpartition(" ")
+    cards = [Card(number, f"{noun} trained")]
     if record.external:
         cards.append(Card(str(len(record.external)), "hospitals only tested"))
     if main:
@@ -98,18 +99,21 @@ def _cards(record: RunRecord) -> list[Card]:
             cards.append(
                 Card(two(found[0].value), f"mean AUROC, {select.look(main).label.lower()} {interval}")
             )
-        by_site = select.all_series(record)[main]
-        known = [select.patients(select.group_of(m)) for m in by_site.values()]
-        total = sum(n for n in known if n is not None)
-        cards.append(Card(f"{total:,}", "test patients in released cells"))
+        cards.append(Card(f"{_test_patients(record, main):,}", "test patients in released cells"))
     spent = words.epsilon_spent(record)
     if spent is not None:
         cards.append(Card(two(spent), "\u03b5 spent at the hospital that spent most"))
     return cards
 
 
+def _test_patients(record: RunRecord, series: str) -> int:
+    known = [select.patients(select.group_of(m)) for m in select.all_series(record)[series].values()]
+    return sum(n for n in known if n is not None)
+
+
 def _arm_panels(record: RunRecord) -> Figure:
     series = select.all_series(record)
+    main = select.main_series(record)
     rows: dict[str, dict[str, Any]] = {"Mean over hospitals": {}}
     for name in series:
         found = words.mean_auroc(record, name)
@@ -124,13 +128,20 @@ def _arm_panels(record: RunRecord) -> Figure:
     return Figure(
         "AUROC of every model, hospital by hospital",
         _grid(drawn),
-        note="Points with their intervals; the numbers and patients are in the table below.",
+        patients=f"{_test_patients(record, main):,} test patients in released cells." if main else "",
+        note="Points with their intervals; patients per hospital are in the table below.",
         csv=tables.arms(record).csv,
     )
 
 
 def _grid(drawn: list[Markup]) -> Markup:
     return Markup('<div class="grid">') + Markup("").join(drawn) + Markup("</div>")
+
+
+def _forest_keys(main: str | None, *, with_alone: bool) -> list[tuple[Markup, str]]:
+    names = ([main] if main else []) + (["alone"] if with_alone and main != "alone" else [])
+    keys = [(panels.key(name), select.look(name).label) for name in names]
+    return [*keys, (panels.band_key(), "What chance alone would give")]
 
 
 def _calibration(record: RunRecord, series: str) -> Figure:
@@ -169,12 +180,15 @@ def _curves(record: RunRecord, arm: ArmRecord) -> Figure:
     return Figure(
         f"Learning: {select.look(arm.arm).label}",
         _grid(drawn),
+        patients="Validation patients; their number and intervals are not released, so read trends only.",
         note="Each hospital's validation patients under the shared model. Gaps: held back, or no reply.",
         csv=csv_uri(("hospital", "rounds_completed", "loss", "auroc"), numbers),
     )
 
 
 def _epsilons(record: RunRecord) -> list[Figure]:
+    plan = select.plan_of(record)
+    budget = plan.privacy.epsilon if plan and plan.private else None
     figures = []
     for arm in select.federated_arms(record):
         rounds = arm.federation.rounds if arm.federation else ()
@@ -182,17 +196,28 @@ def _epsilons(record: RunRecord) -> list[Figure]:
         if not names:
             continue
         spent = {s: [(r.round, r.sites[s].epsilon if s in r.sites else None) for r in rounds] for s in names}
-        axes = panels.Axes("\u03b5 spent by the worst patient", "round", low=0.0)
+        axes = panels.Axes("\u03b5 spent by the worst patient", "round", low=0.0, reference=budget)
         numbers = [(site, r, e) for site, curve in spent.items() for r, e in curve]
         figures.append(
             Figure(
                 f"Privacy spent: {select.look(arm.arm).label}",
-                panels.curves(spent, axes, (620.0, 260.0)),
-                note="Per hospital, of its training patients. Hospitals of one bucket lie on one line.",
+                panels.curves(_merged(spent), axes, (620.0, 260.0)),
+                panels.curves(_merged(spent), axes, (372.0, 220.0)),
+                patients="Training patients, exactly accounted: no interval.",
+                note="Per hospital, over rounds. Hospitals with the same spend share one line.",
                 csv=csv_uri(("hospital", "round", "epsilon"), numbers),
             )
         )
     return figures
+
+
+def _merged(by_site: dict[str, Any]) -> dict[str, Any]:
+    same: dict[tuple[Any, ...], list[str]] = {}
+    for site, curve in by_site.items():
+        same.setdefault(tuple(curve), []).append(site)
+    return {
+        who[0] if len(who) == 1 else f"{who[0]} and {len(who) - 1} more": curve for curve, who in same.items()
+    }
 
 
 def _simulation_only(record: RunRecord) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ def forest(rows: list[GroupRow], series: str, confidence: float) -> Figure:
         title=f"AUROC by hospital, scanner and projection: {style.label}",
         wide=_draw(rows, series, _WIDE, alt),
         narrow=_draw(rows, series, _NARROW, alt),
-        patients=f"{total:,} test patients with a released AUROC; bars are {confidence:.0%} intervals.",
+        patients=f"{total:,} test patients with a released AUROC; bars are {confidence:.0%} intervals; combined groups weigh hospitals by precision.",
         note=(
             "Grey bar: where chance alone would put the group if it were truly as good as the others. "
             "A group to the left of its bar is weak, and is shown in red."
@@ -91,7 +91,7 @@ def _axis(drawing: Drawing, scale: Scale, layout: _Layout) -> None:
         drawing.text((x, _HEAD - 8), f"{tick:.1f}", "tick", "middle")
     if not layout.narrow:
         drawing.text((layout.plot_right + 22, _HEAD - 8), "AUROC (interval)", "ts")
-        drawing.text((layout.width - 112, _HEAD - 8), "alone", "ts", "start")
+        drawing.text((layout.width - 112, _HEAD - 8), "alone", "ts")
         drawing.text((layout.width, _HEAD - 8), "n", "ts", "end")
     else:
         drawing.text((layout.plot_left, _HEAD - 22), "AUROC", "ts")
@@ -125,7 +125,7 @@ def _interval(drawing: Drawing, e: Estimate, scale: Scale, y: float, how: tuple[
 def _words(drawing: Drawing, row: GroupRow, layout: _Layout, y: float) -> None:
     label = shortened(row.name, 24)
     text, figure = ("tw", "numw") if row.weak else ("t", "num")
-    shown = estimate(row.auroc) if row.auroc is not None else "not released"
+    shown = estimate(row.auroc) if row.auroc is not None else row.absent
     n = f"{row.patients:,}" if row.auroc is not None else ""
     mark = "▼ " if row.weak else ""
     if layout.narrow:

@@ -31,6 +31,8 @@ class Axes:
     low: float | None = None
     high: float | None = None
     decimals: int = 2
+    reference: float | None = None
+    """A value to mark across the panel: a budget."""
 
 
 def curves(by_site: Mapping[str, Curve], axes: Axes, size: tuple[float, float] = (440.0, 236.0)) -> Markup:
@@ -42,10 +44,13 @@ def curves(by_site: Mapping[str, Curve], axes: Axes, size: tuple[float, float] =
     if not points:
         drawing.text((0.0, 40.0), "Nothing was released.", "ts")
         return drawing.svg()
-    x = Scale(min(p[0] for p in points), max(p[0] for p in points), 40.0, width - 118)
+    x = Scale(min(p[0] for p in points), max(p[0] for p in points), 40.0, width - 122)
     values = [p[1] for p in points if p[1] is not None]
     y = _value_scale(values, axes, height)
     _frame(drawing, x, y, axes)
+    if axes.reference is not None:
+        drawing.line((x.start, y(axes.reference)), (x.end, y(axes.reference)), "limit")
+        drawing.text((x.start + 4, y(axes.reference) - 5), f"budget {axes.reference:g}", "ts")
     ends = []
     for index, (site, curve) in enumerate(by_site.items()):
         colour, dash = _line_style(index, len(by_site))
@@ -82,7 +87,7 @@ def _value_scale(values: Sequence[float], axes: Axes, height: float) -> Scale:
 
 
 def _frame(drawing: Drawing, x: Scale, y: Scale, axes: Axes) -> None:
-    for tick in ticks(y.low, y.high, 4):
+    for tick in ticks(y.low, y.high, 5):
         drawing.line((x.start, y(tick)), (x.end, y(tick)), "gridline")
         drawing.text((x.start - 6, y(tick) + 4), f"{tick:g}", "tick", "end")
     for tick in (t for t in ticks(x.low, x.high, 5) if t == int(t)):
@@ -112,18 +117,18 @@ def _end_labels(
             stroke_width=0.7,
             fill="none",
         )
-        drawing.add("text", shortened(site, 16), x=right + 11, y=label_y + 4, class_="ts", fill=colour)
+        drawing.add("text", shortened(site, 18), x=right + 11, y=label_y + 4, class_="lab", fill=colour)
 
 
 def calibration(site: str, bins: Sequence[CalibrationBin], error: float | None) -> Markup:
     """Observed share against mean score; a bin's area grows with its patients; held-back bins are absent."""
-    drawing = Drawing(206.0, 228.0, _calibration_alt(site, bins, error))
-    drawing.text((0.0, 14.0), shortened(site, 26), "tb")
-    x, y = Scale(0.0, 1.0, 30.0, 200.0), Scale(0.0, 1.0, 196.0, 26.0)
+    drawing = Drawing(172.0, 206.0, _calibration_alt(site, bins, error))
+    drawing.text((0.0, 14.0), shortened(site, 20), "tb")
+    x, y = Scale(0.0, 1.0, 30.0, 164.0), Scale(0.0, 1.0, 166.0, 32.0)
     for tick in (0.0, 0.5, 1.0):
         drawing.line((x.start, y(tick)), (x.end, y(tick)), "gridline")
-        drawing.text((x.start - 6, y(tick) + 4), f"{tick:g}", "tick", "end")
-        drawing.text((x(tick), y.start + 15), f"{tick:g}", "tick", "middle")
+        drawing.text((x.start - 9, y(tick) + 4), f"{tick:g}", "tick", "end")
+        drawing.text((x(tick), y.start + 20), f"{tick:g}", "tick", "middle")
     drawing.line((x(0), y(0)), (x(1), y(1)), "ideal")
     if not bins:
         drawing.text((x(0.5), y(0.62)), "every bin held back", "ts", "middle")
@@ -135,7 +140,7 @@ def calibration(site: str, bins: Sequence[CalibrationBin], error: float | None) 
         drawing.marker(
             (x(b.mean_score), y(b.observed)), "circle", "#0072b2", size=3 + 4 * (b.patients / most) ** 0.5
         )
-    drawing.text((x(0.5), 226.0), "mean score of the bin", "ts", "middle")
+    drawing.text((x(0.5), 202.0), "mean score of the bin", "ts", "middle")
     return drawing.svg()
 
 
@@ -154,7 +159,7 @@ def arms_panel(title: str, values: Mapping[str, Estimate | None], low: float, wi
     height = 52.0 + 19 * max(len(shown), 1)
     drawing = Drawing(width, height, f"AUROC at {title}. {said or 'Nothing was released'}.")
     drawing.text((0.0, 14.0), shortened(title, 34), "tb")
-    x = Scale(low, 1.0, 8.0, width - 116)
+    x = Scale(low, 1.0, 8.0, width - 112)
     bottom = height - 22
     for tick in ticks(low, 1.0, 4):
         drawing.line((x(tick), 24.0), (x(tick), bottom), "gridline")
@@ -173,4 +178,11 @@ def key(series: str) -> Markup:
     """The marker of a series, for the legend."""
     drawing = Drawing(16.0, 14.0, look(series).label)
     drawing.marker((8.0, 7.0), look(series).marker, look(series).colour, hollow=look(series).hollow)
+    return drawing.svg("keymark")
+
+
+def band_key() -> Markup:
+    """The swatch of the band of chance, for the legend."""
+    drawing = Drawing(22.0, 14.0, "band of chance")
+    drawing.rect((0.0, 1.0), (22.0, 12.0), "band", rx=2)
     return drawing.svg("keymark")

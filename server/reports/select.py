@@ -116,6 +116,15 @@ def patients(group: GroupMetrics | None) -> int | None:
     return group.positives + group.negatives
 
 
+def absent(group: GroupMetrics | None) -> str:
+    """Why a group has no figure, in words."""
+    if group is None:
+        return "not measured"
+    if group.positives == 0 or group.negatives == 0:
+        return "one class only"
+    return "held back"
+
+
 def federated_arms(record: RunRecord) -> list[ArmRecord]:
     """Arms with rounds, private ones last."""
     arms = [arm for arm in record.arms.values() if arm.federation is not None]

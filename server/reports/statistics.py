@@ -12,7 +12,7 @@ from typing import Final
 from common.messages import Estimate, GroupMetrics, ModelMetrics
 from server.records import RunRecord
 from server.reports.chance import Band, Stratum, chance_band, combine, widening
-from server.reports.select import all_series, group_of, levels, main_series, plan_of, sites
+from server.reports.select import absent, all_series, group_of, levels, main_series, plan_of, sites
 
 __all__ = ["Band", "GroupRow", "chance_band", "confidence_of", "family_name", "group_rows", "weak_groups"]
 
@@ -38,6 +38,8 @@ class GroupRow:
     counts: tuple[Stratum, ...]
     """Positives and negatives at each hospital whose AUROC entered."""
     sites: tuple[str, ...]
+    absent: str = ""
+    """Why there is no AUROC, where there is none."""
     band: Band | None = None
 
     @property
@@ -92,7 +94,15 @@ def _row(record: RunRecord, series: str, family: str, level: str) -> GroupRow:
         beside = _released(record, everything.get("alone", {}), family, level)
         alone = _combined([g for site, g in beside.items() if site in found], confidence)
     counts = tuple((g.positives or 0, g.negatives or 0) for g in found.values())
-    return GroupRow(family, level, auroc, alone, counts, tuple(found))
+    why = "" if auroc is not None else _why(record, everything.get(series, {}), family, level)
+    return GroupRow(family, level, auroc, alone, counts, tuple(found), why)
+
+
+def _why(record: RunRecord, by_site: dict[str, ModelMetrics], family: str, level: str) -> str:
+    if family == "hospital":
+        return absent(group_of(by_site.get(level)))
+    groups = [group_of(by_site.get(site), family, level) for site in sites(record)]
+    return next((absent(group) for group in groups if group is not None), absent(None))
 
 
 def _released(

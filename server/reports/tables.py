@@ -12,14 +12,14 @@ from common.pages.page import (
     Value,
     count,
     csv_uri,
-    difference,
     estimate,
+    signed,
     two,
 )
 from server.records import ArmRecord, FederationRecord, RunRecord
 from server.reports import select
 from server.reports.reasons import meaning
-from server.reports.statistics import GroupRow, family_name
+from server.reports.statistics import GroupRow, family_name, group_rows, weak_groups
 from server.reports.words import mean_auroc, mean_gap, site_gap
 
 METRICS: Final = ("sensitivity", "specificity", "precision", "f1", "auprc")
@@ -73,7 +73,7 @@ def arms(record: RunRecord) -> Table:
         ("Hospital", *(select.look(name).label for name in series)),
         tuple(rows),
         csv_uri(("hospital", "model", "auroc", "low", "high", "patients"), numbers),
-        "The mean counts every hospital that trained the same, whatever its size.",
+        "In the mean every hospital counts the same, whatever its size; those that only tested are left out.",
     )
 
 
@@ -81,7 +81,7 @@ def _auroc_cell(group: GroupMetrics | None) -> Cell:
     if group is None:
         return Cell(NOTHING, "muted")
     if group.auroc is None:
-        return Cell("not released", "muted")
+        return Cell(select.absent(group), "muted")
     return Cell(estimate(group.auroc))
 
 
@@ -94,8 +94,9 @@ def gaps(record: RunRecord) -> Table:
     shown = [(gap, name) for model, other, name in GAPS if (gap := mean_gap(record, model, other))]
     rows = []
     numbers: list[tuple[Value, ...]] = []
-    top = [Cell("Mean over hospitals", "total")]
-    top += [Cell(difference(gap.change), note=f"{len(gap.sites)} hospitals") for gap, _ in shown]
+    sizes = sorted({len(gap.sites) for gap, _ in shown})
+    top = [Cell("Mean over hospitals", "total", f"{' or '.join(map(str, sizes))} hospitals")]
+    top += [_change_cell(gap.change) for gap, _ in shown]
     rows.append(tuple(top))
     for site in select.sites(record):
         cells = [Cell(site)]
@@ -123,24 +124,32 @@ def _gap_cell(found: tuple[Estimate, bool] | None, name: str) -> Cell:
     if change.low > 0 or change.high < 0:
         bad = (change.high < 0) != name.startswith("Cost")
         style = "weak" if bad else "good"
-    return Cell(difference(change), style, "" if paired else "unpaired, wider than need be")
+    return _change_cell(change, "" if paired else ", unpaired", style)
 
 
-def weak(rows: list[GroupRow]) -> Table:
-    """The groups below the band of chance."""
-    cells = [
-        (
-            Cell(row.name, note=family_name(row.family)),
-            Cell(estimate(row.auroc), "weak"),
-            Cell(two(row.band.centre) if row.band else NOTHING),
-            Cell(two(row.band.low) if row.band else NOTHING),
-            Cell(f"{row.patients:,}"),
-            Cell(", ".join(row.sites), "text"),
-        )
-        for row in rows
-    ]
-    header = ("Group", "AUROC", "Others together", "Lower edge of chance", "Test patients", "Seen at")
-    return Table("Groups below what chance alone would give", header, tuple(cells))
+def _change_cell(change: Estimate, more: str = "", style: str = "") -> Cell:
+    return Cell(signed(change.value), style, f"{signed(change.low)} to {signed(change.high)}{more}")
+
+
+def weak(record: RunRecord, series: list[str]) -> Table:
+    """Every group that lies below the band of chance under any of these models, beside the other models."""
+    rows = {name: {(r.family, r.name): r for r in group_rows(record, name)} for name in series}
+    found = list(dict.fromkeys((r.family, r.name) for name in series for r in weak_groups(record, name)))
+    cells = []
+    for key in found:
+        shown = [rows[name][key] for name in series if key in rows[name]]
+        head = Cell(key[1], note=family_name(key[0]))
+        cells.append((head, *map(_weak_cell, shown), Cell(f"{shown[0].patients:,}")))
+    header = ("Group", *(select.look(name).label for name in series), "Test patients")
+    note = "Red: below the band. Under each figure: the lowest that chance alone would give."
+    return Table("Groups below what chance alone would give", header, tuple(cells), note=note)
+
+
+def _weak_cell(row: GroupRow) -> Cell:
+    if row.auroc is None:
+        return Cell(row.absent, "muted")
+    edge = f"chance from {two(row.band.low)}" if row.band else ""
+    return Cell(estimate(row.auroc), "weak" if row.weak else "", edge)
 
 
 def threshold(record: RunRecord, series: str) -> Table:
@@ -154,7 +163,7 @@ def threshold(record: RunRecord, series: str) -> Table:
             continue
         held = least(record)
         head = (Cell(site), Cell(count(group.positives, held)), Cell(count(group.negatives, held)))
-        rows.append((*head, *(_metric_cell(getattr(group, name)) for name in METRICS)))
+        rows.append((*head, *(_metric_cell(getattr(group, name), group) for name in METRICS)))
         numbers += [
             (site, name, *_triple(getattr(group, name)), group.positives, group.negatives)
             for name in METRICS
@@ -171,8 +180,8 @@ def threshold(record: RunRecord, series: str) -> Table:
     )
 
 
-def _metric_cell(value: Estimate | None) -> Cell:
-    return Cell(estimate(value)) if value is not None else Cell("not released", "muted")
+def _metric_cell(value: Estimate | None, group: GroupMetrics) -> Cell:
+    return Cell(estimate(value)) if value is not None else Cell(select.absent(group), "muted")
 
 
 def participation(record: RunRecord) -> Table:

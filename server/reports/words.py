@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from common.messages import Estimate
 from common.pages.page import difference, estimate, two
@@ -93,6 +94,8 @@ def answer(record: RunRecord) -> list[str]:
     """Two or three plain sentences: how well it works, what sharing gave, what privacy cost."""
     sentences = []
     main = select.main_series(record)
+    if main in select.FEDERATED:
+        sentences.append(f"{trained_words(record)} trained one model together; no image left its hospital.")
     overall = mean_auroc(record, main) if main else None
     if main and overall:
         value, who = overall
@@ -153,6 +156,15 @@ def epsilon_spent(record: RunRecord) -> float | None:
     return max(found, default=None)
 
 
+def trained_words(record: RunRecord) -> str:
+    """`6 hospitals`, or `5 of 6 hospitals` where the report's model is a subset's."""
+    runs = [arm.federation for arm in select.federated_arms(record) if arm.federation is not None]
+    if not runs:
+        return hospitals(sum(1 for site in select.sites(record) if site not in record.external))
+    trained, expected = len(runs[0].trained), len(runs[0].expected)
+    return hospitals(trained) if trained >= expected else f"{trained} of {hospitals(expected)}"
+
+
 def hospitals(number: int) -> str:
     """`1 hospital`, `6 hospitals`."""
     return f"{number} hospital" if number == 1 else f"{number} hospitals"
@@ -168,11 +180,28 @@ def weak_sentence(row: GroupRow) -> str:
     )
 
 
+def _named(row: GroupRow) -> str:
+    words = f"{family_name(row.family).lower()} {row.name}"
+    if row.auroc is None or row.band is None:
+        return words
+    return f"{words} (AUROC {two(row.auroc.value)}, the others {two(row.band.centre)})"
+
+
+def moment(iso: str) -> str:
+    """`1 January 2025, 10:00 UTC` from ISO 8601; what cannot be read is shown as it stands."""
+    try:
+        at = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    utc = at.astimezone(UTC) if at.tzinfo else at
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
+
+
 def weak_summary(record: RunRecord) -> str:
     """One sentence about weak spots for the headline."""
     weak = weak_groups(record)
     if not weak:
         return "No scanner, projection or hospital lies below what chance alone would give."
-    names = ", ".join(f"{family_name(row.family).lower()} {row.name}" for row in weak[:3])
+    names = ", ".join(_named(row) for row in weak[:3])
     more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
     return f"Weaker than chance can explain: {names}{more}."
