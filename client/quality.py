@@ -1,14 +1,17 @@
 """The quality gate: what is blank, clipped, broken or seen before does not enter.
 
-First come published or deliberately generous bounds that hold everywhere; once a site has seen
-`ENOUGH_IMAGES` images of one modality and scanner, its own 0.1% and 99.9% percentiles join them. The
-gate is meant to stop blank, clipped, broken and duplicated images, not unusual patients: figures are
-kept for every image, so that a hospital's report can show them.
+Bounds that hold everywhere come first. They are generous on purpose: measured on 7,099 chest
+radiographs of four hospitals and 108 CR, CT and MR images of twenty scanners, and set beyond the most extreme image
+a radiologist could still read. Once a site has `ENOUGH_IMAGES` images of one modality and scanner, its own
+0.1% and 99.9% percentiles join them, widened by half their distance. Every figure is kept, whether it
+decided anything or not, so that a hospital's report can show it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +21,85 @@ import numpy.typing as npt
 from client.index_rows import Percentiles
 
 ENOUGH_IMAGES: Final = 200
+LARGEST_PATCH: Final = 512
+"""Sharpness and noise are measured on at most this central square, so that large images cost no more."""
+
+_IMMERKAER: Final = math.sqrt(math.pi / 2) / 6
+"""Scale of the mean absolute response of Immerkaer's mask to Gaussian noise: J. Immerkaer, Fast noise
+variance estimation, Computer Vision and Image Understanding 64 (1996) 300-302."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The range of one figure outside of which an image is refused, with the words for it."""
+
+    figure: str
+    low: float
+    high: float
+    code: str
+    rule: str
+    remedy: str
+
+
+RADIOGRAPHS: Final = frozenset({"CR", "DX", "RG", "MG", "PX"})
+"""Modalities of projection, where most of the field is exposed; in CT and MR most of it is air."""
+
+BOUNDS: Final[tuple[Bound, ...]] = (
+    Bound(
+        "side", 32, math.inf, "quality-small", "its shorter side is below 32 pixels", "Send the full image"
+    ),
+    Bound("spread", 1e-9, math.inf, "quality-blank", "nearly all its pixels are equal", "Check the exposure"),
+    Bound(
+        "clipped",
+        0,
+        0.98,
+        "quality-clipped",
+        "nearly all its pixels lie at the two ends of their range",
+        "Export the image before its window was burnt in",
+    ),
+    Bound(
+        "saturated",
+        0,
+        0.75,
+        "quality-clipped",
+        "most of its pixels are at the highest value",
+        "Check the exposure and the detector",
+    ),
+    Bound(
+        "contrast",
+        0.01,
+        math.inf,
+        "quality-contrast",
+        "a few extreme pixels hold nearly all its range",
+        "Check the detector for defects, or mask the outliers at the source",
+    ),
+    Bound(
+        "sharpness",
+        1e-4,
+        math.inf,
+        "quality-sharpness",
+        "it has no detail at all",
+        "Check for motion or an empty field",
+    ),
+    Bound("noise", 0, 0.1, "quality-noise", "it is mostly noise", "Check the decoder and the exposure"),
+    Bound(
+        "exposure",
+        0.01,
+        0.99,
+        "quality-exposure",
+        "nearly all of the exposed field is as dark or as bright as it can be",
+        "Check the exposure and the export",
+    ),
+)
+"""Most extreme of the images named above: side 64, saturated 0.03, clipped 0.51, contrast 0.23, sharpness
+0.0006, noise 0.02, exposure 0.18 and 0.92 (radiographs). White noise measures 0.21 to 0.30."""
+_SITE_FIGURES: Final = {
+    "median": ("quality-exposure", "its exposure is unlike this scanner's other images"),
+    "spread": ("quality-contrast", "its contrast is unlike this scanner's other images"),
+    "sharpness": ("quality-sharpness", "its sharpness is unlike this scanner's other images"),
+    "noise": ("quality-noise", "its noise is unlike this scanner's other images"),
+}
+"""Figures held against the site's own percentiles."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +134,73 @@ def check(pixels: npt.NDArray[np.float32], context: QualityContext) -> QualityRe
         context: modality, scanner, the site's own bounds, and whether the pixels were seen before.
 
     Returns:
-        ok, or the first rule broken with its code: `quality-small`, `quality-blank`, `quality-clipped`,
-        `quality-contrast`, `quality-exposure`, `quality-sharpness`, `quality-noise`, `quality-duplicate`.
+        ok, or the first rule broken with its code: `quality-broken`, `quality-small`, `quality-blank`,
+        `quality-clipped`, `quality-contrast`, `quality-sharpness`, `quality-noise`, `quality-exposure`,
+        `quality-duplicate`.
     """
-    return QualityReport(ok=bool(pixels.size) and bool(context.modality))
+    image = pixels[len(pixels) // 2] if pixels.ndim == 3 else pixels
+    if image.ndim != 2 or not image.size or not np.isfinite(image).all():
+        return QualityReport(
+            False, "quality-broken", "it is not an array of numbers", "Ask the sender for the image itself"
+        )
+    figures = measure(image)
+    for bound in BOUNDS:
+        if bound.figure == "exposure" and context.modality not in RADIOGRAPHS:
+            continue
+        if not bound.low <= figures.get(bound.figure, bound.low) <= bound.high:
+            return QualityReport(False, bound.code, bound.rule, bound.remedy, figures)
+    unlike = _unlike(figures, context.percentiles)
+    if unlike is not None:
+        code, rule = unlike
+        return QualityReport(
+            False, code, rule, "Look at it; if it is sound, ingest it with its series", figures
+        )
+    if context.duplicate:
+        return QualityReport(
+            False,
+            "quality-duplicate",
+            "exactly these pixels are in the index already",
+            "Nothing to do if it was sent twice; otherwise check whose image it is",
+            figures,
+        )
+    return QualityReport(ok=True, figures=figures)
+
+
+def measure(image: npt.NDArray[np.float32]) -> dict[str, float]:
+    """The figures of one image [rows, columns]; about 0.6 ms for 256 x 256.
+
+    side (pixels, the shorter), median and spread (1% to 99%, modality units), and without unit: clipped and
+    saturated (shares of pixels at both ends and at the upper end of the range), contrast (spread by
+    range), sharpness (variance of the Laplacian by variance), noise (Immerkaer's estimate by spread), exposure (where the
+    median of the pixels between the two ends lies in the range).
+    """
+    low, high = float(image.min()), float(image.max())
+    step = max(1, min(image.shape) // 128)
+    some = np.sort(image[::step, ::step], axis=None)
+    between = some[(some > low) & (some < high)]
+    spread = _quantile(some, 0.99) - _quantile(some, 0.01)
+    reach = high - low or 1.0
+    patch = _centre(image)
+    saturated = float((image == high).mean())
+    return {
+        "side": float(min(image.shape)),
+        "median": _quantile(some, 0.5),
+        "spread": spread,
+        "clipped": saturated + float((image == low).mean()),
+        "saturated": saturated,
+        "contrast": spread / reach,
+        "sharpness": _sharpness(patch),
+        "noise": noise(patch) / (spread or 1.0),
+        "exposure": (_quantile(between, 0.5) - low) / reach if len(between) else 0.0,
+    }
+
+
+def noise(image: npt.NDArray[np.float32]) -> float:
+    """Standard deviation of Gaussian noise in the image's units, edges and smooth ramps left out (Immerkaer)."""
+    if min(image.shape) < 3:
+        return 0.0
+    across = image[:, :-2] - 2 * image[:, 1:-1] + image[:, 2:]
+    return float(np.abs(across[:-2] - 2 * across[1:-1] + across[2:]).mean()) * _IMMERKAER
 
 
 def pixel_digest(pixels: npt.NDArray[np.float32]) -> str:
@@ -63,3 +208,48 @@ def pixel_digest(pixels: npt.NDArray[np.float32]) -> str:
     digest = hashlib.sha256(repr(pixels.shape).encode())
     digest.update(np.ascontiguousarray(pixels, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def site_percentiles(figures: Sequence[Mapping[str, float]]) -> Percentiles | None:
+    """A site's own bounds from the figures of its accepted images, or None for too few.
+
+    0.1% and 99.9%, each moved out by half their distance.
+    """
+    if len(figures) < ENOUGH_IMAGES:
+        return None
+    bounds = {}
+    for name in _SITE_FIGURES:
+        values = [one[name] for one in figures if name in one]
+        if len(values) >= ENOUGH_IMAGES:
+            low, high = np.quantile(values, [0.001, 0.999])
+            room = (high - low) / 2
+            bounds[name] = (float(low - room), float(high + room))
+    return Percentiles(len(figures), bounds)
+
+
+def _unlike(figures: Mapping[str, float], percentiles: Percentiles | None) -> tuple[str, str] | None:
+    if percentiles is None:
+        return None
+    for name, (code, rule) in _SITE_FIGURES.items():
+        low, high = percentiles.bounds.get(name, (-math.inf, math.inf))
+        if not low <= figures[name] <= high:
+            return code, rule
+    return None
+
+
+def _quantile(ordered: npt.NDArray[np.float32], share: float) -> float:
+    return float(ordered[min(len(ordered) - 1, int(share * len(ordered)))])
+
+
+def _centre(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    top, left = (max(0, (size - LARGEST_PATCH) // 2) for size in image.shape)
+    return image[top : top + LARGEST_PATCH, left : left + LARGEST_PATCH].astype(np.float32, copy=False)
+
+
+def _sharpness(image: npt.NDArray[np.float32]) -> float:
+    variance = float(image.var())
+    if min(image.shape) < 3 or variance <= 0:
+        return 0.0
+    inner = image[1:-1, 1:-1]
+    laplacian = image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:] - 4 * inner
+    return float(laplacian.var()) / variance
