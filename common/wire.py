@@ -1,7 +1,7 @@
 """Messages as bytes, and as Flower records around those bytes.
 
-The bytes are a safetensors file: the tensors as they are, and in the metadata the kind of message,
-its other fields as JSON, and the order of the tensors. The same bytes go through Flower and through
+The bytes are a safetensors file: the tensors as they are, and in the metadata one JSON object with
+the kind of message, its other fields, and the order of the tensors. The same bytes go through Flower and through
 the hospital's socket, and their digest is what a site's audit log records. Decoding runs no code
 and accepts only what `common.messages` declares.
 
@@ -51,8 +51,9 @@ def pack(message: Message) -> bytes:
     body = asdict(bare)
     body.pop("arrays", None)
     try:
-        text = json.dumps(body, allow_nan=False)
-        metadata = {"kind": kind, "body": text, "order": json.dumps(list(arrays))}
+        text = json.dumps({"kind": kind, "body": body, "order": list(arrays)}, allow_nan=False)
+        # One key, because safetensors keeps no order among several, and the bytes are to be the same.
+        metadata = {RECORD: text}
         return bytes(save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, metadata=metadata))
     except (ValueError, TypeError, KeyError):
         _malformed()
@@ -69,13 +70,12 @@ def unpack(blob: bytes) -> Message:
     from safetensors.numpy import load  # noqa: PLC0415
 
     try:
-        metadata = _metadata(blob)
-        kind = _KINDS[metadata["kind"]]
-        body = json.loads(metadata["body"], parse_constant=_not_a_number)
-        order: list[str] = json.loads(metadata["order"])
+        message = _read_head(blob)
+        kind = _KINDS[message["kind"]]
+        order: list[str] = message["order"]
         tensors = load(blob)
-        _check_finite(body)
-        values = _validated(metadata["kind"], body)
+        _check_finite(message["body"])
+        values = _validated(message["kind"], message["body"])
         if sorted(order) != sorted(tensors) or (tensors and kind not in (Instruction, Update)):
             _malformed()
         if kind in (Instruction, Update):
@@ -96,8 +96,8 @@ def unpack(blob: bytes) -> Message:
 def head(blob: bytes) -> dict[str, Any]:
     """The fields of a message without its tensors, unchecked; empty when it cannot be read."""
     try:
-        body = json.loads(_metadata(blob)["body"])
-    except (ValueError, KeyError, TypeError):
+        body = _read_head(blob)["body"]
+    except (ValueError, KeyError, TypeError, RecursionError, FederationError):
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -130,12 +130,13 @@ def from_records(records: RecordDict) -> bytes:
     return array.data
 
 
-def _metadata(blob: bytes) -> dict[str, str]:
+def _read_head(blob: bytes) -> dict[str, Any]:
     size = int.from_bytes(blob[:8], "little")
-    metadata = json.loads(blob[8 : 8 + size])["__metadata__"]
-    if not all(isinstance(value, str) for value in metadata.values()):
+    header = json.loads(blob[8 : 8 + size])
+    message = json.loads(header["__metadata__"][RECORD], parse_constant=_not_a_number)
+    if set(message) != {"kind", "body", "order"}:
         _malformed()
-    return dict(metadata)
+    return dict(message)
 
 
 @functools.cache
