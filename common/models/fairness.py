@@ -23,9 +23,9 @@ from common.models.influence import (
     columns,
     mean_of,
     patient_codes,
-    quantile,
     rate_figure,
 )
+from common.models.intervals import auroc_interval, difference_interval, rate_interval
 from common.models.metrics import decisions
 from common.types import FloatArray
 
@@ -76,7 +76,7 @@ def gaps(metric: GapMetric, judged: Judged, groups: npt.ArrayLike, confidence: f
     pairs = [(name, _figure(metric, judged, level_of == name)) for name in names]
     rests = [_figure(metric, judged, level_of != name) for name in names]
     found = [(name, a, b) for (name, a), b in zip(pairs, rests, strict=True) if a and b]
-    return [_gap(name, "others", a.minus(b), confidence, len(found)) for name, a, b in found]
+    return [Gap(name, "others", _difference(metric, a, b, confidence, len(found))) for name, a, b in found]
 
 
 def widest(metric: GapMetric, judged: Judged, groups: npt.ArrayLike, confidence: float = 0.95) -> Gap | None:
@@ -94,7 +94,7 @@ def widest(metric: GapMetric, judged: Judged, groups: npt.ArrayLike, confidence:
         key=lambda pair: known[pair[0]].value - known[pair[1]].value,
     )
     tests = len(known) * (len(known) - 1) // 2
-    return _gap(best, worst, known[best].minus(known[worst]), confidence, tests)
+    return Gap(best, worst, _difference(metric, known[best], known[worst], confidence, tests))
 
 
 def _figure(metric: GapMetric, judged: Judged, inside: BoolArray) -> Figure | None:
@@ -123,7 +123,6 @@ def _one_class_figure(
     return rate_figure(calls, truth & inside, codes)
 
 
-def _gap(level: str, against: str, change: Figure, confidence: float, tests: int) -> Gap:
-    reach = quantile(1 - (1 - confidence) / tests) * change.error
-    low, high = max(-1.0, change.value - reach), min(1.0, change.value + reach)
-    return Gap(level, against, Estimate(change.value, low, high))
+def _difference(metric: GapMetric, one: Figure, two: Figure, confidence: float, tests: int) -> Estimate:
+    interval = auroc_interval if metric == "auroc" else rate_interval
+    return difference_interval(one, two, interval, 1 - (1 - confidence) / tests)

@@ -16,13 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from common.errors import DataError
-from common.messages import Estimate
 from common.types import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -156,26 +154,6 @@ def midranks(values: FloatArray) -> FloatArray:
     return ranks
 
 
-def quantile(confidence: float) -> float:
-    """Standard errors on each side of a normal value that hold it with this confidence."""
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
-def logit_interval(value: float, error: float, confidence: float) -> Estimate:
-    """A value strictly between 0 and 1 with its interval, symmetric on the logit scale."""
-    centre = math.log(value / (1 - value))
-    reach = quantile(confidence) * error / (value * (1 - value))
-    return Estimate(value, _expit(centre - reach), _expit(centre + reach))
-
-
-def wilson(value: float, size: float, confidence: float) -> Estimate:
-    """A proportion out of `size` independent units with its score interval (Wilson 1927)."""
-    z2 = quantile(confidence) ** 2
-    centre = (value + z2 / (2 * size)) / (1 + z2 / size)
-    reach = math.sqrt(z2 * (value * (1 - value) / size + z2 / (4 * size**2))) / (1 + z2 / size)
-    return Estimate(value, min(value, max(0.0, centre - reach)), max(value, min(1.0, centre + reach)))
-
-
 def one_class(needed: str) -> DataError:
     """The error for a figure that does not exist because `needed` is not among the images."""
     rule = f"the figure needs {needed} and there are none"
@@ -184,7 +162,3 @@ def one_class(needed: str) -> DataError:
 
 def _small_sample(count: int) -> float:
     return math.sqrt(count / (count - 1)) if count > 1 else 1.0
-
-
-def _expit(x: float) -> float:
-    return 0.5 * (1 + math.tanh(x / 2))

@@ -8,7 +8,7 @@ above it; a multiclass image is called for its highest score, and the threshold 
 
 | figure | interval |
 |---|---|
-| AUROC | clustered DeLong on the logit scale; at complete separation, see `auroc` |
+| AUROC | clustered DeLong on the logit scale; at complete separation, exact |
 | sensitivity, specificity | Wilson, with the effective number of images after clustering |
 | AUPRC, precision, F1 | patient bootstrap, percentiles; without one error, see `bootstrap.flawless` |
 | difference of AUROC | clustered DeLong, paired; others: patient bootstrap, paired |
@@ -34,14 +34,12 @@ from common.models.influence import (
     Figure,
     auroc_figure,
     columns,
-    logit_interval,
     mean_of,
     one_class,
     patient_codes,
-    quantile,
     rate_figure,
-    wilson,
 )
+from common.models.intervals import auroc_interval, difference_interval, rate_interval
 from common.types import FloatArray
 
 __all__ = [
@@ -73,18 +71,9 @@ def auroc(
 ) -> Estimate:
     """Area under the ROC curve, macro over classes.
 
-    At complete separation (1, or 0) the DeLong variance is zero and says nothing. Then, with k
-    disjoint pairs of a positive and a negative patient, a true area A gives complete separation with
-    probability A**k at most, and the interval ends where that is (1 - confidence) / 2. Where a single
-    patient carries a class the interval is [0, 1].
+    Complete separation (1, or 0) has an interval too: see `intervals.auroc_interval`.
     """
-    figure = auroc_of(scores, labels, patients)
-    if not figure.measurable:
-        return Estimate(figure.value, 0.0, 1.0)
-    if 0 < figure.value < 1 and figure.error > 0:
-        return logit_interval(figure.value, figure.error, confidence)
-    reach = 1 - math.exp(math.log((1 - confidence) / 2) / figure.patients)
-    return Estimate(figure.value, max(0.0, figure.value - reach), min(1.0, figure.value + reach))
+    return auroc_interval(auroc_of(scores, labels, patients), confidence)
 
 
 def auroc_of(scores: FloatArray, labels: npt.ArrayLike, patients: npt.ArrayLike) -> Figure:
@@ -109,13 +98,9 @@ def auroc_difference(
     correlation). Scores that rank alike differ by exactly 0.
     """
     one, two = auroc_of(scores, labels, patients), auroc_of(other, labels, patients)
-    change = one.minus(two)
-    if _complete(one) or _complete(two) or not change.measurable:
-        if np.allclose(one.influence, two.influence) and one.value == two.value and change.measurable:
-            return Estimate(0.0, 0.0, 0.0)
-        return _mover(auroc(scores, labels, patients, confidence), auroc(other, labels, patients, confidence))
-    reach = quantile(confidence) * change.error
-    return Estimate(change.value, max(-1.0, change.value - reach), min(1.0, change.value + reach))
+    if np.array_equal(one.influence, two.influence) and one.value == two.value and one.measurable:
+        return Estimate(0.0, 0.0, 0.0)
+    return difference_interval(one, two, auroc_interval, confidence)
 
 
 def sensitivity(
@@ -126,7 +111,7 @@ def sensitivity(
     confidence: float = 0.95,
 ) -> Estimate:
     """Share of positive images called positive."""
-    return _wilson(rate_of("sensitivity", scores, labels, patients, threshold), confidence)
+    return rate_interval(rate_of("sensitivity", scores, labels, patients, threshold), confidence)
 
 
 def specificity(
@@ -137,7 +122,7 @@ def specificity(
     confidence: float = 0.95,
 ) -> Estimate:
     """Share of negative images called negative."""
-    return _wilson(rate_of("specificity", scores, labels, patients, threshold), confidence)
+    return rate_interval(rate_of("specificity", scores, labels, patients, threshold), confidence)
 
 
 def rate_of(
@@ -251,25 +236,6 @@ def _bootstrapped(
         counted = decisions(scores, labels, threshold) if metric == "precision" else truth
         return boot.flawless(len(np.unique(codes[counted.any(axis=1)])), bootstrap.confidence)
     return boot.percentile_interval(value, boot.resampled(figure, codes, bootstrap), bootstrap.confidence)
-
-
-def _wilson(figure: Figure, confidence: float) -> Estimate:
-    """The score interval with as many independent images as have the clustered variance."""
-    if figure.error > 0:
-        independent = figure.value * (1 - figure.value) / figure.error**2
-        return wilson(figure.value, min(independent, figure.units), confidence)
-    return wilson(figure.value, figure.patients, confidence)
-
-
-def _mover(one: Estimate, two: Estimate) -> Estimate:
-    change = one.value - two.value
-    down = math.hypot(one.value - one.low, two.high - two.value)
-    up = math.hypot(one.high - one.value, two.value - two.low)
-    return Estimate(change, max(-1.0, change - down), min(1.0, change + up))
-
-
-def _complete(figure: Figure) -> bool:
-    return figure.error == 0 or not 0 < figure.value < 1
 
 
 def _mean(figures: list[Figure], needed: str) -> Figure:
