@@ -1,0 +1,138 @@
+"""What a rule does to one value: the form it must have, and what becomes of it otherwise.
+
+Text is matched whole against permitted values or a pattern; numbers must be numbers within bounds.
+A value of the wrong form never passes: it is dropped, replaced by OTHER, or the file is refused, as the rule says.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+from pydicom.dataelem import DataElement
+from pydicom.multival import MultiValue
+
+from client.deid.profile import Rule
+from common.errors import FileRefused
+
+OLDEST_AGE: Final = 90
+"""Years; HIPAA's safe harbour joins all ages over 89 into one."""
+_DECIMAL: Final = re.compile(r"[0-9eE+\-. ]{1,32}")
+_AGE: Final = re.compile(r"(\d{1,3})([DWMY])")
+_PER_YEAR: Final = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
+_TEXT: Final = frozenset(("CS", "LO", "SH", "UI"))
+_BINARY_TYPES: Final = (bytes, bytearray)
+_LIMITS: Final = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "UL": (0, 2**32 - 1)}
+_DS_CHARACTERS: Final = 16
+
+
+def kept(rule: Rule, element: DataElement, known: frozenset[str]) -> Any:
+    """The value as it may be written, or None when nothing of it may.
+
+    Args:
+        rule: a rule with action `keep`.
+        element: the source's element.
+        known: the patient's own tokens, case folded; text that holds one of them is not kept.
+
+    Raises:
+        FileRefused: `deid-value`, when the rule says to refuse and the value has the wrong form.
+    """
+    values = _listed(element.value)
+    if not values:
+        return None
+    if isinstance(element.value, _BINARY_TYPES):
+        return bytes(element.value)
+    checked = [_one(rule, element.VR, value, known) for value in values]
+    if any(value is None for value in checked):
+        if rule.otherwise == "refuse":
+            raise FileRefused(
+                "an image",
+                f"its {rule.keyword} has a form that the profile does not permit",
+                "Correct it at its source, or leave the image out",
+                code="deid-value",
+            )
+        if rule.otherwise != "other":
+            return None
+        checked = ["OTHER" if value is None else value for value in checked]
+    return checked[0] if len(checked) == 1 else checked
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if value is None or (isinstance(value, (str, bytes, list, MultiValue)) and not len(value)):
+        return ()
+    if isinstance(value, (list, tuple, MultiValue)):
+        return list(value)
+    return (value,)
+
+
+def _one(rule: Rule, vr: str, value: Any, known: frozenset[str]) -> Any:
+    if vr not in rule.vr:
+        return None
+    return _text(rule, value, known) if vr in _TEXT else _number(rule, vr, value)
+
+
+def _text(rule: Rule, value: Any, known: frozenset[str]) -> str | None:
+    text = str(value).strip(" \0")
+    listed = text in rule.values if rule.values else rule.pattern is not None and rule.pattern.fullmatch(text)
+    return text if listed and not (set(words(text)) | {text.casefold()}) & known else None
+
+
+def _number(rule: Rule, vr: str, value: Any) -> Any:
+    written = str(getattr(value, "original_string", value)).strip(" \0")
+    try:
+        number = float(written)
+    except ValueError:
+        return None
+    low, high = rule.range or _LIMITS.get(vr, (-math.inf, math.inf))
+    if not math.isfinite(number) or not low <= number <= high:
+        return None
+    if vr == "DS":
+        return _decimal(written, number)
+    if vr in ("FD", "FL"):
+        return number
+    return int(number) if number == int(number) else None
+
+
+def _decimal(written: str, number: float) -> str | None:
+    """The decimal as it was written; too long a one is written again in the 16 characters it may have."""
+    if not _DECIMAL.fullmatch(written):
+        return None
+    if len(written) <= _DS_CHARACTERS:
+        return written
+    for digits in range(15, 5, -1):
+        text = f"{number:.{digits}g}"
+        if len(text) <= _DS_CHARACTERS:
+            return text
+    return None
+
+
+def words(text: str) -> list[str]:
+    """The runs of letters and digits in a text, case folded."""
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def long_words(texts: Iterable[str]) -> frozenset[str]:
+    """The words of at least three characters of several texts, case folded."""
+    return frozenset(word for text in texts for word in words(text) if len(word) >= 3)
+
+
+def day_of(text: object) -> date | None:
+    """A DICOM date, or None when it is none."""
+    try:
+        return datetime.strptime(str(text).strip(" \0").replace(".", "")[:8], "%Y%m%d").date()  # noqa: DTZ007 (a DICOM date has no zone)
+    except ValueError:
+        return None
+
+
+def years(age: object, born: date | None, studied: date | None) -> int | None:
+    """The patient's age in whole years, 90 for 90 and more; from the age, or from the two dates."""
+    match = _AGE.fullmatch(str(age or "").strip(" \0").upper())
+    if match:
+        return min(OLDEST_AGE, int(int(match[1]) / _PER_YEAR[match[2]]))
+    if born is None or studied is None or studied < born:
+        return None
+    whole = studied.year - born.year - ((studied.month, studied.day) < (born.month, born.day))
+    return min(OLDEST_AGE, whole)

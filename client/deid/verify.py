@@ -1,0 +1,196 @@
+"""The second scan: the bytes that were written, searched for everything that could name the source's patient.
+
+It knows nothing of the profile. It takes from the raw source every identifier by its own list, and
+looks for each in every element of the written bytes. One hit, or one byte that should not be there,
+and the file stays in quarantine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from pydicom.dataset import Dataset
+
+from client.deid.reader import Seen, Unreadable, walk
+from common.errors import FileRefused
+
+SHORTEST: Final = 3
+"""Characters of the shortest name or number that counts; initials and digits occur everywhere by chance."""
+LONG: Final = 6
+"""From this length on a token is looked for inside words, numbers and pixels too, not only as a whole word."""
+_PERSONS: Final = frozenset(("PN",))
+_IDENTIFIERS: Final = frozenset(
+    [
+        "PatientID",
+        "OtherPatientIDs",
+        "AccessionNumber",
+        "StudyID",
+        "AdmissionID",
+        "ServiceEpisodeID",
+        "RequestedProcedureID",
+        "ScheduledProcedureStepID",
+        "PerformedProcedureStepID",
+        "FillerOrderNumberImagingServiceRequest",
+        "PlacerOrderNumberImagingServiceRequest",
+        "IssuerOfPatientID",
+        "MedicalRecordLocator",
+        "PatientTelephoneNumbers",
+        "DeviceSerialNumber",
+        "GantryID",
+        "DetectorID",
+        "PlateID",
+        "CassetteID",
+        "PatientInsurancePlanCodeSequence",
+        "MilitaryRank",
+        "PatientReligiousPreference",
+        "RegionOfResidence",
+    ]
+)
+_PLACES: Final = frozenset(
+    [
+        "InstitutionName",
+        "InstitutionAddress",
+        "InstitutionalDepartmentName",
+        "StationName",
+        "PatientAddress",
+        "RequestingService",
+        "CurrentPatientLocation",
+        "PatientInstitutionResidence",
+        "PerformedStationName",
+        "ScheduledStationName",
+        "SendingApplicationEntityTitle",
+        "SourceApplicationEntityTitle",
+        "RetrieveAETitle",
+        "PerformedStationAETitle",
+        "ScheduledStationAETitle",
+        "PerformedLocation",
+    ]
+)
+_META: Final = frozenset((0x00, 0x01, 0x02, 0x03, 0x10, 0x12, 0x13))
+_PIXELS: Final = (0x7FE0, 0x0010)
+_NUMBERS: Final = frozenset(("DS", "IS"))
+_BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT", "SQ"))
+_WELL_KNOWN: Final = "1.2.840.10008."
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for, case folded: `words` as whole words, `parts` anywhere, `days` as eight digits."""
+
+    words: frozenset[str]
+    parts: frozenset[str]
+    days: frozenset[str]
+
+
+def identifiers(source: Dataset) -> Wanted:
+    """Every identifier of a source: nested, in private items and in its file meta as well."""
+    tokens: set[str] = set()
+    parts: set[str] = set()
+    days: set[str] = set()
+    vendor = {_fold(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName")}
+    for element in _all(source):
+        texts = [_fold(v) for v in _values(element.value)]
+        if element.VR in _PERSONS or element.keyword in _IDENTIFIERS:
+            tokens.update(w for text in texts for w in _words(text))
+            parts.update(text for text in texts if len(text) >= LONG)
+        elif element.keyword in _PLACES or element.VR == "AE":
+            places = [text for text in texts if not any(text in name for name in vendor)]
+            parts.update(text for text in places if len(text) >= LONG)
+            tokens.update(word for text in places if len(text) < LONG for word in _words(text))
+        elif element.VR == "UI":
+            parts.update(text for text in texts if text and not text.startswith(_WELL_KNOWN))
+        elif element.VR in ("DA", "DT"):
+            days.update(text[:8] for text in texts if re.fullmatch(r"\d{8}", text[:8]))
+    words = {token for token in tokens if len(token) >= SHORTEST}
+    parts |= {token for token in words if len(token) >= LONG}
+    return Wanted(frozenset(words), frozenset(parts), frozenset(days))
+
+
+def check(data: bytes, wanted: Wanted) -> None:
+    """Search a written file.
+
+    Raises:
+        FileRefused: `deid-verify`; it says what kind of thing was found, never what.
+    """
+    try:
+        elements = list(walk(data))
+    except Unreadable as error:
+        raise _refused(f"the second scan could not walk it: {error}") from None
+    _structure(elements)
+    for seen in elements:
+        if (seen.group, seen.element) == _PIXELS:
+            continue
+        _search(seen, wanted)
+    _search_bytes(elements[-1].value, wanted)
+
+
+def _structure(elements: list[Seen]) -> None:
+    """Nothing private, no overlay, no curve, a file meta of seven elements, and pixels at the very end."""
+    for seen in elements:
+        if seen.group % 2 or seen.group in range(0x5000, 0x5100) or seen.group in range(0x6000, 0x6100):
+            raise _refused("a private, curve or overlay element was written")
+        if seen.group == 0x0002 and seen.element not in _META:
+            raise _refused("file meta holds an element it should not")
+    last = elements[-1]
+    at_top = {(s.group, s.element): s.value for s in elements if not s.depth}
+    sizes = [_us(at_top.get((0x0028, e))) for e in (0x0010, 0x0011, 0x0100)]
+    frames = bytes(at_top.get((0x0028, 0x0008), b"1")).strip(b" \0") or b"1"
+    size = sizes[0] * sizes[1] * sizes[2] // 8 * int(frames)
+    if (last.group, last.element) != _PIXELS or len(last.value) != size + size % 2:
+        raise _refused("the pixels are not the last element, or not of the announced size")
+
+
+def _search(seen: Seen, wanted: Wanted) -> None:
+    if seen.vr in _BINARY:
+        _search_bytes(seen.value, wanted)
+        return
+    text = bytes(seen.value).decode("latin-1").casefold()
+    numeric = seen.vr in _NUMBERS
+    hit = any(part in text for part in wanted.parts if not numeric or len(part) >= LONG)
+    if not numeric:
+        hit = hit or not wanted.words.isdisjoint(_words(text))
+        hit = hit or not wanted.days.isdisjoint(re.findall(r"(?<!\d)\d{8}(?!\d)", text))
+    if hit:
+        raise _refused("an identifier of the patient, study or hospital is still in it")
+
+
+def _search_bytes(value: memoryview, wanted: Wanted) -> None:
+    """Binary values, pixels too: a token of six bytes meets a megabyte by chance once in 10^8."""
+    raw = bytes(value).lower()
+    if any(part.encode("utf-8") in raw for part in wanted.parts if len(part) >= LONG):
+        raise _refused("an identifier of the patient, study or hospital is still in it")
+
+
+def _all(source: Dataset) -> Iterator[Dataset]:
+    yield from getattr(source, "file_meta", None) or ()
+    yield from source.iterall()
+
+
+def _values(value: object) -> Iterable[object]:
+    if value is None or isinstance(value, (bytes, Dataset)):
+        return ()
+    return value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
+
+
+def _fold(value: object) -> str:
+    return str(value or "").strip(" \0").casefold()
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text)
+
+
+def _us(value: memoryview | None) -> int:
+    return int.from_bytes(bytes(value or b""), "little")
+
+
+def _refused(rule: str) -> FileRefused:
+    return FileRefused(
+        "a de-identified image",
+        rule,
+        "Report it: the original stays in quarantine and nothing was stored",
+        code="deid-verify",
+    )

@@ -1,0 +1,79 @@
+"""The files of a folder, in one order everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.deid.pseudonyms import Pseudonyms
+from client.intake.labels import LabelTable
+from client.intake.outcome import Person
+from client.intake.wrap import SUFFIXES
+from common.errors import IntakeError
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One file as it came. Its path is used to read it and for nothing else."""
+
+    path: Path
+    relative: str
+    """With forward slashes, as a label table names it."""
+    person: Person | None
+
+    def key(self, names: Pseudonyms) -> str:
+        """Keyed digest of the content and, for a picture, of the person it is said to show.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        who = "" if self.person is None else "\0".join(vars(self.person).values())
+        return names.content(digest, who.encode("utf-8"))
+
+
+def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> list[Incoming]:
+    """Every file under a folder, ordered by name; hidden files and the label table itself are left out.
+
+    Raises:
+        IntakeError: the folder is missing, unreadable or empty.
+    """
+    if not folder.is_dir():
+        raise _error("the folder is not there", "Give the folder that holds the images", "intake-missing")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise _error("the folder cannot be read", "Give this user the right to read it", "intake-unreadable")
+    own = labels.resolve() if labels is not None else None
+    found = [
+        path
+        for path in _walk(folder)
+        if not path.name.startswith(".") and path.is_file() and path.resolve() != own
+    ]
+    if not found:
+        raise _error("the folder holds no files", "Give the folder that holds the images", "intake-empty")
+    incoming = [_incoming(folder, path, table) for path in found]
+    return sorted(incoming, key=lambda file: file.relative)
+
+
+def _walk(folder: Path) -> list[Path]:
+    def unreadable(_: OSError) -> None:
+        raise _error(
+            "a folder inside it cannot be read", "Give this user the right to read it", "intake-unreadable"
+        )
+
+    return [Path(at) / name for at, _, names in os.walk(folder, onerror=unreadable) for name in names]
+
+
+def _incoming(folder: Path, path: Path, table: LabelTable | None) -> Incoming:
+    relative = path.relative_to(folder).as_posix()
+    if path.suffix.casefold() not in SUFFIXES:
+        return Incoming(path, relative, None)
+    row = table.rows.get(relative) if table is not None and table.kind == "path" else None
+    person = row.person if row is not None and row.person is not None else Person(path.stem)
+    return Incoming(path, relative, person)
+
+
+def _error(rule: str, remedy: str, code: str) -> IntakeError:
+    return IntakeError("the folder to take in", rule, remedy, code=code)

@@ -1,0 +1,162 @@
+"""The one door into a hospital's store: a folder of files becomes de-identified images in the index.
+
+Laws, in order:
+1. Each file is read in a limited worker process, de-identified, written, scanned again, judged; a file that
+   fails stays behind with a named reason, and the others go on.
+2. Until every file is done and the labels have been joined and checked, index and store are untouched.
+3. Then rows and files change together, or not at all.
+4. A file that was taken in before is known by its keyed digest and costs nothing; an ingestion that was
+   killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from client.deid.pseudonyms import Pseudonyms
+from client.files import storage_error
+from client.index import Index
+from client.intake.commit import Commit, after
+from client.intake.folder import list_files
+from client.intake.join import Arrived, Joined, Known, check_whole, join
+from client.intake.known import known
+from client.intake.labels import LabelTable, read_labels
+from client.intake.outcome import ACCEPTED
+from client.intake.pool import Limits
+from client.intake.process import Desk, Effort, Finished, Progress, process
+from client.intake.quarantine import Quarantine
+from client.intake.report import UNCHANGED, IngestReport
+from client.intake.staging import Staging
+from client.preprocess import assemble_volumes
+from client.site import Site
+from common.errors import StorageError
+from common.logs import Log
+
+__all__ = ["IngestReport", "ingest"]
+
+_LOG: Final = Log("client.intake")
+
+
+def ingest(
+    site: Site,
+    folder: Path,
+    labels: Path | None,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    limits: Limits | None = None,
+) -> IngestReport:
+    """Take a folder in, with its labels where there is a table.
+
+    Args:
+        site: the hospital.
+        folder: DICOM files in any depth, or PNG and JPEG that the table names by `path`.
+        labels: see `client.intake.labels`.
+        workers: processes; all cores when None.
+        progress: called with files done and files in all.
+        limits: what one file may cost; 1 GiB and 60 seconds when None.
+
+    Raises:
+        LabelError, IntakeError, DataError, StorageError: index and store are as they were.
+    """
+    started = time.monotonic()
+    table = None if labels is None else read_labels(labels)
+    files = list_files(folder, labels, table)
+    effort = Effort(workers, limits or Limits(), progress or _silent)
+    with _alone(site), Index(site.index) as index:
+        desk = Desk(site, index, Staging(site.data / "staging"), Pseudonyms.of(site))
+        try:
+            finished = process(desk, files, effort)
+            joined = _joined(desk, finished, table)
+            report = _committed(desk, finished, joined, labelled=table is not None)
+        except StorageError:
+            desk.staging.clear()
+            raise
+        desk.staging.clear()
+        report = replace(report, volumes=assemble_volumes(site), seconds=time.monotonic() - started)
+        index.record_ingest(report.as_record())
+    _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)
+    return report
+
+
+def _joined(desk: Desk, finished: Sequence[Finished], table: LabelTable | None) -> Joined:
+    if table is None:
+        return Joined()
+    held = desk.index.images()
+    here = {one.row.sop_uid for one in finished if one.row is not None}
+    arrived = _arrived(desk, finished, table.kind)
+
+    def earlier() -> Iterator[Known]:
+        return known(desk.site.dicom, (row for row in held if row.sop_uid not in here), table.kind)
+
+    joined = join(table, arrived, desk.names, earlier)
+    check_whole(table, after(held, finished, joined))
+    return joined
+
+
+def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
+    """The folder as labels see it; a path is a name even of a file that could not be read."""
+    images: list[Known] = []
+    refused: list[dict[str, str]] = []
+    nameless = 0
+    for one in finished:
+        path = {"path": desk.names.join("path", one.file.relative)}
+        if one.row is None:
+            refused.append({**one.outcome.keys, **path})
+            nameless += kind not in refused[-1]
+        elif one.outcome.accepted:
+            images.append(Known(one.row, {**one.outcome.keys, **path}))
+        else:
+            (held,) = known(desk.site.dicom, [one.row], kind)
+            images.append(Known(held.row, {**held.keys, **path}))
+    return Arrived(tuple(images), tuple(refused), nameless)
+
+
+def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, *, labelled: bool) -> IngestReport:
+    commit = Commit(desk, Quarantine(desk.site.quarantine), joined)
+    commit.run(finished)
+    uids = {one.row.sop_uid for one in finished if one.row is not None}
+    return IngestReport(
+        received=len(finished),
+        accepted=commit.tally.total(ACCEPTED),
+        unchanged=commit.tally.total(UNCHANGED),
+        refused=commit.tally.refused(),
+        patients=sum(1 for _ in desk.index.patients()),
+        labels_without_image=joined.without_image,
+        images_without_label=len(uids - joined.labelled.keys()) if labelled else 0,
+        seconds=0.0,
+        by_modality=commit.tally.by_modality(),
+    )
+
+
+@contextmanager
+def _alone(site: Site) -> Iterator[None]:
+    """One ingestion at a time and site.
+
+    Raises:
+        StorageError: another one is running, or the data folder cannot be written.
+    """
+    path = site.data / ".ingest.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
+    except OSError as error:
+        raise storage_error(error, "the data folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StorageError(
+                "the data folder", "another ingestion is running", "Wait until it ends", code="storage-busy"
+            ) from None
+        yield
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Tell nobody."""

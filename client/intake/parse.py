@@ -1,0 +1,115 @@
+"""One untrusted file to one data set, or to one named refusal; nothing else comes out of here."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pydicom import config, dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from client.intake.classes import check_class
+from common.errors import FileRefused
+
+MAX_FILE_BYTES: Final = 512 * 2**20
+MAX_INFLATED_BYTES: Final = 256 * 2**20
+_MAGIC_AT: Final = 128
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Run pydicom without its opinions on values: what the profile does not permit goes anyway."""
+    reading, writing = config.settings.reading_validation_mode, config.settings.writing_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    config.settings.writing_validation_mode = config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = reading
+        config.settings.writing_validation_mode = writing
+
+
+def parse(data: bytes) -> Dataset:
+    """Read a DICOM file from its bytes and check that it is an image we take in.
+
+    Raises:
+        FileRefused: `not-dicom`, `parser-error`, `parser-limit`, `deflate-bomb`, and as `check_class`.
+    """
+    ds = read(data)
+    check_class(ds)
+    return ds
+
+
+def read(data: bytes) -> Dataset:
+    """Read a DICOM file from its bytes, whatever kind of object it is.
+
+    Raises:
+        FileRefused: `not-dicom`, `parser-error`, `parser-limit`, `deflate-bomb`.
+    """
+    if data[_MAGIC_AT : _MAGIC_AT + 4] != b"DICM":
+        raise FileRefused(
+            "a file", "it is not a DICOM file", "Leave it out, or export it as DICOM", code="not-dicom"
+        )
+    try:
+        return dcmread(io.BytesIO(_inflated(data)))
+    except FileRefused:
+        raise
+    except (RecursionError, MemoryError):
+        raise too_much() from None
+    except InvalidDicomError:
+        raise FileRefused(
+            "a file", "it is not a DICOM file", "Leave it out, or export it as DICOM", code="not-dicom"
+        ) from None
+    except Exception:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
+        raise damaged() from None
+
+
+def damaged() -> FileRefused:
+    """The refusal of a file whose elements cannot all be read."""
+    return FileRefused("a file", "it is damaged", "Send the file again from its source", code="parser-error")
+
+
+def too_much() -> FileRefused:
+    """The refusal of a file that needs more memory, depth or time than a file may."""
+    return FileRefused(
+        "a file",
+        "reading it takes more memory or time than one file may take",
+        "Check the file at its source; it may be damaged or made to harm",
+        code="parser-limit",
+    )
+
+
+def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _inflated(data: bytes) -> bytes:
+    """The same file without deflate compression, inflated no further than the limit."""
+    stream = io.BytesIO(data)
+    stream.seek(_MAGIC_AT + 4)
+    meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=_after_meta))
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return data
+    tool = zlib.decompressobj(-zlib.MAX_WBITS)
+    body = tool.decompress(data[stream.tell() :], MAX_INFLATED_BYTES)
+    if tool.unconsumed_tail:
+        raise FileRefused(
+            "a file",
+            f"it inflates to more than {MAX_INFLATED_BYTES >> 20} MiB",
+            "Send it uncompressed, or check it at its source",
+            code="deflate-bomb",
+        )
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    head = io.BytesIO()
+    write_file_meta_info(head, meta)
+    return b"\0" * _MAGIC_AT + b"DICM" + head.getvalue() + body

@@ -1,0 +1,251 @@
+"""Worker processes over all cores: each file in a limited process, a dead or hung one costs that file only.
+
+Answers come back in the order of the tasks, so that what is kept does not depend on how many cores
+a hospital has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from client.deid.pseudonyms import Pseudonyms
+from client.index_rows import Percentiles
+from client.intake.outcome import Outcome, Task, outcome_from, to_json
+from client.intake.parse import too_much
+from common.errors import IntakeError
+
+MEMORY_BYTES: Final = 2**30
+"""What one file may take on top of what a worker needs when it starts."""
+TIME_LIMIT_S: Final = 60.0
+START_LIMIT_S: Final = 120.0
+_AHEAD: Final = 64
+"""Tasks begun before the oldest is answered, so that one slow file does not pile up the others."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one file may cost."""
+
+    memory_bytes: int = MEMORY_BYTES
+    time_s: float = TIME_LIMIT_S
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every worker is told when it starts."""
+
+    names: Pseudonyms
+    percentiles: Mapping[tuple[str, str], Percentiles] = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    def hello(self) -> str:
+        """The first line a worker reads."""
+        rows = [(m, s, p.images, dict(p.bounds)) for (m, s), p in self.percentiles.items()]
+        return json.dumps(
+            {
+                "key": self.names.key.hex(),
+                "spend": self.names.spend.hex(),
+                "percentiles": rows,
+                "memory": self.limits.memory_bytes,
+            }
+        )
+
+
+class Pool:
+    """Processes that serve `run`; a context manager.
+
+    Args:
+        setup: keys, bounds and limits.
+        workers: number of processes; all cores this process may use when None.
+    """
+
+    def __init__(self, setup: Setup, workers: int | None = None) -> None:
+        self._setup = setup
+        self._count = workers or len(os.sched_getaffinity(0))
+        self._hands: list[_Hand] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for hand in self._hands:
+            hand.stop()
+        self._hands.clear()
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
+        """Process the tasks; each comes back with its outcome, in their order.
+
+        Raises:
+            IntakeError: a worker cannot be started at all.
+        """
+        source = iter(tasks)
+        waiting: deque[Task] = deque()
+        done: dict[int, Outcome] = {}
+        exhausted = False
+        while True:
+            exhausted = self._feed(source, waiting) if not exhausted else True
+            while waiting and waiting[0].number in done:
+                task = waiting.popleft()
+                yield task, done.pop(task.number)
+            if exhausted and not waiting:
+                return
+            for task, outcome in self._collect():
+                done[task.number] = outcome
+
+    def _feed(self, source: Iterator[Task], waiting: deque[Task]) -> bool:
+        """Give every idle hand a task; True when there are no more."""
+        while len(waiting) < _AHEAD * self._count:
+            hand = self._idle()
+            if hand is None:
+                return False
+            task = next(source, None)
+            if task is None:
+                return True
+            waiting.append(task)
+            hand.give(task)
+        return False
+
+    def _idle(self) -> _Hand | None:
+        for hand in self._hands:
+            if hand.task is None:
+                return hand
+        if len(self._hands) < self._count:
+            self._hands.append(_Hand(self._setup))
+            return self._hands[-1]
+        return None
+
+    def _collect(self) -> list[tuple[Task, Outcome]]:
+        busy = [hand for hand in self._hands if hand.task is not None]
+        wait = max(0.0, min((hand.deadline for hand in busy), default=0.0) - time.monotonic())
+        ready, _, _ = select.select([hand.answers for hand in busy], [], [], wait)
+        return [
+            answer
+            for hand in busy
+            if hand.answers in ready or hand.deadline <= time.monotonic()
+            for answer in hand.take()
+        ]
+
+
+class _Hand:
+    """One process and the task in its hands."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self.task: Task | None = None
+        self.deadline = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        home = str(Path(__file__).resolve().parents[2])
+        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(  # noqa: S603 (our own module, no shell)
+            [sys.executable, "-P", "-m", "client.intake.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        self._buffer = b""
+        self._send(self._setup.hello())
+        self._ready = False
+
+    @property
+    def answers(self) -> int:
+        """File descriptor on which the worker answers."""
+        if self._process.stdout is None:
+            return -1
+        return self._process.stdout.fileno()
+
+    def give(self, task: Task) -> None:
+        """Send a task; its time runs once the process is up."""
+        self.task = task
+        limit = self._setup.limits.time_s if self._ready else START_LIMIT_S
+        self.deadline = time.monotonic() + limit
+        self._send(to_json(task))
+
+    def take(self) -> list[tuple[Task, Outcome]]:
+        """The answer that has come, or the refusal of a file that killed or outlasted its worker.
+
+        Raises:
+            IntakeError: the process died before it was ready.
+        """
+        if time.monotonic() >= self.deadline and not self._has_bytes():
+            return self._lost(too_much_outcome())
+        chunk = os.read(self.answers, 2**16)
+        if not chunk:
+            return self._lost(_crash())
+        self._buffer += chunk
+        return self._lines()
+
+    def _lines(self) -> list[tuple[Task, Outcome]]:
+        found: list[tuple[Task, Outcome]] = []
+        while b"\n" in self._buffer and self.task is not None:
+            line, self._buffer = self._buffer.split(b"\n", 1)
+            if not self._ready:
+                self._ready = True
+                self.deadline = time.monotonic() + self._setup.limits.time_s
+                continue
+            try:
+                found.append((self.task, outcome_from(line.decode("utf-8"))))
+            except ValueError:
+                return [*found, *self._lost(_crash())]
+            self.task = None
+        return found
+
+    def _has_bytes(self) -> bool:
+        return bool(select.select([self.answers], [], [], 0)[0])
+
+    def _lost(self, outcome: Outcome) -> list[tuple[Task, Outcome]]:
+        started, task = self._ready, self.task
+        self.stop()
+        if not started:
+            raise IntakeError(
+                "a worker process", "it does not start", "Check memory limits and the installation"
+            )
+        self.task = None
+        self._start()
+        return [] if task is None else [(task, outcome)]
+
+    def _send(self, line: str) -> None:
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(line.encode("utf-8") + b"\n")
+                self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        self._process.wait()
+
+
+def too_much_outcome() -> Outcome:
+    """The outcome of a file that took longer than a file may."""
+    error = too_much()
+    return Outcome(error.code, error.rule, error.remedy)
+
+
+def _crash() -> Outcome:
+    return Outcome(
+        "parser-crash",
+        "the process that read it died",
+        "Check the file at its source; it may be damaged or made to harm",
+    )

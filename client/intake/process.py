@@ -1,0 +1,126 @@
+"""Every file of a folder to its outcome; nothing of the index or the store changes here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from client.deid.pseudonyms import Pseudonyms
+from client.index import ImageRow, Index
+from client.intake.folder import Incoming
+from client.intake.known import bounds
+from client.intake.outcome import ACCEPTED, Outcome, Task
+from client.intake.pool import Limits, Pool, Setup
+from client.intake.report import UNCHANGED
+from client.intake.staging import Staging
+from client.site import Site
+
+Progress = Callable[[int, int], None]
+"""Files done and files in all."""
+DUPLICATE: Final = Outcome(
+    "quality-duplicate", "the same image of the same patient is there already", "Nothing to do: one is enough"
+)
+_UNREADABLE: Final = Outcome(
+    "file-unreadable", "it cannot be read", "Check its rights and the disk it lies on"
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One file, its keyed name and what became of it; `row` for images that are or will be in the index."""
+
+    file: Incoming
+    key: str
+    outcome: Outcome
+    row: ImageRow | None = None
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where an ingestion works: one site, its index, its staging folder."""
+
+    site: Site
+    index: Index
+    staging: Staging
+    names: Pseudonyms
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much machine an ingestion may use, and whom it tells how far it is."""
+
+    workers: int | None
+    limits: Limits
+    progress: Progress
+
+
+def process(desk: Desk, files: Sequence[Incoming], effort: Effort) -> list[Finished]:
+    """Bring every file to its outcome, in the order given.
+
+    Raises:
+        StorageError: the staging folder cannot be written.
+        IntakeError: no worker process can be started.
+    """
+    done: dict[int, Finished] = {}
+    tasks = _tasks(desk, files, done)
+    setup = Setup(desk.names, bounds(desk.index), effort.limits)
+    with Pool(setup, effort.workers) as pool:
+        for task, outcome in pool.run(tasks):
+            if outcome.accepted:
+                desk.staging.keep(task.key, outcome)
+            done[task.number] = _finished(files[task.number], task.key, outcome)
+            effort.progress(len(done), len(files))
+    effort.progress(len(done), len(files))
+    return _without_duplicates(desk, [done[number] for number in range(len(files))])
+
+
+def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> Iterator[Task]:
+    """Tasks for the files that need work; what is known already goes straight to `done`."""
+    seen: set[str] = set()
+    for number, file in enumerate(files):
+        try:
+            key = file.key(desk.names)
+        except OSError:
+            key = desk.names.content(hashlib.sha256(file.relative.encode("utf-8")).digest())
+            done[number] = Finished(file, key, _UNREADABLE)
+            continue
+        ready = Finished(file, key, DUPLICATE) if key in seen else _ready(desk, file, key)
+        seen.add(key)
+        if ready is not None:
+            done[number] = ready
+            continue
+        yield Task(number, str(file.path), key, str(desk.staging.folder), file.person)
+
+
+def _ready(desk: Desk, file: Incoming, key: str) -> Finished | None:
+    before = desk.index.file_outcome(key)
+    if before is not None and before.code == ACCEPTED:
+        row = desk.index.image(before.sop_uid)
+        if row is not None:
+            return Finished(file, key, Outcome(UNCHANGED, modality=row.modality), row)
+    staged = desk.staging.recall(key, desk.site.dicom)
+    return None if staged is None else _finished(file, key, staged)
+
+
+def _finished(file: Incoming, key: str, outcome: Outcome) -> Finished:
+    row = ImageRow(**outcome.row) if outcome.row is not None else None
+    return Finished(file, key, outcome, row)
+
+
+def _without_duplicates(desk: Desk, finished: list[Finished]) -> list[Finished]:
+    """Turn away exact copies of the pixels of one patient; the first in order stays."""
+    there = {(row.patient, row.pixel_digest): row.sop_uid for row in desk.index.images()}
+    kept: list[Finished] = []
+    for one in finished:
+        row = one.row
+        if row is None or not one.outcome.accepted:
+            kept.append(one)
+            continue
+        first = there.setdefault((row.patient, row.pixel_digest), row.sop_uid)
+        same = Outcome(
+            DUPLICATE.code, DUPLICATE.rule, DUPLICATE.remedy, one.outcome.modality, one.outcome.keys
+        )
+        kept.append(one if first == row.sop_uid else Finished(one.file, one.key, same))
+    return kept

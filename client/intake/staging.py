@@ -1,0 +1,54 @@
+"""De-identified files that wait for the end of their ingestion; what lets a killed one go on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from client.files import storage_error
+from client.intake.outcome import Outcome, outcome_from
+
+
+class Staging:
+    """A folder of finished work: `<key>.dcm` and, once it is whole, `<key>.json`.
+
+    Raises:
+        StorageError: any method, when the disk is full or refuses.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise storage_error(error, "staging") from None
+
+    def keep(self, key: str, outcome: Outcome) -> None:
+        """Note that this file is done."""
+        whole = self.folder / f"{key}.json"
+        partial = whole.with_suffix(".tmp")
+        try:
+            partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+            partial.replace(whole)
+        except OSError as error:
+            raise storage_error(error, "staging") from None
+
+    def recall(self, key: str, final: Path) -> Outcome | None:
+        """The outcome of a file that an interrupted ingestion had finished, if its image is still there."""
+        try:
+            outcome = outcome_from((self.folder / f"{key}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        row = outcome.row
+        there = self.image(key).exists() or (row is not None and (final / row["file"]).exists())
+        return outcome if there else None
+
+    def image(self, key: str) -> Path:
+        """Where the de-identified file of this key lies."""
+        return self.folder / f"{key}.dcm"
+
+    def clear(self) -> None:
+        """Remove everything that waits."""
+        shutil.rmtree(self.folder, ignore_errors=True)
