@@ -1,7 +1,8 @@
 """A hospital trains alone: the rounds of a plan without a federation.
 
-The work is done by the same duties as in a federation, so policy, ledger, training and evaluation
-are the same code; only the averaging is missing. Nothing leaves: model, metrics and report stay in `out`.
+The rounds are done by the same duties as in a federation, so policy, ledger and training are the same
+code; only the averaging is missing. Nothing leaves: model and metrics stay in `out`, and the scores in
+the site's own data, where a later federation is compared with them on the same patients.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client import policy
 from client.service import Duties
@@ -25,7 +26,11 @@ from common.messages import Estimate, Instruction, Kind, SiteMetrics
 from common.plan import Plan, dump_plan
 from common.types import Arrays, RunId
 
-ALONE: Final = "alone"
+if TYPE_CHECKING:
+    from common.models import Network
+
+_MIDDLE: Final = 0.5
+"""The operating point where validation patients name none."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,18 @@ def train_alone(
     """
     policy.check(site.policy, plan)
     _make(out)
-    ask = _Asking(plan, RunId(f"{ALONE}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"))
+    ask = _Asking(plan, RunId(f"alone-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"))
     work = duties or _imaging(site)
     log = AuditLog(site.audit)
     log.append("local.begin", run=ask.run, plan=plan.digest, rounds=plan.federation.rounds)
-    arrays = _first(plan)
+    arrays, epsilon = _first(plan), None
     for number in range(1, plan.federation.rounds + 1):
         update = work.train(ask.for_(Kind.TRAIN, number, arrays), plan)
         arrays = {name: array + update.arrays[name] for name, array in arrays.items()}
+        epsilon = update.epsilon
         if progress:
             progress(number, plan.federation.rounds)
-    metrics = _measure(work, ask, plan, arrays)
+    metrics = replace(_measure(site, work, ask, arrays), epsilon=epsilon)
     log.append("local.end", run=ask.run, rounds=plan.federation.rounds)
     return _write(ask, plan, arrays, metrics, out)
 
@@ -92,19 +98,34 @@ class _Asking:
         return Instruction(kind, self.run, number, text, digest, code_digest(), arrays, threshold)
 
 
-def _measure(work: Duties, ask: _Asking, plan: Plan, arrays: Arrays) -> SiteMetrics:
-    last = plan.federation.rounds
-    threshold = work.threshold(ask.for_(Kind.THRESHOLD, last, arrays), plan).threshold
-    metrics = work.evaluate(ask.for_(Kind.EVALUATE, last, arrays, threshold), plan)
-    models = (replace(model, model=ALONE) for model in metrics.models[:1])
-    return replace(metrics, models=tuple(models), threshold=threshold)
+def _measure(site: Site, work: Duties, ask: _Asking, arrays: Arrays) -> SiteMetrics:
+    """The hospital's own figures of its test patients: nothing leaves, so nothing is suppressed."""
+    from client import scores  # noqa: PLC0415 - torch, paid for by training only
+    from client.dataset import load_dataset  # noqa: PLC0415
+    from client.evaluation import measure, predict  # noqa: PLC0415
+
+    plan, last = ask.plan, ask.plan.federation.rounds
+    found = work.threshold(ask.for_(Kind.THRESHOLD, last, arrays), plan)
+    at = _MIDDLE if found.threshold is None else found.threshold
+    tested = predict(_network(plan, arrays), load_dataset(site, plan).test)
+    scores.save(site, f"{scores.ALONE}-dp" if plan.private else scores.ALONE, tested)
+    return replace(found, models=(measure(tested, plan, at, 1, scores.ALONE),), threshold=at)
+
+
+def _network(plan: Plan, arrays: Arrays | None = None) -> Network:
+    from common.models import build, set_arrays  # noqa: PLC0415 - torch, paid for by training only
+
+    rows, columns = plan.input.shape[-2:]
+    net = build(plan.model, plan.task.outputs, (rows, columns))
+    if arrays is not None:
+        set_arrays(net, arrays)
+    return net
 
 
 def _first(plan: Plan) -> Arrays:
-    from common.models import build, get_arrays  # noqa: PLC0415 - torch, paid for by training only
+    from common.models import get_arrays  # noqa: PLC0415 - torch, paid for by training only
 
-    rows, cols = plan.input.shape[-2:]
-    return get_arrays(build(plan.model, plan.task.outputs, (rows, cols)))
+    return get_arrays(_network(plan))
 
 
 def _imaging(site: Site) -> Duties:
@@ -124,10 +145,9 @@ def _make(out: Path) -> None:
 
 def _write(ask: _Asking, plan: Plan, arrays: Arrays, metrics: SiteMetrics, out: Path) -> AloneResult:
     from common.checkpoints import Checkpoint, save, write_whole  # noqa: PLC0415 - numpy and safetensors
-    from common.models import architecture_digest, build  # noqa: PLC0415 - torch
+    from common.models import architecture_digest  # noqa: PLC0415 - torch
 
-    rows, cols = plan.input.shape[-2:]
-    architecture = architecture_digest(build(plan.model, plan.task.outputs, (rows, cols)))
+    architecture = architecture_digest(_network(plan))
     model, figures = out / "model.safetensors", out / "metrics.json"
     save(Checkpoint(ask.run, plan.federation.rounds, plan.digest, architecture, arrays), model)
     write_whole(figures, json.dumps(plain(metrics), indent=1, sort_keys=True).encode())
