@@ -76,8 +76,11 @@ def _one(rule: Rule, vr: str, value: Any, known: frozenset[str]) -> Any:
 
 def _text(rule: Rule, value: Any, known: frozenset[str]) -> str | None:
     text = str(value).strip(" \0")
-    listed = text in rule.values if rule.values else rule.pattern is not None and rule.pattern.fullmatch(text)
-    return text if listed and not (set(words(text)) | {text.casefold()}) & known else None
+    if rule.pattern is not None:
+        permitted = rule.pattern.fullmatch(text) is not None
+    else:
+        permitted = text in rule.values
+    return text if permitted and not (set(words(text)) | {text.casefold()}) & known else None
 
 
 def _number(rule: Rule, vr: str, value: Any) -> Any:

@@ -74,20 +74,14 @@ class Deidentifier:
             return kept(rule, source[rule.tag], known)
         if rule.action == "enter":
             return self._entered(rule, source, who, known)
-        if rule.action == "uid":
-            return self._uid(rule, source)
-        if rule.action == "empty":
-            return ""
-        if rule.action == "generalise":
-            age = years(
-                source.get("PatientAge"),
-                day_of(source.get("PatientBirthDate")),
-                day_of(source.get("StudyDate")),
-            )
-            return None if age is None else f"{age:03d}Y"
-        if rule.action == "shift":
-            return self._shifted(rule, source, who)
-        return self._pseudonym(rule, source, who)
+        made = {
+            "uid": self._uid,
+            "empty": _empty,
+            "generalise": _generalised,
+            "shift": self._shifted,
+            "pseudonym": self._pseudonym,
+        }
+        return made[rule.action](rule, source, who)
 
     def _entered(self, rule: Rule, source: Dataset, who: Identity, known: frozenset[str]) -> Items | None:
         items = []
@@ -100,7 +94,7 @@ class Deidentifier:
             items.append(copy)
         return Items(items) if items else None
 
-    def _uid(self, rule: Rule, source: Dataset) -> str | None:
+    def _uid(self, rule: Rule, source: Dataset, _who: Identity) -> str | None:
         value = str(source[rule.tag].value or "").strip(" \0")
         if value:
             return self.names.uid(value)
@@ -126,6 +120,16 @@ class Deidentifier:
         parts = ("DeviceSerialNumber", "Manufacturer", "ManufacturerModelName")
         serial, maker, model = (str(source.get(k) or "") for k in parts)
         return self.names.scanner(serial, maker, model)
+
+
+def _empty(_rule: Rule, _source: Dataset, _who: Identity) -> str:
+    return ""
+
+
+def _generalised(_rule: Rule, source: Dataset, _who: Identity) -> str | None:
+    born, studied = day_of(source.get("PatientBirthDate")), day_of(source.get("StudyDate"))
+    age = years(source.get("PatientAge"), born, studied)
+    return None if age is None else f"{age:03d}Y"
 
 
 def identity(source: Dataset) -> Identity:

@@ -136,7 +136,8 @@ def only_stored_bits(pixels: npt.NDArray[Any], plan: Layout) -> npt.NDArray[np.i
         return pixels.astype(plan.dtype, copy=False)
     words = pixels.astype(f"<u{bits // 8}", copy=False)
     left = np.left_shift(words, bits - 1 - plan.high).astype(plan.dtype, copy=False)
-    return np.right_shift(left, bits - plan.stored)
+    shifted: npt.NDArray[np.integer[Any]] = np.right_shift(left, bits - plan.stored)
+    return shifted
 
 
 def _native(ds: Dataset, plan: Layout) -> npt.NDArray[Any]:

@@ -51,7 +51,7 @@ def _elements(view: memoryview, at: int, end: int, depth: int) -> Iterator[Seen]
     while at < end:
         group, element, vr, length, at = _header(view, at, end)
         if vr == b"SQ":
-            stop = _end_of_sequence(view, at, end, length)
+            stop = _end_of_sequence(at, end, length)
             yield Seen(group, element, "SQ", view[at:at], depth)
             yield from _items(view, at, stop, depth + 1)
             at = stop
@@ -75,7 +75,7 @@ def _header(view: memoryview, at: int, end: int) -> tuple[int, int, bytes, int, 
     return group, element, vr, struct.unpack_from("<I", view, at + 8)[0], at + 12
 
 
-def _end_of_sequence(view: memoryview, at: int, end: int, length: int) -> int:
+def _end_of_sequence(at: int, end: int, length: int) -> int:
     if length == _UNDEFINED:
         raise Unreadable("a sequence has no length")
     if length > end - at:

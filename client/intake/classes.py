@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -70,6 +71,6 @@ def check_class(ds: Dataset) -> None:
 
 
 def _listed(value: object) -> list[object]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    if isinstance(value, str):
+        return [value]
+    return list(value) if isinstance(value, Iterable) else []

@@ -60,7 +60,7 @@ def join(
         labelled |= more
         left -= also_used
     refused = {keys[table.kind] for keys in arrived.refused if table.kind in keys}
-    missing = sorted((rows[name].line for name in left - refused))
+    missing = sorted(rows[name].line for name in left - refused)
     if len(missing) > arrived.nameless:
         raise table.error(
             missing[0],

@@ -9,7 +9,30 @@ from typing import Any, Final
 
 ACCEPTED: Final = "accepted"
 MODALITIES: Final = frozenset(
-    "CR CT DX MR MG NM PT US SC OT XA RF SR PR KO SEG ECG DOC RTSTRUCT RTPLAN RTDOSE RTIMAGE".split()
+    [
+        "CR",
+        "CT",
+        "DX",
+        "MR",
+        "MG",
+        "NM",
+        "PT",
+        "US",
+        "SC",
+        "OT",
+        "XA",
+        "RF",
+        "SR",
+        "PR",
+        "KO",
+        "SEG",
+        "ECG",
+        "DOC",
+        "RTSTRUCT",
+        "RTPLAN",
+        "RTDOSE",
+        "RTIMAGE",
+    ]
 )
 """Words that may stand in a count of files by modality; anything else is counted as `other`."""
 

@@ -153,7 +153,7 @@ class _Hand:
         home = str(Path(__file__).resolve().parents[2])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(  # noqa: S603 (our own module, no shell)
+        self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "client.intake.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

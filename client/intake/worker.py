@@ -7,6 +7,7 @@ argument or environment. Whatever a codec prints goes nowhere, because it may be
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import sys
@@ -59,16 +60,14 @@ class Bench:
             with quiet():
                 row = self._take(task, found)
         except FileRefused as refusal:
-            return Outcome(refusal.code, refusal.rule, refusal.remedy, **found)
+            return _refused(refusal, found)
         except (RecursionError, MemoryError):
-            refusal = too_much()
-        except (StorageError, KeyboardInterrupt):
+            return _refused(too_much(), found)
+        except StorageError:
             raise
         except Exception:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
-            refusal = damaged()
-        else:
-            return Outcome(ACCEPTED, row=row, **found)
-        return Outcome(refusal.code, refusal.rule, refusal.remedy, **found)
+            return _refused(damaged(), found)
+        return Outcome(ACCEPTED, row=row, **found)
 
     def _take(self, task: Task, found: dict[str, Any]) -> dict[str, Any]:
         source = _source(task)
@@ -124,6 +123,10 @@ class Bench:
         }
 
 
+def _refused(refusal: FileRefused, found: Mapping[str, Any]) -> Outcome:
+    return Outcome(refusal.code, refusal.rule, refusal.remedy, **found)
+
+
 def _source(task: Task) -> Dataset:
     path = Path(task.path)
     try:
@@ -169,8 +172,7 @@ def _write(path: Path, data: bytes) -> None:
 def limit_memory(extra_bytes: int) -> None:
     """Let this process grow by so many bytes and no more, and leave no core dump; where the system can."""
     with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
+        resource = importlib.import_module("resource")  # absent on some systems
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + extra_bytes

@@ -14,12 +14,14 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from client.deid.pixels import MAX_PIXEL_BYTES, MAX_SIDE
 from client.intake.outcome import Person
 from common.errors import FileRefused
 
 SUFFIXES: Final = frozenset((".png", ".jpg", ".jpeg"))
 _DIGITAL_XRAY: Final = "1.2.840.10008.5.1.4.1.1.1.1"
-_SIDE_LIMIT: Final = 16_384
+_WIDEST_SAMPLE: Final = 4
+"""Bytes a pixel may take while it is decoded."""
 _VIEWS: Final = frozenset(("AP", "PA", "LL", "RL", "LATERAL"))
 _RANGE: Final = re.compile(r"(\d{1,3})\s*-\s*(\d{1,3})")
 
@@ -67,13 +69,7 @@ def _grey(data: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             picture = image_module.open(io.BytesIO(data), formats=("PNG", "JPEG"))
-            if max(picture.size) > _SIDE_LIMIT:
-                raise FileRefused(
-                    "a picture",
-                    f"a side has at most {_SIDE_LIMIT} pixels",
-                    "Scale it down",
-                    code="pixel-size",
-                )
+            _check_size(picture.size)
             picture.load()
     except FileRefused:
         raise
@@ -96,6 +92,14 @@ def _grey(data: bytes) -> npt.NDArray[np.unsignedinteger[Any]]:
             )
         pixels = pixels[..., 0]
     return np.ascontiguousarray(pixels, dtype="u1" if pixels.dtype.itemsize == 1 else "<u2")
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    """Refuse before anything is decoded; a picture of 16 MB of zeros can announce gigabytes."""
+    if max(size) > MAX_SIDE or size[0] * size[1] * _WIDEST_SAMPLE > MAX_PIXEL_BYTES:
+        raise FileRefused(
+            "a picture", f"a side has at most {MAX_SIDE} pixels", "Scale it down", code="pixel-size"
+        )
 
 
 def _age(text: str) -> str:
