@@ -6,8 +6,9 @@ For group i with AUROC A_i, positives m_i and negatives n_i (in each of its hosp
    SE^2 = [A(1-A) + (m+n-2)(Q-A^2)] / (mn), with Q = Phi2(x, x; 1/2), x = Phi^-1(A), the exact Q1 = Q2
    of two normal distributions (their exponential Q1, Q2 are up to twice too wide where positives are few).
    A group spread over hospitals is compared within each hospital: SE^2 = 1 / sum(1/SE_h^2).
-2. Where the hospitals' released intervals (bootstrap over patients) are wider than that, all errors
-   are widened by the median ratio, so scores that are not normal, or several images of a patient, count.
+2. All errors are scaled by the median, over the groups, of the released errors (half the interval by its z;
+   they know which images are of one patient) over the formula's, so that scores that are not normal and
+   several images of one patient are allowed for.
 3. The centre for group i is the AUROC of the *other* groups together, weighted by 1/SE^2, so that a weak
    group cannot hide by pulling the centre down to itself. Groups found weak leave the centre of the rest,
    and the step is repeated until nothing changes, so that one weak group does not hide another.
@@ -75,14 +76,17 @@ def sidak(alpha: float, groups: int) -> float:
     return NormalDist().inv_cdf(1 - each / 2)
 
 
-def widening(estimates: Sequence[Estimate], counts: Sequence[Counts], confidence: float = 0.95) -> float:
-    """How much wider the released intervals are than the formula, at least 1 (step 2 above)."""
+def released_by_formula(
+    estimates: Sequence[Estimate], counts: Sequence[Counts], confidence: float = 0.95
+) -> float:
+    """Released standard errors over the formula's, the median of the groups, at least 0.6 (step 2 above)."""
     ratios = []
     for e, c in zip(estimates, counts, strict=True):
         formula = stratified_error(e.value, c)
-        if e.low > 0 and e.high < 1 and math.isfinite(formula):
+        if 0 < e.low and e.high < 1 and math.isfinite(formula):
             ratios.append(standard_error(e, confidence) / formula)
-    return max(1.0, median(ratios)) if ratios else 1.0
+    # Four images of a patient that err apart halve an error; less than that is a doubtful interval.
+    return max(0.6, median(ratios)) if ratios else 1.0
 
 
 def chance_band(
@@ -91,7 +95,7 @@ def chance_band(
     *,
     confidence: float = 0.95,
     together: int | None = None,
-    wider: float = 1.0,
+    scale: float = 1.0,
 ) -> list[Band | None]:
     """The band of each group, in the order given; None for a group with nothing to compare with.
 
@@ -100,9 +104,9 @@ def chance_band(
         counts: per group, positives and negatives at each of its hospitals.
         confidence: 1 - alpha, over all groups together.
         together: number of groups the band must hold for at once; those given, when not said.
-        wider: factor on every standard error, from `widening`.
+        scale: factor on every standard error, from `released_by_formula`.
     """
-    z = wider * sidak(1 - confidence, together or len(aurocs))
+    z = scale * sidak(1 - confidence, together or len(aurocs))
     bands: list[Band | None] = [None] * len(aurocs)
     weak: set[int] = set()
     for _ in aurocs:

@@ -11,7 +11,7 @@ from typing import Final
 
 from common.messages import Estimate, GroupMetrics, ModelMetrics
 from server.records import RunRecord
-from server.reports.chance import Band, Stratum, chance_band, combine, widening
+from server.reports.chance import Band, Stratum, chance_band, combine, released_by_formula
 from server.reports.select import absent, all_series, group_of, levels, main_series, plan_of, sites
 
 __all__ = ["Band", "GroupRow", "chance_band", "confidence_of", "family_name", "group_rows", "weak_groups"]
@@ -139,7 +139,7 @@ def _with_bands(rows: list[GroupRow], confidence: float) -> list[GroupRow]:
             counts,
             confidence=confidence,
             together=len(comparable),
-            wider=widening(estimates, counts, confidence),
+            scale=released_by_formula(estimates, counts, confidence),
         )
         for row, band in zip(members, bands, strict=True):
             finished[finished.index(row)] = replace(row, band=band)
