@@ -23,7 +23,7 @@ from common.errors import ConsiliumError, FederationError
 from common.messages import Refusal
 from common.types import RunId, SiteName
 
-app: Final = ClientApp()
+app = ClientApp()  # a plain assignment: Flower reads the source for it
 NOBODY: Final = SiteName("")
 """The sender of a Refusal that comes from the courier: it does not know its site."""
 

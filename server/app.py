@@ -25,7 +25,7 @@ from common.plan import load_plan
 from server.exchange import nodes_present
 from server.rounds import Options, run_federation
 
-app: Final = ServerApp()
+app = ServerApp()  # a plain assignment: Flower reads the source for it
 VIRTUAL_FEDERATION: Final = "consilium.virtual_federation"
 """Entry points of this group are called with a number of sites and give (folder, plan path)."""
 _START_S: Final = 60.0

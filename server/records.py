@@ -61,6 +61,8 @@ class FederationRecord:
     threshold: float | None = None
     sites: dict[str, SiteMetrics] = field(default_factory=dict)
     intake: dict[str, IntakeSummary] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Site to code, for those that were turned away, refused or stayed silent before the first round."""
 
 
 @dataclass(frozen=True)

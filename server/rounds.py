@@ -162,13 +162,17 @@ class _Run:
         sites = roster(answers, nodes, self._expected(0), named)
         sites = self._as_before(sites)
         self.record = replace(
-            self.record, expected=sites.expected, registered=tuple(sites.nodes), intake=sites.intake
+            self.record,
+            expected=sites.expected,
+            registered=tuple(sites.nodes),
+            intake=sites.intake,
+            refused=sites.refused,
         )
         for site, code in sites.refused.items():
             self._note("survey.refused", site=site, code=code)
         self._note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         if len(sites.training) < least:
-            raise self._too_few(len(sites.training))
+            raise self._too_few(len(sites.training), sites.refused)
         return sites
 
     def _as_before(self, sites: Roster) -> Roster:
@@ -186,7 +190,7 @@ class _Run:
         self._silent = {SiteName(s) for s, code in gathered.refused.items() if code == NO_REPLY}
         if len(gathered.sites) < self._plan.federation.least_sites:
             self._note("round.failed", round=round_, sites=len(gathered.sites))
-            raise self._too_few(len(gathered.sites))
+            raise self._too_few(len(gathered.sites), gathered.refused)
         rate = self._plan.federation.server_learning_rate
         model = self._strategy.apply(model, gathered.state, rate)
         self._advance(
@@ -293,12 +297,13 @@ class _Run:
             subset=len(trained) < len(self.record.expected),
         )
 
-    def _too_few(self, count: int) -> SubsetError:
+    def _too_few(self, count: int, refused: dict[str, str]) -> SubsetError:
         least = self._plan.federation.least_sites
+        why = ", ".join(f"{site} {code}" for site, code in sorted(refused.items())) or "none was refused"
         return SubsetError(
             f"run {self.record.run}",
-            f"{count} sites can train and the plan requires {least}",
-            "Read the refusals in federation.json, put them right and submit again with the same folder",
+            f"{count} sites can train and the plan requires {least} ({why})",
+            "Put right what the codes say and submit again with the same folder",
         )
 
     def _end(self, status: str, model: Arrays | None) -> FederationRecord:

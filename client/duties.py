@@ -1,0 +1,273 @@
+"""What a hospital does when it is asked: survey, train, threshold, evaluate, on its own images.
+
+TRAIN keeps this order: the hospital's policy, then the ledger's memory of the same release (a repeat
+sends the same bytes and costs nothing), then data; the charge before any noise; the protected update
+on disk before it is handed over.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from client import policy, scores
+from client.bucket import bucket_of
+from client.dataset import SiteData, load_dataset
+from client.evaluation import Scores, best_threshold, compare, measure, predict, progress
+from client.finetune import finetune
+from client.index import Index
+from client.intake.summary import intake_summary
+from client.patients import PatientSet
+from client.privacy.ledger import Ledger, Limits, Release
+from client.privacy.plan import DpPlan
+from client.site import Site
+from client.training import train
+from common import wire
+from common.accounting import DpEventSpec
+from common.arrays import digest
+from common.audit import AuditLog
+from common.checkpoints import Checkpoint, save
+from common.code import code_digest
+from common.errors import PolicyRefused, StorageError
+from common.messages import (
+    Comparison,
+    Instruction,
+    IntakeSummary,
+    ModelMetrics,
+    Progress,
+    SiteMetrics,
+    Update,
+)
+from common.models import Network, architecture_digest, build, get_arrays, set_arrays
+from common.plan import Plan, replace
+from common.types import RunId
+
+FEDERATED: Final = "federated"
+PERSONALISED: Final = "personalised"
+_OPEN_RELEASE: Final = DpEventSpec(sampling_rate=1.0, noise_multiplier=0.0, steps=1)
+"""What a round without privacy does to a patient: the ledger counts it as infinite epsilon."""
+
+
+class ImagingDuties:
+    """The work of one hospital; keeps its data at hand from one round to the next.
+
+    Args:
+        site: the hospital.
+        model: what an evaluated model is called in figures and in `<data>/scores`; `alone` for one
+            the hospital trained by itself.
+    """
+
+    def __init__(self, site: Site, model: str = FEDERATED) -> None:
+        self._site = site
+        self._model = model
+        self._audit = AuditLog(site.audit)
+        self._held: tuple[object, SiteData] | None = None
+        self._noted: set[RunId] = set()
+
+    def survey(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Intake figures and the public bucket; preprocesses what is not in the store yet."""
+        counts = intake_summary(self._site)
+        bucket = bucket_of(self._site, plan, self._data(plan).train.n_patients)
+        intake = IntakeSummary(counts.received, counts.accepted, dict(counts.refused), bucket)
+        return self._metrics(instruction, intake=intake)
+
+    def train(self, instruction: Instruction, plan: Plan) -> Update:
+        """One round of training, paid for, or the same update again when it was sent before.
+
+        Raises:
+            PolicyRefused: what the hospital does not allow; code `test-only` without training patients.
+            PrivacyRefused: the budget or the ledger says no.
+            DataError: too few patients, or one class only.
+        """
+        policy.check(self._site.policy, plan)
+        release = Release(
+            instruction.run, instruction.round, instruction.plan_digest, digest(instruction.arrays)
+        )
+        with self._ledger() as ledger:
+            stored = ledger.replay(release)
+            if stored is not None:
+                self._audit.append("update.replayed", run=instruction.run, round=instruction.round)
+                return _update_in(stored)
+            return self._train_anew(instruction, plan, release, ledger)
+
+    def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Where validation patients are separated best, to 0.01; None where that would be a small cell."""
+        data = self._data(plan).validation
+        if not data.n_images:
+            return self._metrics(instruction)
+        found = best_threshold(predict(_network(instruction, plan), data), self._min_cell(plan))
+        return self._metrics(instruction, threshold=None if found is None else round(found, 2))
+
+    def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
+        """Measure the final model, and where the plan says so a model of the hospital's own, on test patients."""
+        data = self._data(plan)
+        net = _network(instruction, plan)
+        found = {self._model: self._scored(self._model, net, data.test, instruction, plan)}
+        if plan.personalisation.method == "finetune" and data.train.n_images and self._model == FEDERATED:
+            finetune(net, data.train, data.validation, plan)
+            found[PERSONALISED] = self._scored(PERSONALISED, net, data.test, instruction, plan)
+        strict = replace(plan, evaluation={"min_cell": self._min_cell(plan)})
+        threshold = 0.5 if instruction.threshold is None else instruction.threshold
+        models = _measured(found, strict, threshold)
+        alone = scores.load(self._site, scores.ALONE)
+        if alone is not None and scores.same_patients(alone, found[self._model]):
+            found[scores.ALONE] = alone
+        return self._metrics(
+            instruction,
+            models=models,
+            comparisons=_compared(found, strict, threshold),
+            epsilon=self._epsilon(instruction, plan, data),
+        )
+
+    def _train_anew(self, instruction: Instruction, plan: Plan, release: Release, ledger: Ledger) -> Update:
+        data = self._data(plan)
+        bucket = bucket_of(self._site, plan, data.train.n_patients)
+        if bucket == 0:
+            raise PolicyRefused(
+                f"site {self._site.name}",
+                "it has no training patients",
+                "Ingest some, or let it test only",
+                code="test-only",
+            )
+        net = _network(instruction, plan)
+        before = self._progress(net, data.validation, plan)
+        dp = DpPlan.from_plan(plan, bucket) if plan.private else None
+        self._note_run(instruction.run, data)
+        receipt = ledger.charge(
+            release,
+            data.train.spend_keys,
+            dp.round_event if dp else _OPEN_RELEASE,
+            Limits.of(self._site.policy, plan),
+        )
+        self._audit.append("ledger.charged", run=instruction.run, round=instruction.round)
+        result = train(net, data.train, plan, dp=dp, round=instruction.round)
+        update = Update(
+            site=self._site.name,
+            run=instruction.run,
+            round=instruction.round,
+            plan_digest=instruction.plan_digest,
+            code_digest=code_digest(),
+            weight=bucket,
+            arrays=result.delta,
+            progress=before,
+            epsilon=_spent(ledger, instruction, plan, data) if dp else None,
+            simulated=self._site.simulated,
+        )
+        ledger.store_update(receipt, wire.pack(update))
+        return update
+
+    def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
+        if not validation.n_images:
+            return Progress(None, None)
+        return progress(predict(net, validation), self._min_cell(plan))
+
+    def _scored(
+        self, model: str, net: Network, test: PatientSet, instruction: Instruction, plan: Plan
+    ) -> Scores:
+        """The model's scores of the test patients; scores and model are kept at home."""
+        found = predict(net, test)
+        name = f"{model}-dp" if plan.private else model
+        scores.save(self._site, name, found)
+        checkpoint = Checkpoint(
+            run=instruction.run,
+            round=instruction.round,
+            plan_digest=instruction.plan_digest,
+            architecture=architecture_digest(net),
+            arrays=get_arrays(net),
+        )
+        save(checkpoint, self._site.data / "models" / f"{name}.safetensors")
+        return found
+
+    def _data(self, plan: Plan) -> SiteData:
+        """The plan's patients; read again when the index changed, so that a withdrawal counts at once."""
+        key = (plan.input, plan.task, plan.data, _state_of_index(self._site))
+        if self._held is None or self._held[0] != key:
+            self._held = (key, load_dataset(self._site, plan))
+        return self._held[1]
+
+    def _note_run(self, run: RunId, data: SiteData) -> None:
+        """Write down whose images a run used, once, before it uses them."""
+        if run in self._noted:
+            return
+        with Index(self._site.index) as index:
+            index.record_run(run, [*data.train.pseudonyms, *data.validation.pseudonyms])
+        self._noted.add(run)
+
+    def _ledger(self) -> Ledger:
+        # A virtual hospital's ledger begins with its first round; a real one is made with the site and
+        # never again, because a missing ledger must not pass for an unspent one.
+        if self._site.simulated and not self._site.ledger.exists():
+            return Ledger.create(self._site.ledger, simulated=True)
+        return Ledger(self._site.ledger, simulated=self._site.simulated)
+
+    def _epsilon(self, instruction: Instruction, plan: Plan, data: SiteData) -> float | None:
+        if not plan.private or not data.train.spend_keys:
+            return None
+        with self._ledger() as ledger:
+            return _spent(ledger, instruction, plan, data)
+
+    def _min_cell(self, plan: Plan) -> int:
+        return max(plan.evaluation.min_cell, self._site.policy.min_cell)
+
+    def _metrics(
+        self,
+        instruction: Instruction,
+        *,
+        models: tuple[ModelMetrics, ...] = (),
+        comparisons: tuple[Comparison, ...] = (),
+        intake: IntakeSummary | None = None,
+        threshold: float | None = None,
+        epsilon: float | None = None,
+    ) -> SiteMetrics:
+        return SiteMetrics(
+            site=self._site.name,
+            run=instruction.run,
+            round=instruction.round,
+            code_digest=code_digest(),
+            models=models,
+            comparisons=comparisons,
+            intake=intake,
+            threshold=threshold,
+            epsilon=epsilon,
+            simulated=self._site.simulated,
+        )
+
+
+def _network(instruction: Instruction, plan: Plan) -> Network:
+    rows, columns = plan.input.shape[-2:]
+    net = build(plan.model, plan.task.outputs, (rows, columns))
+    set_arrays(net, instruction.arrays)
+    return net
+
+
+def _measured(found: dict[str, Scores], plan: Plan, threshold: float) -> tuple[ModelMetrics, ...]:
+    min_cell = plan.evaluation.min_cell
+    return tuple(measure(of, plan, threshold, min_cell, name) for name, of in found.items())
+
+
+def _compared(found: dict[str, Scores], plan: Plan, threshold: float) -> tuple[Comparison, ...]:
+    pairs = ((FEDERATED, scores.ALONE), (PERSONALISED, scores.ALONE), (PERSONALISED, FEDERATED))
+    made = (
+        compare(found[one], found[other], plan, names=(one, other), threshold=threshold)
+        for one, other in pairs
+        if one in found and other in found
+    )
+    return tuple(comparison for comparison in made if comparison is not None)
+
+
+def _spent(ledger: Ledger, instruction: Instruction, plan: Plan, data: SiteData) -> float:
+    """What this run has cost the worst patient of the cohort so far."""
+    return ledger.epsilon(plan.privacy.delta, data.train.spend_keys, run=instruction.run)
+
+
+def _update_in(blob: bytes) -> Update:
+    message = wire.unpack(blob)
+    if not isinstance(message, Update):
+        raise StorageError("ledger", "a stored update is not one", "Restore the ledger from backup")
+    return message
+
+
+def _state_of_index(site: Site) -> tuple[tuple[int, int], ...]:
+    """Size and time of the index and its write-ahead log."""
+    files = (site.index, site.index.with_name(site.index.name + "-wal"))
+    stats = (path.stat() for path in files if path.exists())
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
