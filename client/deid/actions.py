@@ -25,7 +25,12 @@ _AGE: Final = re.compile(r"(\d{1,3})([DWMY])")
 _PER_YEAR: Final = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 _TEXT: Final = frozenset(("CS", "LO", "SH", "UI"))
 _BINARY_TYPES: Final = (bytes, bytearray)
-_LIMITS: Final = {"US": (0, 2**16 - 1), "SS": (-(2**15), 2**15 - 1), "UL": (0, 2**32 - 1)}
+_LIMITS: Final[dict[str, tuple[float, float]]] = {
+    "US": (0, 2**16 - 1),
+    "SS": (-(2**15), 2**15 - 1),
+    "UL": (0, 2**32 - 1),
+}
+_ANY: Final = (-math.inf, math.inf)
 _DS_CHARACTERS: Final = 16
 
 
@@ -76,10 +81,7 @@ def _one(rule: Rule, vr: str, value: Any, known: frozenset[str]) -> Any:
 
 def _text(rule: Rule, value: Any, known: frozenset[str]) -> str | None:
     text = str(value).strip(" \0")
-    if rule.pattern is not None:
-        permitted = rule.pattern.fullmatch(text) is not None
-    else:
-        permitted = text in rule.values
+    permitted = text in rule.values or (rule.pattern is not None and bool(rule.pattern.fullmatch(text)))
     return text if permitted and not (set(words(text)) | {text.casefold()}) & known else None
 
 
@@ -89,7 +91,7 @@ def _number(rule: Rule, vr: str, value: Any) -> Any:
         number = float(written)
     except ValueError:
         return None
-    low, high = rule.range or _LIMITS.get(vr, (-math.inf, math.inf))
+    low, high = rule.range or _LIMITS.get(vr, _ANY)
     if not math.isfinite(number) or not low <= number <= high:
         return None
     if vr == "DS":

@@ -21,6 +21,9 @@ SHORTEST: Final = 3
 """Characters of the shortest name or number that counts; initials and digits occur everywhere by chance."""
 LONG: Final = 6
 """From this length on a token is looked for inside words, numbers and pixels too, not only as a whole word."""
+CERTAIN: Final = 10
+"""Digits from which on a number is looked for inside longer runs of digits; a shorter one meets our own
+random UIDs by chance (six digits: one image in 500, measured)."""
 _PERSONS: Final = frozenset(("PN",))
 _IDENTIFIERS: Final = frozenset(
     [
@@ -78,10 +81,12 @@ _WELL_KNOWN: Final = "1.2.840.10008."
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for, case folded: `words` as whole words, `parts` anywhere, `days` as eight digits."""
+    """What to look for, case folded: `words` as whole words, `parts` anywhere, `numbers` and `days` as whole
+    runs of digits."""
 
     words: frozenset[str]
     parts: frozenset[str]
+    numbers: frozenset[str]
     days: frozenset[str]
 
 
@@ -106,7 +111,8 @@ def identifiers(source: Dataset) -> Wanted:
             days.update(text[:8] for text in texts if re.fullmatch(r"\d{8}", text[:8]))
     words = {token for token in tokens if len(token) >= SHORTEST}
     parts |= {token for token in words if len(token) >= LONG}
-    return Wanted(frozenset(words), frozenset(parts), frozenset(days))
+    numbers = {part for part in parts if part.isdigit() and len(part) < CERTAIN}
+    return Wanted(frozenset(words), frozenset(parts - numbers), frozenset(numbers), frozenset(days))
 
 
 def check(data: bytes, wanted: Wanted) -> None:
@@ -149,7 +155,8 @@ def _search(seen: Seen, wanted: Wanted) -> None:
         return
     text = bytes(seen.value).decode("latin-1").casefold()
     numeric = seen.vr in _NUMBERS
-    hit = any(part in text for part in wanted.parts if not numeric or len(part) >= LONG)
+    hit = any(part in text for part in wanted.parts)
+    hit = hit or not wanted.numbers.isdisjoint(re.findall(r"\d+", text))
     if not numeric:
         hit = hit or not wanted.words.isdisjoint(_words(text))
         hit = hit or not wanted.days.isdisjoint(re.findall(r"(?<!\d)\d{8}(?!\d)", text))
@@ -160,7 +167,7 @@ def _search(seen: Seen, wanted: Wanted) -> None:
 def _search_bytes(value: memoryview, wanted: Wanted) -> None:
     """Binary values, pixels too: a token of six bytes meets a megabyte by chance once in 10^8."""
     raw = bytes(value).lower()
-    if any(part.encode("utf-8") in raw for part in wanted.parts if len(part) >= LONG):
+    if any(part.encode("utf-8") in raw for part in wanted.parts | wanted.numbers if len(part) >= LONG):
         raise _refused("an identifier of the patient, study or hospital is still in it")
 
 

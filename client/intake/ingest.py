@@ -24,7 +24,7 @@ from client.files import storage_error
 from client.index import Index
 from client.intake.commit import Commit, after
 from client.intake.folder import list_files
-from client.intake.join import Arrived, Joined, Known, check_whole, join
+from client.intake.join import Arrived, Joined, Known, check_labelled, check_whole, join
 from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
 from client.intake.outcome import ACCEPTED
@@ -51,6 +51,7 @@ def ingest(
     workers: int | None = None,
     progress: Progress | None = None,
     limits: Limits | None = None,
+    allow_unlabelled: bool = True,
 ) -> IngestReport:
     """Take a folder in, with its labels where there is a table.
 
@@ -61,6 +62,7 @@ def ingest(
         workers: processes; all cores when None.
         progress: called with files done and files in all.
         limits: what one file may cost; 1 GiB and 60 seconds when None.
+        allow_unlabelled: whether a folder with a table may hold images that the table does not name.
 
     Raises:
         LabelError, IntakeError, DataError, StorageError: index and store are as they were.
@@ -74,6 +76,8 @@ def ingest(
         try:
             finished = process(desk, files, effort)
             joined = _joined(desk, finished, table)
+            if table is not None and not allow_unlabelled:
+                check_labelled(table, len(_unlabelled(finished, joined)))
             report = _committed(desk, finished, joined, labelled=table is not None)
         except StorageError:
             desk.staging.clear()
@@ -121,7 +125,6 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
 def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, *, labelled: bool) -> IngestReport:
     commit = Commit(desk, Quarantine(desk.site.quarantine), joined)
     commit.run(finished)
-    uids = {one.row.sop_uid for one in finished if one.row is not None}
     return IngestReport(
         received=len(finished),
         accepted=commit.tally.total(ACCEPTED),
@@ -129,10 +132,15 @@ def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, *, labe
         refused=commit.tally.refused(),
         patients=sum(1 for _ in desk.index.patients()),
         labels_without_image=joined.without_image,
-        images_without_label=len(uids - joined.labelled.keys()) if labelled else 0,
+        images_without_label=len(_unlabelled(finished, joined)) if labelled else 0,
         seconds=0.0,
         by_modality=commit.tally.by_modality(),
     )
+
+
+def _unlabelled(finished: Sequence[Finished], joined: Joined) -> set[str]:
+    """The images of this folder that no label was found for."""
+    return {one.row.sop_uid for one in finished if one.row is not None} - joined.labelled.keys()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from client.deid.pseudonyms import Pseudonyms
 from client.index import ImageRow
 from client.intake.labels import LabelRow, LabelTable
-from common.errors import DataError
+from common.errors import DataError, LabelError
 
 
 @dataclass(frozen=True)
@@ -136,4 +136,19 @@ def check_whole(table: LabelTable, images: Iterable[ImageRow]) -> None:
             "all labels are of one class, so nothing can be learned from them",
             "Add images of the other class, or mark every line split = test",
             code="data-one-class",
+        )
+
+
+def check_labelled(table: LabelTable, unlabelled: int) -> None:
+    """Check that every image of the folder has a label.
+
+    Raises:
+        LabelError: `labels-incomplete`.
+    """
+    if unlabelled:
+        raise LabelError(
+            table.name,
+            f"it has no label for {unlabelled} image{'' if unlabelled == 1 else 's'} of the folder",
+            "Add the labels, or take such images in without one by --allow-unlabelled",
+            code="labels-incomplete",
         )
