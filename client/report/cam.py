@@ -45,7 +45,7 @@ def gradcam(net: Network, images: torch.Tensor, output: int = 0) -> npt.NDArray[
     training = net.training
     net.eval()
     try:
-        maps = [_chunk(net, part, output) for part in images.split(_CHUNK)]
+        maps = [_chunk(net, part, output) for part in torch.split(images, _CHUNK)]
     finally:
         net.train(training)
     if not maps:
@@ -60,7 +60,7 @@ def _chunk(net: Network, images: torch.Tensor, output: int) -> torch.Tensor:
     with torch.no_grad():
         features = net.features(images.to(place))
     with torch.enable_grad():
-        features = features.detach().requires_grad_(True)  # noqa: FBT003 - torch's own signature
+        features = features.detach().requires_grad_(True)
         logits = net.classify(features)
         if output >= logits.shape[1]:
             raise DataError("output to explain", f"the model has {logits.shape[1]}", "Count from 0")

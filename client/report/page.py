@@ -11,7 +11,7 @@ from markupsafe import Markup
 from client.report.data import CaseImage, LedgerState, ScoredCase, SiteReportData
 from client.report.pictures import grey, overlay, png_uri, quality_panel, score_histogram
 from common.messages import Estimate, GroupMetrics
-from common.pages.page import Cell, Figure, Table, csv_uri, estimate, render, two, write_whole
+from common.pages.page import Cell, Figure, Table, csv_uri, estimate, moment, render, two, write_whole
 
 _METRICS = ("auroc", "auprc", "sensitivity", "specificity", "precision", "f1")
 _TITLES = ("AUROC", "AUPRC", "Sensitivity", "Specificity", "Precision", "F1")
@@ -30,6 +30,7 @@ def site_html(data: SiteReportData) -> str:
     """The report as text."""
     values: dict[str, Any] = {
         "data": data,
+        "moment": moment(data.created),
         "hits": [_case(c) for c in data.cases if c.hit],
         "misses": [_case(c, data.metrics.threshold) for c in data.cases if not c.hit],
         "metrics": _metrics(data),

@@ -15,10 +15,10 @@ from PIL import Image
 from client.report.data import QualityFigure, ScoredCase
 from common.pages.svg import Drawing, Scale, shortened, ticks
 
-_HEAT: Final = np.array([255.0, 176.0, 0.0])
-"""Amber: seen on grey by every kind of colour vision (IBM's colour-blind-safe palette)."""
+_HEAT: Final = np.array([254.0, 97.0, 0.0])
+"""Orange: seen on grey by every kind of colour vision (IBM's colour-blind-safe palette)."""
 
-_STRONGEST: Final = 0.65
+_STRONGEST: Final = 0.7
 """Opacity of the map where it is 1, so that the anatomy stays visible under it."""
 
 _POSITIVE, _NEGATIVE = "#d55e00", "#0072b2"
@@ -27,14 +27,15 @@ _POSITIVE, _NEGATIVE = "#d55e00", "#0072b2"
 def grey(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Pixels [rows, columns] as 8 bits, stretched between their 1st and 99th percentile."""
     low, high = np.percentile(pixels, [1, 99])
-    return (np.clip((pixels - low) / ((high - low) or 1.0), 0, 1) * 255).astype(np.uint8)
+    share = np.clip((pixels - low) / ((high - low) or 1.0), 0, 1)
+    return np.asarray(share * 255, dtype=np.uint8)
 
 
 def overlay(pixels: npt.NDArray[np.float32], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """The image under its map, uint8 [rows, columns, 3]."""
     base = np.repeat(grey(pixels)[:, :, None], 3, axis=2).astype(np.float64)
     opacity = (np.clip(heat, 0, 1) * _STRONGEST)[:, :, None]
-    return (base * (1 - opacity) + _HEAT * opacity).astype(np.uint8)
+    return np.asarray(base * (1 - opacity) + _HEAT * opacity, dtype=np.uint8)
 
 
 def png_uri(pixels: npt.NDArray[np.uint8]) -> str:

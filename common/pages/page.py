@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -81,6 +82,16 @@ def difference(value: Estimate | None) -> str:
 def count(value: int | None, least: int = 11) -> str:
     """A count, or the bound below which it was held back."""
     return f"<{least}" if value is None else f"{value:,}"
+
+
+def moment(iso: str) -> str:
+    """`1 January 2025, 10:00 UTC` from ISO 8601; what cannot be read is shown as it stands."""
+    try:
+        at = datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    utc = at.astimezone(UTC) if at.tzinfo else at
+    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
 
 
 def csv_uri(header: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:

@@ -83,7 +83,7 @@ def released_by_formula(
     ratios = []
     for e, c in zip(estimates, counts, strict=True):
         formula = stratified_error(e.value, c)
-        if 0 < e.low and e.high < 1 and math.isfinite(formula):
+        if e.low > 0 and e.high < 1 and math.isfinite(formula):
             ratios.append(standard_error(e, confidence) / formula)
     # Four images of a patient that err apart halve an error; less than that is a doubtful interval.
     return max(0.6, median(ratios)) if ratios else 1.0

@@ -1,4 +1,7 @@
-"""What the fixed words mean: refusal and quarantine codes, in a sentence and with what to do."""
+"""What the fixed words mean: refusal and quarantine codes, in a sentence and with what to do.
+
+Hospitals send codes, never text, because text leaks; the words are put back here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,47 @@ from typing import Final
 
 from common.pages.page import NOTHING
 
-_MEANINGS: Final[dict[str, tuple[str, str]]] = {
+_FILES: Final[dict[str, tuple[str, str]]] = {
+    "not-dicom": ("it is not a DICOM file", "Leave it out, or export it as DICOM"),
+    "parser-error": ("the file is damaged", "Send it again from its source"),
+    "parser-limit": ("reading it takes more memory or time than allowed", "Check it at its source"),
+    "deflate-bomb": ("it inflates beyond the limit", "Send it uncompressed, or check it at its source"),
+    "timeout": ("reading it takes too long", "Check it at its source"),
+    "file-unreadable": ("it cannot be read", "Check its rights and the disk it lies on"),
+    "file-size": ("it is larger than a file may be", "Split it, or leave it out"),
+    "burned-in": ("text is burned into its pixels", "Export it without annotations, or leave it out"),
+    "screen-save": ("it is a picture of a screen", "Export the image itself"),
+    "patient-unknown": (
+        "it names no patient, so privacy per patient cannot be kept",
+        "Export it with PatientID",
+    ),
+    "deid-verify": ("the second scan still found identifying data", "Report it; nothing was stored"),
+    "deid-value": ("an attribute has a form the profile does not permit", "Correct it at its source"),
+    "deid-uid": ("a UID is missing", "Export it again with its UIDs"),
+    "transfer-syntax": ("its compression cannot be read", "Export it uncompressed"),
+    "sop-class": ("it is not a kind of image that is taken in", "Leave it out"),
+    "not-an-image": ("it cannot be read as PNG or JPEG", "Send it again"),
+    "quality-blank": ("nearly all pixels are equal", "Check the exposure"),
+    "quality-clipped": ("most pixels lie at the ends of their range", "Export it before windowing"),
+    "quality-small": ("it is smaller than 32 pixels", "Send the full image"),
+    "quality-contrast": ("its contrast is out of range", "Check the detector"),
+    "quality-sharpness": ("its sharpness is out of range", "Check for motion"),
+    "quality-noise": ("it is mostly noise", "Check the decoder and the exposure"),
+    "quality-exposure": ("its exposure is out of range", "Check the exposure and the export"),
+    "quality-duplicate": ("the same pixels are here already", "Nothing; one copy is kept"),
+    "quality-orientation": ("its orientation contradicts its tags", "Correct it at its source"),
+    "quality-laterality": ("its side contradicts its tags", "Correct it at its source"),
+    "quality": ("it did not pass the quality gate", "The hospital's own report shows its figures"),
+    "pixel": ("its pixels are missing, in colour, or cannot be decoded", "Export it again, in grey"),
+    "pixels": ("its pixels are in colour or cannot be decoded", "Export it again, in grey"),
+    "rescale": ("its rescale values are empty or zero", "Ask the sender to fill them"),
+    "lut": ("its lookup table is broken", "Export it again"),
+    "window": ("its display window is not valid", "Export it again"),
+    "frames": ("its frames contradict its header", "Ask the sender for a consistent file"),
+    "withdrawn": ("its patient has withdrawn", "Nothing; it is rightly refused"),
+}
+
+_REPLIES: Final[dict[str, tuple[str, str]]] = {
     "no-reply": ("no answer before the deadline", "Ask the hospital whether its site service runs"),
     "policy-non-private": ("the hospital trains under differential privacy only", "Release a private plan"),
     "policy-epsilon": ("the plan spends more than the hospital allows", "Lower privacy.epsilon"),
@@ -23,13 +66,27 @@ _MEANINGS: Final[dict[str, tuple[str, str]]] = {
         "The hospital inspects its ledger",
     ),
     "admission": ("the update broke a rule of admission", "Look for the site in the server's log"),
+    "update": ("the update broke a rule of admission", "Look for the site in the server's log"),
+    "code-mismatch": ("the hospital runs other code than the server", "Install the same release on both"),
+    "plan-mismatch": ("the hospital was shown another plan", "Release the plan again"),
     "data": ("too few patients, or one class only", "The hospital checks its labels and its intake"),
     "storage": ("the hospital's disk is full or its store unreadable", "The hospital frees space"),
     "subset": ("fewer hospitals than the plan requires", "Wait for the others, or lower least_sites"),
+    "training-diverged": ("training left the range of numbers", "Lower training.learning_rate"),
+    "device-memory": ("the hospital's device has too little memory", "Choose a smaller network or input"),
+    "egress": ("the hospital's door refused to let it out", "The hospital reads its audit log"),
+    "wire": ("the message could not be read", "Install the same release on both"),
+    "busy": ("the hospital was busy with another instruction", "Try again"),
 }
+
+_MEANINGS: Final = {**_FILES, **_REPLIES}
 
 
 def meaning(code: str) -> tuple[str, str]:
     """The reason and the remedy behind a code; for a code not known here, where to look it up."""
-    found = _MEANINGS.get(code) or _MEANINGS.get(code.split("-", 1)[0])
-    return found or (NOTHING, "The hospital's own report explains this code")
+    words = code.split("-")
+    for length in range(len(words), 0, -1):
+        found = _MEANINGS.get("-".join(words[:length]))
+        if found:
+            return found
+    return NOTHING, "The hospital's own report explains this code"

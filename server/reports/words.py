@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from common.messages import Estimate
 from common.pages.page import difference, estimate, two
@@ -185,16 +184,6 @@ def _named(row: GroupRow) -> str:
     if row.auroc is None or row.band is None:
         return words
     return f"{words} (AUROC {two(row.auroc.value)}, the others {two(row.band.centre)})"
-
-
-def moment(iso: str) -> str:
-    """`1 January 2025, 10:00 UTC` from ISO 8601; what cannot be read is shown as it stands."""
-    try:
-        at = datetime.fromisoformat(iso)
-    except ValueError:
-        return iso
-    utc = at.astimezone(UTC) if at.tzinfo else at
-    return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
 
 
 def weak_summary(record: RunRecord) -> str:

@@ -39,8 +39,9 @@ def site_data(seed: int = 0, site: str = "altona") -> SiteReportData:
         )
         for truth in [True] * 42 + [False] * 88
     ]
-    shown = [CaseImage(case, hit, *_chest(rng)) for hit, case in [(True, c) for c in cases[:4]]]
-    shown += [CaseImage(case, False, *_chest(rng)) for case in cases[4:8]]
+    hits = [case for case in cases if case.truth and case.score >= 0.43][:4]
+    misses = [case for case in cases if case.truth != (case.score >= 0.43)][:4]
+    shown = [CaseImage(case, case in hits, *_chest(rng)) for case in hits + misses]
     figure = Estimate(0.912, 0.861, 0.953)
     groups = (
         GroupMetrics("all", "all", 42, 88, figure, figure, figure, figure, figure, figure, 0.05),

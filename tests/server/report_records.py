@@ -244,7 +244,7 @@ def _comparisons(rng: np.random.Generator, *, harmed: bool) -> tuple[Comparison,
 
 
 def _intake(index: int) -> IntakeSummary:
-    refused = {"quality-blank": None, "broken-file": 12 + index, "burned-in": None}
+    refused = {"quality-blank": None, "parser-error": 12 + index, "burned-in": None}
     return IntakeSummary(520 + 13 * index, 498 + 12 * index, refused, 150)
 
 
