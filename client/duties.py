@@ -48,17 +48,10 @@ _OPEN_RELEASE: Final = DpEventSpec(sampling_rate=1.0, noise_multiplier=0.0, step
 
 
 class ImagingDuties:
-    """The work of one hospital; keeps its data at hand from one round to the next.
+    """The work of one hospital; keeps its data at hand from one round to the next."""
 
-    Args:
-        site: the hospital.
-        model: what an evaluated model is called in figures and in `<data>/scores`; `alone` for one
-            the hospital trained by itself.
-    """
-
-    def __init__(self, site: Site, model: str = FEDERATED) -> None:
+    def __init__(self, site: Site) -> None:
         self._site = site
-        self._model = model
         self._audit = AuditLog(site.audit)
         self._held: tuple[object, SiteData] | None = None
         self._noted: set[RunId] = set()
@@ -101,15 +94,15 @@ class ImagingDuties:
         """Measure the final model, and where the plan says so a model of the hospital's own, on test patients."""
         data = self._data(plan)
         net = _network(instruction, plan)
-        found = {self._model: self._scored(self._model, net, data.test, instruction, plan)}
-        if plan.personalisation.method == "finetune" and data.train.n_images and self._model == FEDERATED:
+        found = {FEDERATED: self._scored(FEDERATED, net, data.test, instruction, plan)}
+        if plan.personalisation.method == "finetune" and data.train.n_images:
             finetune(net, data.train, data.validation, plan)
             found[PERSONALISED] = self._scored(PERSONALISED, net, data.test, instruction, plan)
         strict = replace(plan, evaluation={"min_cell": self._min_cell(plan)})
         threshold = 0.5 if instruction.threshold is None else instruction.threshold
         models = _measured(found, strict, threshold)
         alone = scores.load(self._site, scores.ALONE)
-        if alone is not None and scores.same_patients(alone, found[self._model]):
+        if alone is not None and scores.same_patients(alone, found[FEDERATED]):
             found[scores.ALONE] = alone
         return self._metrics(
             instruction,
@@ -270,4 +263,4 @@ def _state_of_index(site: Site) -> tuple[tuple[int, int], ...]:
     """Size and time of the index and its write-ahead log."""
     files = (site.index, site.index.with_name(site.index.name + "-wal"))
     stats = (path.stat() for path in files if path.exists())
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats if stat.st_size)

@@ -23,7 +23,8 @@ from flwr.serverapp import Grid, ServerApp
 from common.errors import FederationError
 from common.plan import load_plan
 from server.exchange import nodes_present
-from server.rounds import Options, run_federation
+from server.rounds import run_federation
+from server.start import Options
 
 app = ServerApp()  # a plain assignment: Flower reads the source for it
 VIRTUAL_FEDERATION: Final = "consilium.virtual_federation"

@@ -17,7 +17,7 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -30,12 +30,13 @@ from common.code import code_digest
 from common.errors import AdmissionRefused, ConsiliumError, SubsetError
 from common.messages import Instruction, Kind, SiteMetrics
 from common.plan import Plan, dump_plan
-from common.types import Arrays, Digest, RunId, SiteName
+from common.types import Arrays, RunId, SiteName
 from server import exchange
 from server.admission import Admission, Admitted, Expected, UpdateRules
-from server.exchange import NO_REPLY, Answer, Observer, Question
+from server.exchange import NO_REPLY, Answer, Question
 from server.journal import COMPLETED, RUNNING, Journal
 from server.records import FederationRecord, RoundRecord, SiteRound
+from server.start import Options, Start
 from server.strategies import strategy_for
 from server.survey import Roster, roster
 
@@ -45,39 +46,6 @@ _MIDDLE: Final = 0.5
 
 _STEPS_AFTER: Final = {Kind.THRESHOLD: 1, Kind.EVALUATE: 2}
 """How an observer counts on after the last round."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """The model a run begins with: its trainable tensors and the digest of its architecture."""
-
-    arrays: Arrays
-    architecture: Digest
-
-
-def start_of(plan: Plan) -> Start:
-    """The plan's own model from its own seed."""
-    from common import models  # noqa: PLC0415 - torch, needed by the server here only
-
-    rows, columns = plan.input.shape[-2:]
-    net = models.build(plan.model, plan.task.outputs, (rows, columns))
-    return Start(models.get_arrays(net), models.architecture_digest(net))
-
-
-def _nobody(_round: int, _site: str) -> None:
-    """An observer that does not look."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run is carried out; nothing here changes its result."""
-
-    nodes: int = 0
-    """Number of nodes to wait for; 0: those of the plan, and whoever else is there."""
-    virtual: str = ""
-    """Folder of a virtual federation, for nodes of Flower's simulation runtime."""
-    observer: Observer = _nobody
-    start: Callable[[Plan], Start] = start_of
 
 
 def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = None) -> FederationRecord:
@@ -307,10 +275,9 @@ class _Run:
         )
 
     def _end(self, status: str, model: Arrays | None) -> FederationRecord:
-        trained = self.record.trained
-        subset = len(trained) < len(self.record.expected)
-        self.record = replace(self.record, status=status, subset=subset)
-        self._note("run.ended", status=status, sites=len(trained), expected=len(self.record.expected))
+        trained, expected = len(self.record.trained), len(self.record.expected)
+        self.record = replace(self.record, status=status, subset=trained < expected)
+        self._note("run.ended", status=status, sites=trained, expected=expected)
         self._journal.finish(self.record, model)
         return self.record
 
