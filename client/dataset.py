@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,14 +60,13 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         )
     labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
     parts = _parts(labelled, labels, plan)
+    _check(site, parts, [labels[row.sop_uid] for row in labelled if parts[row.patient] == "train"])
     store = build_store(site, plan.input, progress)
     chosen = {
         part: _patient_set([row for row in labelled if parts[row.patient] == part], labels, store, plan)
         for part in PARTS
     }
-    data = SiteData(chosen["train"], chosen["validation"], chosen["test"])
-    _check(site, data)
-    return data
+    return SiteData(chosen["train"], chosen["validation"], chosen["test"])
 
 
 def age_band(age: int | None) -> str:
@@ -155,17 +154,17 @@ def _attributes(rows: Sequence[ImageRow]) -> dict[str, npt.NDArray[np.str_]]:
     }
 
 
-def _check(site: Site, data: SiteData) -> None:
-    """A site that trains has enough patients and more than one class; one that only tests may have neither."""
-    if not data.train.n_patients and not data.validation.n_patients:
+def _check(site: Site, parts: Mapping[str, Part], training: Sequence[tuple[float, ...]]) -> None:
+    """A site that trains has enough patients and more than one class; one that only tests may have neither.
+
+    Checked before anything is preprocessed, so that a refused site's store stays as it was.
+    """
+    counts = Counter(parts.values())
+    if not counts["train"] and not counts["validation"]:
         return
-    if data.train.n_patients < site.policy.min_patients:
-        raise _few(data.train.n_patients, site.policy.min_patients, "training patients (policy.min_patients)")
-    labels = data.train.labels
-    constant = (
-        len(np.unique(labels)) < 2 if labels.ndim == 1 else all(len(np.unique(c)) < 2 for c in labels.T)
-    )
-    if constant:
+    if counts["train"] < site.policy.min_patients:
+        raise _few(counts["train"], site.policy.min_patients, "training patients (policy.min_patients)")
+    if all(len(set(column)) < 2 for column in zip(*training, strict=True)):
         raise DataError(
             f"site {site.name}",
             "all training patients have the same label",

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
 def ingest(
     folder: Annotated[Path, typer.Argument(help="A folder of DICOM, or of PNG/JPEG named in the table.")],
+    *,
     labels: Annotated[
         Path | None, typer.Option(help="Label table: accession,label,source,version; optional split.")
     ] = None,
     site: SiteFolder = HERE,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    allow_unlabelled: Annotated[
+        bool, typer.Option("--allow-unlabelled", help="Also take in images that the table does not name.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Take a folder in: de-identify, verify, check, index. Repeat it at will; known files cost nothing.
@@ -35,10 +39,14 @@ def ingest(
 
     loaded = load_site(site)
     with progress("Taking in") as report:
-        result = take_in(loaded, folder, labels, workers=workers, progress=report)
+        result = take_in(
+            loaded, folder, labels, workers=workers, progress=report, allow_unlabelled=allow_unlabelled
+        )
 
     def table() -> Table:
-        rows = [(key, value) for key, value in vars(result).items() if key != "refused"]
+        single = ("seconds", "refused", "by_modality")
+        rows = [(key.replace("_", " "), value) for key, value in vars(result).items() if key not in single]
+        rows += [("seconds", f"{result.seconds:.1f}")]
         rows += [(f"refused: {code}", count) for code, count in sorted(result.refused.items())]
         return grid(f"Ingestion at {loaded.name}", ("what", "count"), rows)
 
