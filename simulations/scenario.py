@@ -61,8 +61,13 @@ class Scenario:
         return plan_from_dict(raw, f"scenario {self.scenario.name}, arm {arm}")
 
 
-def load_scenario(path: Path, **changes: Any) -> Scenario:
-    """Read a scenario file; keyword arguments replace keys of `[scenario]` where they are not None.
+def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> Scenario:
+    """Read a scenario file.
+
+    Args:
+        path: the file.
+        rounds: replaces `plan.federation.rounds`, where given.
+        changes: replace keys of `[scenario]`, where they are not None.
 
     Raises:
         PlanError: with every mistake of the scenario and of the plans of its arms.
@@ -78,6 +83,8 @@ def load_scenario(path: Path, **changes: Any) -> Scenario:
     setting = raw.setdefault("scenario", {})
     if isinstance(setting, dict):
         setting.update({key: value for key, value in changes.items() if value is not None})
+    if rounds is not None:
+        raw.setdefault("plan", {}).setdefault("federation", {})["rounds"] = rounds
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:

@@ -1,0 +1,195 @@
+"""The ways to train that are compared, each on its own fresh virtual sites, one process per core.
+
+`alone` comes first: the other arms are compared with it inside each hospital, on the same patients.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing.queues import Queue
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import torch
+from pydantic import TypeAdapter
+
+from client import scores as kept_scores
+from client.dataset import SiteData, load_dataset
+from client.evaluation import best_threshold, compare, measure, predict
+from client.local import train_alone
+from client.patients import concat
+from client.service import SiteService
+from client.training import train
+from common.code import code_digest
+from common.messages import Comparison, SiteMetrics
+from common.models import Network, build
+from common.plan import Plan
+from common.types import RunId, SiteName
+from server.records import ArmRecord
+from simulations.board import CONTEXT, Board, Tick
+from simulations.grid import run_in_process
+from simulations.prepare import Federation, arm_site
+from simulations.scenario import Arm, Scenario
+
+Say = Callable[[str, int, int], None]
+POOLED: Final = "pooled"
+PAIRS: Final = (
+    ("federated", "alone"),
+    ("personalised", "alone"),
+    ("federated-dp", "alone"),
+    ("personalised-dp", "alone"),
+    ("federated-dp", "federated"),
+    (POOLED, "federated"),
+)
+"""Which models are compared inside a hospital, on the same test patients."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for one process: an arm, or one hospital of the arm `alone`."""
+
+    arm: Arm
+    plan: Plan
+    federation: Federation
+    out: Path
+    hospital: str = ""
+
+
+_bars: Queue[Tick | None] | None = None
+
+
+def run_arms(scenario: Scenario, federation: Federation, out: Path, bars: Board) -> dict[str, ArmRecord]:
+    """Train and measure every arm of a scenario; the arms' records, in the scenario's order.
+
+    Raises:
+        ConsiliumError: what ended an arm; the others' results are on disk in `out`.
+    """
+    arms = scenario.scenario.arms
+    jobs = [Job(arm, scenario.plan_for(arm), federation, out / "arms" / arm) for arm in arms]
+    alone = [replace(j, hospital=h) for j in jobs if j.arm == "alone" for h in federation.training]
+    together = [j for j in jobs if j.arm != "alone"]
+    done: dict[str, ArmRecord] = {}
+    with ProcessPoolExecutor(
+        max_workers=os.cpu_count(), mp_context=CONTEXT, initializer=_start, initargs=(bars.queue,)
+    ) as pool:
+        for batch in (alone, together):
+            futures = [pool.submit(_work, job) for job in batch]
+            for future in as_completed(futures):
+                record = future.result()
+                known = done.get(record.arm)
+                done[record.arm] = _joined(known, record) if known else record
+    return {arm: done[arm] for arm in arms}
+
+
+def comparisons(federation: Federation, plan: Plan) -> dict[str, tuple[Comparison, ...]]:
+    """Per hospital, the paired differences between models that scored the same test patients."""
+    found: dict[str, tuple[Comparison, ...]] = {}
+    for name in federation.names:
+        site = federation.site(name)
+        rows = []
+        for model, other in PAIRS:
+            one, two = kept_scores.load(site, model), kept_scores.load(site, other)
+            if one is not None and two is not None and kept_scores.same_patients(one, two):
+                rows.append(compare(one, two, plan, names=(model, other)))
+        found[name] = tuple(row for row in rows if row is not None)
+    return found
+
+
+def _start(queue: Queue[Tick | None]) -> None:
+    global _bars  # noqa: PLW0603 - a worker's own, set once before its first job
+    _bars = queue
+    torch.set_num_threads(1)
+
+
+def _say(bar: str, done: int, total: int) -> None:
+    if _bars is not None:
+        _bars.put(Tick(bar, done, total))
+
+
+def _joined(one: ArmRecord, other: ArmRecord) -> ArmRecord:
+    return replace(one, sites={**one.sites, **other.sites}, seconds=one.seconds + other.seconds)
+
+
+def _work(job: Job) -> ArmRecord:
+    begun = time.monotonic()
+    kinds = {"alone": _alone, "federated": _federated, "federated-dp": _federated, "pooled": _pooled}
+    return replace(kinds[job.arm](job), seconds=time.monotonic() - begun)
+
+
+def _alone(job: Job) -> ArmRecord:
+    site = arm_site(job.federation, job.arm, job.hospital)
+    result = train_alone(
+        site,
+        job.plan,
+        job.out / job.hospital,
+        progress=lambda done, total: _say(f"alone: {job.hospital}", done, total),
+    )
+    own = TypeAdapter(SiteMetrics).validate_json(result.metrics.read_bytes())
+    threshold = 0.5 if own.threshold is None else own.threshold
+    return ArmRecord(job.arm, {job.hospital: _released(job, kept_scores.ALONE, threshold, own.epsilon)})
+
+
+def _federated(job: Job) -> ArmRecord:
+    names = job.federation.names
+    services = [SiteService(arm_site(job.federation, job.arm, name)) for name in names]
+    last = job.plan.federation.rounds + 2
+    answers: dict[int, int] = {}
+
+    def progress(step: int, _site: str) -> None:
+        answers[step] = answers.get(step, 0) + 1
+        _say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
+
+    record = run_in_process(services, job.plan, job.out, progress)
+    return ArmRecord(job.arm, dict(record.sites), record)
+
+
+def _pooled(job: Job) -> ArmRecord:
+    data = {
+        name: load_dataset(arm_site(job.federation, job.arm, name), job.plan) for name in job.federation.names
+    }
+    net = _network(job.plan)
+    everybody = concat([data[name].train for name in job.federation.training])
+    for number in range(1, job.plan.federation.rounds + 1):
+        train(net, everybody, job.plan, dp=None, round=number)
+        _say(POOLED, number, job.plan.federation.rounds)
+    threshold = _threshold(net, list(data.values()))
+    return ArmRecord(job.arm, {n: _measured(job, n, net, d, threshold) for n, d in data.items()})
+
+
+def _threshold(net: Network, data: list[SiteData]) -> float:
+    own = (best_threshold(predict(net, site.validation)) for site in data if site.validation.n_images)
+    found = [value for value in own if value is not None]
+    return round(median(found), 2) if found else 0.5
+
+
+def _measured(job: Job, name: str, net: Network, data: SiteData, threshold: float) -> SiteMetrics:
+    kept_scores.save(job.federation.site(name), POOLED, predict(net, data.test))
+    return _released(replace(job, hospital=name), POOLED, threshold)
+
+
+def _released(job: Job, model: str, threshold: float, epsilon: float | None = None) -> SiteMetrics:
+    """What a hospital would release of a model whose scores it kept: suppressed like everything else."""
+    site = job.federation.site(job.hospital)
+    found = kept_scores.load(site, model)
+    least = max(job.plan.evaluation.min_cell, site.policy.min_cell)
+    models = () if found is None else (measure(found, job.plan, threshold, least, model),)
+    return SiteMetrics(
+        site=SiteName(job.hospital),
+        run=RunId(job.arm),
+        round=job.plan.federation.rounds,
+        code_digest=code_digest(),
+        models=models,
+        threshold=threshold,
+        epsilon=epsilon,
+        simulated=True,
+    )
+
+
+def _network(plan: Plan) -> Network:
+    rows, columns = plan.input.shape[-2:]
+    return build(plan.model, plan.task.outputs, (rows, columns))

@@ -1,0 +1,106 @@
+"""`consilium-sim`: what a researcher types."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli import JsonFlag, example, make_app, say, show
+
+app = make_app(
+    "Virtual federations: many hospitals on one machine, with the same client code that real ones run. "
+    "Start with `demo`."
+)
+
+Out = Annotated[Path, typer.Option(help="Folder that receives one sub-folder per run.")]
+Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a browser.")]
+Hospitals = Annotated[int | None, typer.Option(min=2, help="Number of virtual hospitals.")]
+Patients = Annotated[int | None, typer.Option(min=60, help="Patients of all hospitals together.")]
+Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds of training.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything but privacy noise.")]
+
+
+@app.command(epilog=example("consilium-sim demo --hospitals 6 --rounds 15 --patients 1620 --seed 1"))
+def demo(
+    hospitals: Hospitals = None,
+    rounds: Rounds = None,
+    patients: Patients = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    browser: Browser = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Virtual hospitals with different scanners train one model; ends with a table and a report."""
+    from simulations.scenario import HERE
+
+    changes = {"hospitals": hospitals, "patients": patients, "seed": seed}
+    _run(HERE / "demo.toml", out, changes, rounds=rounds, browser=browser, as_json=as_json)
+
+
+@app.command(
+    epilog=example("consilium-sim run simulations/scenarios/cxr_pneumonia.toml --data $CONSILIUM_CXR")
+)
+def run(
+    scenario: Annotated[Path, typer.Argument(help="The scenario, a TOML file.")],
+    data: Annotated[
+        Path | None, typer.Option(envvar="CONSILIUM_DATA", help="Folder of real images, where it needs one.")
+    ] = None,
+    seed: Seed = None,
+    rounds: Rounds = None,
+    out: Out = Path("runs"),
+    browser: Browser = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run one scenario: every arm on the same hospitals, one set of records, one report."""
+    _run(scenario, out, {"seed": seed}, rounds=rounds, data=data, browser=browser, as_json=as_json)
+
+
+@app.command(
+    epilog=example("consilium-sim splits simulations/scenarios/cxr_pneumonia.toml --data DIR --splits 5")
+)
+def splits(
+    scenario: Annotated[Path, typer.Argument(help="The scenario, a TOML file.")],
+    data: Annotated[Path | None, typer.Option(envvar="CONSILIUM_DATA", help="Folder of real images.")] = None,
+    count: Annotated[int, typer.Option("--splits", min=2, help="Patient splits, seeds 1, 2, ...")] = 5,
+    out: Out = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Repeat a scenario over several patient splits; per site, federated against alone, paired."""
+    from simulations.splits import over_splits
+
+    summary = over_splits(scenario, data, count, out)
+    show(summary, as_json, summary.table)
+
+
+def _run(
+    path: Path,
+    out: Path,
+    changes: dict[str, int | None],
+    *,
+    rounds: int | None,
+    data: Path | None = None,
+    browser: bool,
+    as_json: bool,
+) -> None:
+    from simulations.experiment import run_scenario
+    from simulations.scenario import load_scenario
+    from simulations.table import summary_table
+
+    scenario = load_scenario(path, rounds=rounds, **changes)
+    outcome = run_scenario(scenario, out, data)
+    show(outcome.record, as_json, lambda: summary_table(outcome.record))
+    say(f"Records and reports: {outcome.folder}")
+    if browser and not as_json and webbrowser.open((outcome.folder / "report.html").resolve().as_uri()):
+        say("The report is open in your browser.")
+
+
+def main() -> None:
+    """Run `consilium-sim` with the arguments of this process."""
+    app(prog_name="consilium-sim")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""A scenario over several patient splits: which hospital is better or worse off, beyond chance.
+
+Each split has its own paired intervals. Over splits the mean difference gets an interval by Nadeau
+and Bengio's corrected t ("Inference for the generalization error", Machine Learning 52, 2003), which
+allows for training sets that overlap between splits: variance * (1/J + n_test/n_train).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean, variance
+
+from rich.table import Table
+from scipy.stats import t as student
+
+from common.messages import Estimate
+from simulations.experiment import run_scenario
+from simulations.scenario import Scenario, load_scenario
+from simulations.table import auroc, columns_of, figure
+
+
+@dataclass(frozen=True)
+class Change:
+    """How one model differs from another at one hospital, in AUROC on the same test patients."""
+
+    site: str
+    model: str
+    other: str
+    splits: tuple[Estimate, ...]
+    """One paired difference with its interval per split."""
+    mean: Estimate
+    """Over splits, with the corrected interval."""
+
+    @property
+    def harms(self) -> bool:
+        """Whether the interval over splits lies wholly below zero."""
+        return self.mean.high < 0
+
+
+@dataclass(frozen=True)
+class OverSplits:
+    """The whole: mean AUROC per hospital and column, and every paired change."""
+
+    scenario: str
+    seeds: tuple[int, ...]
+    aurocs: dict[str, dict[str, tuple[float | None, ...]]]
+    """Hospital, then column, then one value a split."""
+    changes: tuple[Change, ...]
+    folders: tuple[str, ...]
+
+    def table(self) -> Table:
+        """Rows are hospitals; columns are the models' mean AUROC over splits, and the changes."""
+        first = next(iter(self.aurocs.values()), {})
+        pairs = sorted({(c.model, c.other) for c in self.changes})
+        table = Table(
+            title=f"{self.scenario}: mean AUROC over {len(self.seeds)} patient splits", title_justify="left"
+        )
+        for heading in ("hospital", *first, *(f"{model} - {other}" for model, other in pairs)):
+            table.add_column(heading)
+        for site, columns in self.aurocs.items():
+            changes = {(c.model, c.other): c for c in self.changes if c.site == site}
+            means = [_mean(values) for values in columns.values()]
+            table.add_row(site, *means, *(_change(changes.get(pair)) for pair in pairs))
+        return table
+
+
+def over_splits(path: Path, data: Path | None, count: int, out: Path) -> OverSplits:
+    """Run a scenario with seeds 1 to `count` and put the splits together in `out/<name>-splits.json`."""
+    seeds = tuple(range(1, count + 1))
+    records, folders = [], []
+    for seed in seeds:
+        scenario = load_scenario(path, seed=seed)
+        outcome = run_scenario(scenario, out, data)
+        records.append(outcome.record)
+        folders.append(outcome.folder.name)
+    sites = sorted({site for record in records for arm in record.arms.values() for site in arm.sites})
+    columns = columns_of(records[0].arms)
+    aurocs = {
+        site: {
+            heading: tuple(_value(auroc(r.arms[arm].sites.get(site), model)) for r in records)
+            for heading, arm, model in columns
+        }
+        for site in sites
+    }
+    found: dict[tuple[str, str, str], list[Estimate]] = {}
+    for record in records:
+        for site, comparisons in record.comparisons.items():
+            for c in comparisons:
+                found.setdefault((site, c.model, c.other), []).append(c.difference)
+    changes = tuple(
+        Change(*key, tuple(values), _over(values, scenario)) for key, values in sorted(found.items())
+    )
+    summary = OverSplits(scenario.scenario.name, seeds, aurocs, changes, tuple(folders))
+    (out / f"{summary.scenario}-splits.json").write_text(json.dumps(asdict(summary), indent=1))
+    return summary
+
+
+def _over(values: list[Estimate], scenario: Scenario) -> Estimate:
+    points = [value.value for value in values]
+    mean = fmean(points)
+    if len(points) < 2:
+        return Estimate(mean, -math.inf, math.inf)
+    data = scenario.plan_for(scenario.scenario.arms[0]).data
+    ratio = data.test_fraction / (1 - data.test_fraction - data.validation_fraction)
+    error = math.sqrt(variance(points) * (1 / len(points) + ratio))
+    reach = float(student.ppf(0.975, len(points) - 1)) * error
+    return Estimate(mean, mean - reach, mean + reach)
+
+
+def _value(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else estimate.value
+
+
+def _mean(values: tuple[float | None, ...]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.3f}" if known else "–"
+
+
+def _change(change: Change | None) -> str:
+    if change is None:
+        return "–"
+    return figure(change.mean) + (" worse" if change.harms else "")

@@ -1,0 +1,59 @@
+"""The run in one table for the terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from common.messages import Estimate, SiteMetrics
+from server.records import ArmRecord, RunRecord
+
+
+def figure(estimate: Estimate | None) -> str:
+    """An estimate as `0.912 [0.870, 0.941]`; a dash where it was suppressed or has no meaning."""
+    if estimate is None:
+        return "–"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def auroc(metrics: SiteMetrics | None, model: str | None = None) -> Estimate | None:
+    """The AUROC of all test patients of one site under one of its models; the first one by default."""
+    for candidate in metrics.models if metrics else ():
+        if model in (None, candidate.model):
+            return next((g.auroc for g in candidate.groups if g.group == "all"), None)
+    return None
+
+
+def columns_of(arms: dict[str, ArmRecord]) -> list[tuple[str, str, str | None]]:
+    """The columns worth showing: (heading, arm, model), in the order of the arms."""
+    columns: list[tuple[str, str, str | None]] = []
+    for name, arm in arms.items():
+        columns.append((name, name, None))
+        if name == "federated" and any(_has(m, "personalised") for m in arm.sites.values()):
+            columns.append(("federated, fine-tuned", name, "personalised"))
+    return columns
+
+
+def summary_table(record: RunRecord) -> Table:
+    """AUROC with its interval per hospital and arm, and what privacy was spent."""
+    subset = any(arm.federation and arm.federation.subset for arm in record.arms.values())
+    title = f"{record.question}  AUROC [95% interval] on each hospital's own test patients"
+    table = Table(title=title + ("  SUBSET of the hospitals" if subset else ""), title_justify="left")
+    table.add_column("hospital")
+    columns = columns_of(record.arms)
+    for heading, _, _ in columns:
+        table.add_column(heading, justify="right")
+    table.add_column("ε spent", justify="right")
+    for site in sorted({name for arm in record.arms.values() for name in arm.sites}):
+        cells = [figure(auroc(record.arms[arm].sites.get(site), model)) for _, arm, model in columns]
+        table.add_row(site, *cells, _epsilon(record, site))
+    return table
+
+
+def _epsilon(record: RunRecord, site: str) -> str:
+    arm = record.arms.get("federated-dp")
+    metrics = arm.sites.get(site) if arm else None
+    return "–" if metrics is None or metrics.epsilon is None else f"{metrics.epsilon:.2f}"
+
+
+def _has(metrics: SiteMetrics, model: str) -> bool:
+    return any(candidate.model == model for candidate in metrics.models)
