@@ -41,7 +41,7 @@ _TINY = 1e-8
 class ScatterOptions:
     """Options of `scatter`."""
 
-    scales: int = option(3, least=1, most=6)
+    scales: int = option(4, least=1, most=6)
     """Octaves."""
     orientations: int = option(8, least=2, most=16)
     grid: int = option(4, least=1, most=32)
@@ -126,7 +126,7 @@ class Scattering(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised scattering maps; float32, the same for an image in whatever batch it comes."""
+        """Normalised scattering maps; float32, and an image's are the same in whatever batch it comes."""
         batch, channels, rows, columns = x.shape
         maps = self._scatter(x.reshape(batch * channels, 1, rows, columns))
         return self._normalised(maps).reshape(batch, -1, self.options.grid, self.options.grid)

@@ -207,8 +207,22 @@ def test_scattering_maps_have_the_length_asked_for(norm, order):
     """The learning rate that is stable depends on it, and a clip of 1 is read against it."""
     net = scatter(norm=norm, order=order, radius=4.0)
     features = net.features(torch.randn(3, 1, 64, 64, generator=torch.Generator().manual_seed(3)))
-    assert features.shape[1] == 1 + 3 * 8 + (3 * 64 if order == 2 else 0)
+    assert features.shape[1] == 1 + 4 * 8 + (6 * 64 if order == 2 else 0)
     assert features.flatten(1).norm(dim=1).allclose(torch.tensor(4.0), rtol=1e-2)
+
+
+def test_scattering_is_the_same_to_the_bit_in_any_batch():
+    """Features computed once and kept must be those computed on the way, or two runs would differ."""
+    net = scatter(order=2)
+    x = torch.randn(6, 1, 64, 64, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(net.features(x), torch.cat([net.features(image) for image in x.split(1)]))
+
+
+def test_a_transformers_positions_are_fixed():
+    """They are known beforehand; learning them would only give the noise more to spoil."""
+    net = build(Model("vit"), 1, (64, 96))
+    assert net.features(torch.zeros(1, 1, 64, 96)).shape == (1, 192, 8, 12)
+    assert not any("position" in name for name in get_arrays(net))
 
 
 def test_a_constant_image_gives_finite_features():
