@@ -96,10 +96,10 @@ BOUNDS: Final[tuple[Bound, ...]] = (
 _SITE_FIGURES: Final = {
     "median": ("quality-exposure", "its exposure is unlike this scanner's other images"),
     "spread": ("quality-contrast", "its contrast is unlike this scanner's other images"),
-    "sharpness": ("quality-sharpness", "its sharpness is unlike this scanner's other images"),
     "noise": ("quality-noise", "its noise is unlike this scanner's other images"),
+    "sharpness": ("quality-sharpness", "its sharpness is unlike this scanner's other images"),
 }
-"""Figures held against the site's own percentiles."""
+"""Figures held against the site's own percentiles, in this order: noise also looks sharp."""
 
 
 @dataclass(frozen=True)

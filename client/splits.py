@@ -18,7 +18,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: Final[tuple[Part, ...]] = ("train", "validation", "test")
 
 STEPS: Final = (1, 1.5, 2, 3, 5, 7)
-"""Public counts of patients are these times a power of ten: at most a third below the truth."""
+"""Public counts of patients are these times a power of ten: at most two fifths below the truth."""
 
 
 def public_bucket(n: int) -> int:
