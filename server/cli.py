@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.cli import JsonFlag, example, grid, make_app, show
+from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from server.records import RunRecord, read_record
 
@@ -30,6 +30,30 @@ def check_plan(plan: PlanFile, as_json: JsonFlag = False) -> None:
         ("privacy", f"ε ≤ {read.privacy.epsilon:g}, δ = {read.privacy.delta:g}" if read.private else "none")
     ]
     show(result, as_json, lambda: grid(f"{plan.name} is a good plan", ("what", "value"), rows))
+
+
+@app.command("run", epilog=example("consilium-server run plan.toml --federation virtual/ --out runs/first"))
+def run(
+    plan: PlanFile,
+    federation: Annotated[Path, typer.Option(help="Folder of a virtual federation: one site folder each.")],
+    out: Annotated[Path, typer.Option(help="Folder for the result.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a plan through Flower on a virtual federation; the exit status says truly how it ended."""
+    from common.plan import load_plan
+    from server.journal import read_federation
+    from server.launch import Launch, flwr_run
+
+    load_plan(plan)
+    status = flwr_run(Launch(_checkout(), plan, federation, out, say))
+    if status:
+        raise typer.Exit(status)
+    record = read_federation(out / "federation.json")
+    rows = [("run", record.run), ("status", record.status), ("rounds", len(record.rounds))]
+    rows += [("trained", ", ".join(record.trained)), ("sites", "subset" if record.subset else "all expected")]
+    show(
+        record, as_json, lambda: grid(f"{plan.name} at {len(record.trained)} sites", ("what", "value"), rows)
+    )
 
 
 @app.command("report", epilog=example("consilium-server report runs/latest/metrics.json --out report.html"))
@@ -61,6 +85,15 @@ def verify(
     head = verify_log(log)
     result = {"log": log.name, "lines": head.count, "head": head.digest}
     show(result, as_json, lambda: f"{log.name} is whole: {head.count} lines, head {head.digest}")
+
+
+def _checkout() -> Path:
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder / "pyproject.toml").is_file():
+        raise InputError(
+            "consilium-server run", "Flower needs the checkout to run from", "Install with `pip install -e .`"
+        )
+    return folder
 
 
 def _record(metrics: Path) -> RunRecord:
