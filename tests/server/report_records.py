@@ -73,7 +73,8 @@ def draw(rng: np.random.Generator, positives: int, negatives: int, auroc: float)
     shift = np.sqrt(2) * norm.ppf(auroc)
     raw = np.concatenate([rng.normal(shift, 1, positives), rng.normal(0, 1, negatives)])
     labels = np.concatenate([np.ones(positives), np.zeros(negatives)])
-    return Drawn(1 / (1 + np.exp(-(shift * raw - shift**2 / 2 - 0.4))), labels)
+    slope = max(shift, 0.1)
+    return Drawn(1 / (1 + np.exp(-(slope * raw - shift**2 / 2 - 0.4))), labels)
 
 
 def auroc_estimate(data: Drawn) -> Estimate:
