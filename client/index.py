@@ -264,14 +264,6 @@ class Index(Database):
         records = self._all("SELECT row FROM volumes ORDER BY series_uid, part")
         return [volume_row(record[0]) for record in records]
 
-    def quality_figures(self, modality: str, scanner: str) -> list[dict[str, float]]:
-        """The quality figures of every image of one modality and scanner."""
-        query = (
-            "SELECT i.quality FROM images i JOIN series s USING (series_uid) "
-            "WHERE s.modality = ? AND i.scanner = ? ORDER BY i.sop_uid"
-        )
-        return [json.loads(record[0]) for record in self._all(query, (modality, scanner))]
-
     def set_percentiles(self, modality: str, scanner: str, percentiles: Percentiles) -> None:
         """Keep the site's own bounds for one modality and scanner."""
         with self.transaction():

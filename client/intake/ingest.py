@@ -34,6 +34,7 @@ from client.intake.quarantine import Quarantine
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
 from client.preprocess import assemble_volumes
+from client.quality_site import refresh_percentiles
 from client.site import Site
 from common.errors import StorageError
 from common.logs import Log
@@ -83,6 +84,7 @@ def ingest(
             desk.staging.clear()
             raise
         desk.staging.clear()
+        refresh_percentiles(index)
         report = replace(report, volumes=assemble_volumes(site), seconds=time.monotonic() - started)
         index.record_ingest(report.as_record())
     _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)

@@ -31,6 +31,7 @@ from client.intake.wrap import wrap
 from client.preprocess import decode as in_units
 from client.quality import QualityContext, pixel_digest
 from client.quality import check as quality_check
+from client.quality_tags import check_tags
 from common.errors import FileRefused, StorageError
 
 MEMORY_BYTES: Final = 2**30
@@ -98,8 +99,9 @@ class Bench:
         units = in_units(target)
         where = (str(target.Modality), str(target.DeviceSerialNumber))
         report = quality_check(units, QualityContext(*where, self.percentiles.get(where)))
-        if not report.ok:
-            raise FileRefused("an image", report.rule, report.remedy, code=report.code or "quality")
+        for verdict in (report, check_tags(target)):
+            if not verdict.ok:
+                raise FileRefused("an image", verdict.rule, verdict.remedy, code=verdict.code or "quality")
         names = self.deidentifier.names
         age = str(target.get("PatientAge", ""))[:3]
         return {
