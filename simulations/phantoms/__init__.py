@@ -15,6 +15,7 @@ from simulations.phantoms.patient import (
     draw_pose,
     images_per_patient,
 )
+from simulations.phantoms.texture import mottle
 
 __all__ = [
     "GRADES",
@@ -27,5 +28,6 @@ __all__ = [
     "draw_patient",
     "draw_pose",
     "images_per_patient",
+    "mottle",
     "render",
 ]

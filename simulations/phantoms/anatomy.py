@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from simulations.phantoms import organs, texture
+from simulations.phantoms import bones, organs, texture
 from simulations.phantoms.patient import Patient, Pose, Projection
 
 FloatMap = npt.NDArray[np.float32]
@@ -108,8 +108,10 @@ class Exposure:
         )
         y = y * scale + np.float32(self.pose.shift_mm[1])
         cos, sin = np.float32(np.cos(self.pose.roll_rad)), np.float32(np.sin(self.pose.roll_rad))
-        middle, pitch = np.float32((self.size - 1) / 2), np.float32(self.pitch_mm)
-        return (cos * x - sin * y) / pitch + middle, (cos * y + sin * x) / pitch + middle
+        middle, per_mm = np.float32((self.size - 1) / 2), np.float32(1 / self.pitch_mm)
+        columns: FloatMap = (cos * x - sin * y) * per_mm + middle
+        rows: FloatMap = (cos * y + sin * x) * per_mm + middle
+        return columns, rows
 
 
 class View:
@@ -125,6 +127,13 @@ class View:
         self._x = cos * columns + sin * lines - shift_x
         self._y = cos * lines - sin * columns - shift_y
         self._seen: dict[float, tuple[FloatMap, FloatMap]] = {}
+        self._top, self._bottom = float(self._y.min()), float(self._y.max())
+
+    def meets(self, top_mm: float, bottom_mm: float) -> bool:
+        """Whether these rows can show a structure between two heights of the patient, at any depth."""
+        # Magnification lies between 1 and 1.5: towards the centre by at most a third.
+        top, bottom = min(self._top, self._top / 1.5), max(self._bottom, self._bottom / 1.5)
+        return top <= bottom_mm and bottom >= top_mm
 
     def at(self, front_to_back: float) -> tuple[FloatMap, FloatMap]:
         """X and y in mm in the patient's plane at this depth; turning shifts the front against the back."""
@@ -137,9 +146,8 @@ class View:
 
 @lru_cache(maxsize=4)
 def _grid(size: int) -> tuple[FloatMap, FloatMap]:
-    axis = ((np.arange(size) - (size - 1) / 2) * (PITCH_MM * 256 / size)).astype(np.float32)
-    columns, rows = np.meshgrid(axis, axis)
-    return columns, rows
+    axis: FloatMap = ((np.arange(size) - (size - 1) / 2) * (PITCH_MM * 256 / size)).astype(np.float32)
+    return np.tile(axis, (size, 1)), np.repeat(axis[:, None], size, axis=1)
 
 
 def render(patient: Patient, projection: Projection, size: int = 256, pose: Pose | None = None) -> Anatomy:
@@ -175,18 +183,16 @@ def _band(exposure: Exposure, rows: slice, detail: texture.Detail) -> tuple[Floa
     """Soft tissue, bone (line integrals), lung air (mm) and opacity (line integral) of some rows."""
     patient, view, rise = exposure.patient, View(exposure, rows), exposure.rise_mm
     chest = organs.lungs(patient, view, rise)
-    solid = 0.85 * organs.heart(patient, view, rise) + organs.mediastinum(patient, view)
     trunk = organs.body(patient, view)
-    air = np.maximum(np.minimum(chest.air_mm, trunk - 25) - solid, 0)
-    full = np.minimum(air * np.float32(1 / 45), 1)
-    fluid = organs.opacities(patient, chest, detail.mottle) * full
+    solid = organs.mediastinum(patient, view) + 0.85 * organs.heart(patient, view, rise)
+    air = (np.minimum(chest.air_mm, trunk - 25) - solid).clip(0, 400)
+    full = organs.rest(air * np.float32(1 / 45))
+    fluid = np.minimum(organs.opacities(patient, chest, detail.mottle) * full, air)
     mu_lung = np.float32(MU_WATER * patient.lung_density)
+    more = np.float32(MU_WATER) - mu_lung
     filled = np.minimum(fluid + detail.vessels_mm * full, air)
-    soft = np.float32(MU_WATER) * (trunk - air) + mu_lung * air * (1 + MOTTLE * detail.mottle)
-    soft += (np.float32(MU_WATER) - mu_lung) * filled
+    soft = np.float32(MU_WATER) * trunk + more * (filled - air) + (mu_lung * MOTTLE) * air * detail.mottle
     soft += np.float32(MU_FAT) * organs.fat(patient, view, trunk)
     soft -= np.float32(MU_WATER) * organs.gas(patient, view, trunk, rise)
-    bone = np.float32(MU_BONE - MU_WATER) * organs.skeleton(
-        patient, view, chest, exposure.geometry.scapula_mm
-    )
-    return np.maximum(soft, 0), bone, air, (np.float32(MU_WATER) - mu_lung) * np.minimum(fluid, air)
+    bone = bones.skeleton(patient, view, chest, exposure.geometry.scapula_mm)
+    return soft.clip(0, 20), np.float32(MU_BONE - MU_WATER) * bone, air, more * fluid

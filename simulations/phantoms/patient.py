@@ -27,12 +27,12 @@ class Grade:
 
 
 GRADES: Final = (
-    Grade("subtle", (9.0, 14.0), (11.0, 16.0), (1, 2), 0.20),
-    Grade("moderate", (16.0, 26.0), (14.0, 22.0), (1, 3), 0.35),
-    Grade("clear", (26.0, 40.0), (18.0, 28.0), (2, 3), 0.30),
-    Grade("extensive", (34.0, 52.0), (24.0, 34.0), (2, 4), 0.15),
+    Grade("subtle", (20.0, 30.0), (17.0, 23.0), (1, 2), 0.10),
+    Grade("moderate", (38.0, 54.0), (22.0, 29.0), (2, 3), 0.30),
+    Grade("clear", (50.0, 72.0), (26.0, 34.0), (2, 4), 0.35),
+    Grade("extensive", (66.0, 92.0), (30.0, 40.0), (3, 4), 0.25),
 )
-"""Fluid of 1 to 5 cm in a 17 cm deep lung; extent is the standard deviation of the bell-shaped border.
+"""Fluid of 2 to 9 cm in a 17 cm deep lung; extent is the standard deviation of the bell-shaped border.
 Ranges are ours: they make human-visible findings of the size of segments (2 to 4 cm) and lobes (5 to 8 cm)."""
 
 
@@ -137,8 +137,8 @@ def draw_opacities(rng: np.random.Generator, grade: Grade) -> tuple[Opacity, ...
         found.append(
             Opacity(
                 side=first if index == 0 or rng.random() < 0.5 else -first,
-                across=float(rng.uniform(-0.45, 0.65)),
-                down=float(0.2 + 0.58 * rng.beta(2.2, 1.3)),
+                across=float(rng.uniform(-0.35, 0.55)),
+                down=float(0.3 + 0.5 * rng.beta(2.4, 1.3)),
                 thickness_mm=float(rng.uniform(*grade.thickness_mm)),
                 width_mm=extent * math.sqrt(ratio),
                 height_mm=extent / math.sqrt(ratio),

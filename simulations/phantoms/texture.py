@@ -37,6 +37,15 @@ J Appl Physiol 81, 1996)."""
 
 
 @dataclass(frozen=True, eq=False)
+class Vessels:
+    """Points along every vessel: place in mm, and cross-section times the step to the next point."""
+
+    x: FloatMap
+    y: FloatMap
+    volume_mm3: FloatMap
+
+
+@dataclass(frozen=True, eq=False)
 class Detail:
     """Vessel thickness in mm and mottle (mean 0, standard deviation 1), each [size, size] float32."""
 
@@ -50,8 +59,16 @@ class Detail:
 
 def detail(exposure: Exposure) -> Detail:
     """The patient's own fine structure: the same seed gives the same vessels in every image."""
-    rng = np.random.default_rng(exposure.patient.texture_seed)
-    return Detail(vessels(rng, exposure), mottle(rng, exposure.size))
+    patient = exposure.patient
+    vessels, mottled = _fine(patient.texture_seed, patient.scale, exposure.size)
+    return Detail(_splat(vessels, exposure), mottled)
+
+
+@lru_cache(maxsize=2)
+def _fine(seed: int, scale: float, size: int) -> tuple[Vessels, FloatMap]:
+    """Kept for the patient's next image."""
+    rng = np.random.default_rng(seed)
+    return _tree(rng, scale), mottle(rng, size)
 
 
 def mottle(rng: np.random.Generator, size: int) -> FloatMap:
@@ -61,7 +78,8 @@ def mottle(rng: np.random.Generator, size: int) -> FloatMap:
     field = fft.irfft2(spectrum, s=(half, half)).astype(np.float32)
     field *= np.float32(1 / field.std())
     grown = np.repeat(np.repeat(field, 2, axis=0), 2, axis=1)
-    return ndimage.uniform_filter(grown, 2)
+    smooth: FloatMap = ndimage.uniform_filter(grown, 2)
+    return smooth
 
 
 @lru_cache(maxsize=4)
@@ -71,14 +89,14 @@ def _falloff(size: int) -> FloatMap:
     lowest = 2.5 / size
     shape = np.maximum(radius, lowest) ** -SPECTRUM_EXPONENT
     shape[0, 0] = 0
-    return shape.astype(np.float32)
+    falloff: FloatMap = shape.astype(np.float32)
+    return falloff
 
 
-def vessels(rng: np.random.Generator, exposure: Exposure) -> FloatMap:
-    """Arteries from both hila, three generations, in mm: exact cross-sections splatted along each axis."""
-    x, y, volume = _tree(rng, exposure.patient.scale)
+def _splat(vessels: Vessels, exposure: Exposure) -> FloatMap:
+    """Thickness of all vessels in mm: their volume shared between the four nearest pixels."""
     size, pitch = exposure.size, exposure.pitch_mm
-    columns, rows = exposure.to_pixels(x, y, 0.5)
+    columns, rows = exposure.to_pixels(vessels.x, vessels.y, 0.5)
     left, top = np.floor(columns), np.floor(rows)
     right, low = columns - left, rows - top
     inside = (left >= 0) & (left < size - 1) & (top >= 0) & (top < size - 1)
@@ -86,15 +104,16 @@ def vessels(rng: np.random.Generator, exposure: Exposure) -> FloatMap:
     parts = ((1 - right) * (1 - low), right * (1 - low), (1 - right) * low, right * low)
     drawn = np.bincount(
         np.concatenate([index, index + 1, index + size, index + size + 1]),
-        weights=np.concatenate([(volume * part)[inside] for part in parts]),
+        weights=np.concatenate([(vessels.volume_mm3 * part)[inside] for part in parts]),
         minlength=size * size,
     )
     field = (drawn / pitch**2).reshape(size, size).astype(np.float32)
-    return ndimage.gaussian_filter(field, 1.0 / pitch, truncate=3.0)
+    smooth: FloatMap = ndimage.gaussian_filter(field, 1.0 / pitch, truncate=2.5)
+    return smooth
 
 
-def _tree(rng: np.random.Generator, scale: float) -> tuple[FloatMap, FloatMap, FloatMap]:
-    """Points along every vessel: x, y in mm and cross-section times step, in mm3."""
+def _tree(rng: np.random.Generator, scale: float) -> Vessels:
+    """Arteries from both hila, three generations."""
     sides = np.repeat([-1.0, 1.0], TRUNKS)
     angle = np.tile(np.linspace(-1.25, 1.35, TRUNKS), 2) + rng.normal(0, 0.10, sides.size)
     start_x, start_y = sides * 34 * scale, np.full(sides.size, -8 * scale)
@@ -116,4 +135,4 @@ def _tree(rng: np.random.Generator, scale: float) -> tuple[FloatMap, FloatMap, F
         sides, length = (np.repeat(values, generation.branches) for values in (sides, length))
         length = length * shorter
     flat = [np.concatenate([part[i].ravel() for part in parts]).astype(np.float32) for i in range(3)]
-    return flat[0], flat[1], flat[2]
+    return Vessels(*flat)

@@ -13,10 +13,12 @@ from simulations.scanners.scanner import Curve, Detector, Scanner
 WEAK: Final = "dorado-mobile"
 """The machine on which findings drown."""
 
-WEAK_KERMA_UGY: Final = 1.3
+WEAK_KERMA_UGY: Final = 1.0
 """About a tenth of the others': the automatic exposure control of a wall stand is missing at the bed."""
-WEAK_SCATTER: Final = 3.0
+WEAK_SCATTER: Final = 3.5
 """No grid, large patient, short distance: upper end of Niklason's range."""
+WEAK_CLUTTER: Final = 1.1
+"""Mattress, blankets, a wet gown and cushions, folded: on average 4 cm of water. Noise alone does not hide a lobe."""
 WEAK_MOTION_ELEMENTS: Final = 2.2
 """Breathing during a long exposure of a small generator."""
 WEAK_EFFICIENCY: Final = 0.18
@@ -31,6 +33,7 @@ _ASTER = Scanner(
     open_kerma_ugy=14.0,
     dose_spread=0.15,
     heel=0.10,
+    clutter=0.0,
     scatter_to_primary=0.30,
     scatter_mm=42.0,
     motion_elements=0.30,
@@ -53,6 +56,7 @@ _BOREALIS = Scanner(
     open_kerma_ugy=16.0,
     dose_spread=0.25,
     heel=0.16,
+    clutter=0.0,
     scatter_to_primary=0.55,
     scatter_mm=48.0,
     motion_elements=0.55,
@@ -75,6 +79,7 @@ _CYGNUS = Scanner(
     open_kerma_ugy=10.0,
     dose_spread=0.12,
     heel=-0.08,
+    clutter=0.0,
     scatter_to_primary=0.38,
     scatter_mm=45.0,
     motion_elements=0.35,
@@ -97,6 +102,7 @@ _DORADO = Scanner(
     open_kerma_ugy=WEAK_KERMA_UGY,
     dose_spread=0.30,
     heel=0.24,
+    clutter=WEAK_CLUTTER,
     scatter_to_primary=WEAK_SCATTER,
     scatter_mm=55.0,
     motion_elements=WEAK_MOTION_ELEMENTS,

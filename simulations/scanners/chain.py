@@ -1,7 +1,7 @@
 """The chain, in physical order. Maps are [size, size] float32.
 
     1 beam       I0 = 1 - heel * row, inside the collimator's blades            relative fluence
-    2 patient    P = I0 exp(-(s_soft(kVp) mu_soft t + s_bone(kVp) mu_bone t)), lead letters      relative
+    2 patient    P = I0 exp(-(s_soft(kVp) mu_soft t + s_bone(kVp) mu_bone t + clutter)), lead letters
     3 scatter    S = SPR <P> G_scatter * (P mu t) / <P mu t>                     relative
     4 unsharp    G_motion * (P + S)                                             focal spot, motion
     5 quanta     N ~ Poisson(kappa (P + S)), kappa = kerma * quanta * element^2 * DQE   quanta per element
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from simulations.phantoms import Anatomy
+from simulations.phantoms import Anatomy, mottle
 from simulations.scanners.scanner import QUANTA_PER_MM2_UGY, Scanner, Settings
 
 FloatMap = npt.NDArray[np.float32]
@@ -59,6 +59,8 @@ def apply(anatomy: Anatomy, settings: Settings) -> npt.NDArray[np.uint16]:
     scanner, rng = settings.scanner, np.random.default_rng(settings.noise_seed)
     field = _field(settings, anatomy.soft.shape[0])
     mu = _attenuation(anatomy, settings)
+    if scanner.clutter:
+        mu += np.float32(scanner.clutter) * (mottle(rng, mu.shape[0]) + np.float32(0.7)).clip(0, 4)
     primary = _beam(scanner, mu.shape[0]) * field * np.exp(-mu)
     _lay_letter(primary, settings)
     arriving = primary + _scatter(primary, mu, settings)
@@ -66,7 +68,9 @@ def apply(anatomy: Anatomy, settings: Settings) -> npt.NDArray[np.uint16]:
     value = _edge(_curve(counted, field, scanner), scanner)
     if scanner.shutter:
         value *= field > 0.5
-    return np.rint(np.clip(value, 0, 1) * np.float32(2**scanner.bits - 1)).astype(np.uint16)
+    top = np.float32((1 << scanner.bits) - 1)
+    pixels: npt.NDArray[np.uint16] = np.rint(value.clip(0, 1) * top).astype(np.uint16)
+    return pixels
 
 
 def on_detector(mask: npt.NDArray[np.bool_], anatomy: Anatomy, settings: Settings) -> npt.NDArray[np.bool_]:
@@ -116,7 +120,8 @@ def _field(settings: Settings, size: int) -> FloatMap:
 
     def edge(near: float, far: float) -> FloatMap:
         inner = np.minimum(place - np.float32(near), np.float32(size * pitch - far) - place)
-        return np.clip(inner / np.float32(PENUMBRA_MM) + np.float32(0.5), BLADES, 1)
+        open_to: FloatMap = (inner / np.float32(PENUMBRA_MM) + np.float32(0.5)).clip(BLADES, 1)
+        return open_to
 
     return edge(top, bottom)[:, None] * edge(left, right)[None, :]
 
@@ -161,7 +166,9 @@ def _detect(arriving: FloatMap, settings: Settings, rng: np.random.Generator) ->
     if detector.line_noise:
         spread *= 1 + np.float32(detector.line_noise) * rng.standard_normal((size, 1), dtype=np.float32)
     readout = rng.standard_normal((size, size), dtype=np.float32)
-    return np.maximum(spread + np.float32(detector.electronic) * readout, 1) / np.float32(kappa)
+    read = spread + np.float32(detector.electronic) * readout
+    quanta: FloatMap = read.clip(1, np.float32(np.finfo(np.float32).max))
+    return quanta * np.float32(1 / kappa)
 
 
 @lru_cache(maxsize=16)
@@ -171,7 +178,8 @@ def _gain(scanner: Scanner, size: int) -> FloatMap:
     own = np.random.default_rng(list(scanner.name.encode()))
     pattern = 1 + detector.gain_spread * own.standard_normal((size, size))
     lines = detector.grid_lines * np.cos(2 * np.pi * np.arange(size) / detector.grid_period)
-    return (pattern * (1 + lines[None, :])).astype(np.float32)
+    fixed: FloatMap = (pattern * (1 + lines[None, :])).astype(np.float32)
+    return fixed
 
 
 def _curve(counted: FloatMap, field: FloatMap, scanner: Scanner) -> FloatMap:
@@ -185,12 +193,13 @@ def _curve(counted: FloatMap, field: FloatMap, scanner: Scanner) -> FloatMap:
     if not curve.contrast:
         return value
     half = np.tanh(np.float32(curve.contrast / 4))
-    return 0.5 + 0.5 * np.tanh((value - 0.5) * np.float32(curve.contrast / 2)) / half
+    bent: FloatMap = 0.5 + np.float32(0.5 / half) * np.tanh((value - 0.5) * np.float32(curve.contrast / 2))
+    return bent
 
 
 def _edge(value: FloatMap, scanner: Scanner) -> FloatMap:
     gain, sigma = scanner.edge
     if not gain:
         return value
-    smooth = ndimage.gaussian_filter(value, sigma, truncate=2.5)
+    smooth: FloatMap = ndimage.gaussian_filter(value, sigma, truncate=2.5)
     return value + np.float32(gain) * (value - smooth)

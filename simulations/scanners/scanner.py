@@ -68,6 +68,9 @@ class Scanner:
     """Standard deviation of the natural logarithm of dose from exposure to exposure."""
     heel: float
     """Relative fall of the beam from the cathode's to the anode's edge; negative turns the tube round."""
+    clutter: float
+    """Line integral of what lies in the beam beside the patient (mattress, bedding, gown): this times
+    max(0, 0.7 + m), where m is noise of unit variance with the f^-3 power of anatomy."""
     scatter_to_primary: float
     """Mean over the field. Chest without grid 1 to 3, with grid 0.2 to 0.5 (Niklason et al., Med Phys 8,
     1981); local ratios behind the mediastinum are several times higher."""
