@@ -16,10 +16,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from client.index_db import Database
 from client.index_rows import (
+    CHOSEN,
+    FILES_OF,
+    IMAGES_QUERY,
+    PATIENTS_QUERY,
+    VOLUMES_OF,
     FileOutcome,
     ImageRow,
     Label,
@@ -44,32 +49,6 @@ __all__ = [
     "VolumeRow",
     "Withdrawal",
 ]
-
-_IMAGES: Final = (
-    "SELECT i.sop_uid, t.patient, p.spend_key, s.study_uid, i.series_uid, i.file, s.modality, i.manufacturer, "
-    "i.model, i.scanner, i.projection, i.age, i.sex, i.rows, i.cols, i.label, i.label_source, i.label_version, "
-    "i.split, i.quality, i.pixel_digest FROM images i JOIN series s USING (series_uid) "
-    "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
-)
-
-_CHOSEN: Final = (
-    "WHERE p.withdrawn_at IS NULL AND (? IS NULL OR s.modality = ?) "
-    "ORDER BY t.patient, s.study_uid, i.series_uid, i.sop_uid"
-)
-_PATIENTS: Final = (
-    "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
-    "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
-    "LEFT JOIN images i USING (series_uid) WHERE p.withdrawn_at IS NULL OR ? "
-    "GROUP BY p.pseudonym ORDER BY p.pseudonym"
-)
-_FILES_OF: Final = (
-    "SELECT i.sop_uid, i.file FROM images i JOIN series s USING (series_uid) "
-    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY i.sop_uid"
-)
-_VOLUMES_OF: Final = (
-    "SELECT v.row FROM volumes v JOIN series s USING (series_uid) "
-    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY v.series_uid, v.part"
-)
 
 
 class Index(Database):
@@ -108,12 +87,12 @@ class Index(Database):
 
     def images(self, *, modality: str | None = None) -> list[ImageRow]:
         """Every image that is not withdrawn, by patient, study, series and UID; of one modality when named."""
-        records = self._all(_IMAGES + _CHOSEN, (modality, modality))
+        records = self._all(IMAGES_QUERY + CHOSEN, (modality, modality))
         return [image_row(record) for record in records]
 
     def image(self, sop_uid: str) -> ImageRow | None:
         """One image by its UID, or None."""
-        record = self._one(_IMAGES + "WHERE i.sop_uid = ?", (sop_uid,))
+        record = self._one(IMAGES_QUERY + "WHERE i.sop_uid = ?", (sop_uid,))
         return None if record is None else image_row(record)
 
     def has_pixels(self, pixel_digest: str) -> bool:
@@ -140,7 +119,7 @@ class Index(Database):
 
     def patients(self, *, withdrawn: bool = False) -> list[PatientRow]:
         """Patients by pseudonym with their image counts; withdrawn ones only when asked for."""
-        records = self._all(_PATIENTS, (withdrawn,))
+        records = self._all(PATIENTS_QUERY, (withdrawn,))
         return [PatientRow(*record) for record in records]
 
     def is_withdrawn(self, pseudonym: str, spend_key: str = "") -> bool:
@@ -165,8 +144,8 @@ class Index(Database):
                 "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
                 (pseudonym, spend_key, _now()),
             )
-        images = self._all(_FILES_OF, (pseudonym,))
-        volumes = [volume_row(record[0]) for record in self._all(_VOLUMES_OF, (pseudonym,))]
+        images = self._all(FILES_OF, (pseudonym,))
+        volumes = [volume_row(record[0]) for record in self._all(VOLUMES_OF, (pseudonym,))]
         return Withdrawal(
             sop_uids=tuple(record[0] for record in images),
             files=tuple(record[1] for record in images),
@@ -183,7 +162,7 @@ class Index(Database):
         with self.transaction():
             if not self.is_withdrawn(pseudonym):
                 raise WrongOrder("a withdrawal", "it is finished before it began", "Begin it first")
-            for sop_uid, _ in self._all(_FILES_OF, (pseudonym,)):
+            for sop_uid, _ in self._all(FILES_OF, (pseudonym,)):
                 self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
             self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
         self._forget()

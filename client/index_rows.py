@@ -93,6 +93,32 @@ CREATE TABLE percentiles (
 ) STRICT;
 """
 
+IMAGES_QUERY: Final = (
+    "SELECT i.sop_uid, t.patient, p.spend_key, s.study_uid, i.series_uid, i.file, s.modality, i.manufacturer, "
+    "i.model, i.scanner, i.projection, i.age, i.sex, i.rows, i.cols, i.label, i.label_source, i.label_version, "
+    "i.split, i.quality, i.pixel_digest FROM images i JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
+)
+
+CHOSEN: Final = (
+    "WHERE p.withdrawn_at IS NULL AND (? IS NULL OR s.modality = ?) "
+    "ORDER BY t.patient, s.study_uid, i.series_uid, i.sop_uid"
+)
+PATIENTS_QUERY: Final = (
+    "SELECT p.pseudonym, p.spend_key, p.withdrawn_at, COUNT(i.sop_uid) FROM patients p "
+    "LEFT JOIN studies t ON t.patient = p.pseudonym LEFT JOIN series s USING (study_uid) "
+    "LEFT JOIN images i USING (series_uid) WHERE p.withdrawn_at IS NULL OR ? "
+    "GROUP BY p.pseudonym ORDER BY p.pseudonym"
+)
+FILES_OF: Final = (
+    "SELECT i.sop_uid, i.file FROM images i JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY i.sop_uid"
+)
+VOLUMES_OF: Final = (
+    "SELECT v.row FROM volumes v JOIN series s USING (series_uid) "
+    "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY v.series_uid, v.part"
+)
+
 
 @dataclass(frozen=True)
 class ImageRow:
