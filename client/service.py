@@ -127,8 +127,11 @@ class SiteService:
                 "site service", "the work overran the deadline", "Raise federation.deadline_s", code="timeout"
             )
         result = outcome[0]
-        if isinstance(result, BaseException):
+        if isinstance(result, ConsiliumError):
             raise result
+        if isinstance(result, BaseException):
+            _LOG.error("duty.failed", kind=type(result).__name__.lower(), round=instruction.round)
+            raise FederationError("site service", "the work failed", "Look at its log", code="internal")
         return result
 
     def _do(self, instruction: Instruction, plan: Plan) -> Reply:

@@ -1,0 +1,162 @@
+"""The resident service: gates before data, codes instead of text, one thing at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from client.service import SiteService
+from common import plan as plans
+from common import wire
+from common.audit import read, verify
+from common.code import code_digest
+from common.errors import DataError
+from common.messages import Instruction, Kind, Refusal, SiteMetrics, Update
+from tests.toy import ToyDuties, toy_plan, toy_service
+
+ARRAYS = {"w": np.zeros(4, np.float32)}
+
+
+def _instruction(kind=Kind.TRAIN, plan=None, **changes):
+    plan = plan or toy_plan()
+    arrays = {} if kind is Kind.SURVEY else ARRAYS
+    made = Instruction(kind, "run-1", 1, plans.dump_plan(plan), plan.digest, code_digest(), arrays)
+    return replace(made, **changes)
+
+
+class Failing(ToyDuties):
+    """Duties that go wrong in a chosen way."""
+
+    def __init__(self, error):
+        super().__init__("alpha")
+        self.error = error
+
+    def train(self, instruction, plan):
+        raise self.error
+
+
+class Slow(ToyDuties):
+    """Duties that wait until they are let go."""
+
+    def __init__(self):
+        super().__init__("alpha")
+        self.go = threading.Event()
+
+    def train(self, instruction, plan):
+        self.go.wait(30)
+        return super().train(instruction, plan)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        (Kind.SURVEY, SiteMetrics),
+        (Kind.TRAIN, Update),
+        (Kind.THRESHOLD, SiteMetrics),
+        (Kind.EVALUATE, SiteMetrics),
+    ],
+)
+def test_each_kind_of_instruction_is_answered_and_both_ways_are_logged(tmp_path, kind, reply):
+    service = toy_service(tmp_path, "alpha")
+    blob = service.answer(wire.pack(_instruction(kind)))
+    assert type(wire.unpack(blob)) is reply
+    events = [entry["event"] for entry in read(service.site.audit)]
+    assert events == ["instruction", "egress.release"]
+    assert verify(service.site.audit).count == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"code_digest": "sha256:" + "1" * 64}, "code-mismatch"),
+        ({"plan_digest": "sha256:" + "1" * 64}, "plan-mismatch"),
+        ({"plan_toml": "not toml ["}, "plan"),
+        ({"plan_toml": "[study]\nname = 'x'"}, "plan"),
+    ],
+)
+def test_an_instruction_that_fails_a_gate_reaches_no_data(tmp_path, changes, code):
+    duties = ToyDuties("alpha")
+    service = toy_service(tmp_path, "alpha", duties=duties)
+    reply = service.handle(_instruction(**changes))
+    assert isinstance(reply, Refusal)
+    assert reply.code == code
+    assert duties.seen == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (
+            DataError("site alpha", "patient Anna Müller is in two splits", "Fix", code="data-split"),
+            "data-split",
+        ),
+        (ValueError("/pacs/Müller^Anna/1.dcm"), "internal"),
+        (MemoryError(), "internal"),
+        (SystemExit(3), "internal"),
+    ],
+)
+def test_no_word_of_an_exception_leaves_only_its_code(tmp_path, error, code):
+    service = toy_service(tmp_path, "alpha", duties=Failing(error))
+    blob = service.answer(wire.pack(_instruction()))
+    reply = wire.unpack(blob)
+    assert isinstance(reply, Refusal)
+    assert reply.code == code
+    assert "ller" not in blob.decode("latin1")
+    assert "ller" not in service.site.audit.read_text()
+
+
+def test_a_bad_update_of_our_own_does_not_leave(tmp_path):
+    class Broken(ToyDuties):
+        def train(self, instruction, plan):
+            update = super().train(instruction, plan)
+            return replace(update, arrays={"w": np.full(4, np.nan, np.float32)})
+
+    service = toy_service(tmp_path, "alpha", duties=Broken("alpha"))
+    assert service.handle(_instruction()).code == "egress"
+
+
+@pytest.mark.parametrize("blob", [b"", b"junk", wire.pack(Refusal("a", "r", 1, "busy", "sha256:0"))])
+def test_what_is_no_instruction_is_refused(tmp_path, blob):
+    reply = wire.unpack(toy_service(tmp_path, "alpha").answer(blob))
+    assert isinstance(reply, Refusal)
+    assert reply.code == "wire"
+
+
+def test_a_handler_that_hangs_is_answered_for_in_time_and_the_site_says_it_is_busy(tmp_path):
+    """Flower does not count a hung client as failed, and the node then blocks later rounds and runs."""
+    duties = Slow()
+    service = toy_service(tmp_path, "alpha", duties=duties)
+    plan = toy_plan(deadline_s=0.2)
+    started = time.monotonic()
+    assert service.handle(_instruction(plan=plan)).code == "timeout"
+    assert time.monotonic() - started < 2
+    assert service.handle(_instruction(Kind.SURVEY, plan=plan)).code == "busy"
+    duties.go.set()
+    deadline = time.monotonic() + 10
+    reply = service.handle(_instruction(Kind.SURVEY))
+    while isinstance(reply, Refusal) and time.monotonic() < deadline:
+        reply = service.handle(_instruction(Kind.SURVEY))
+    assert isinstance(reply, SiteMetrics)
+
+
+def test_the_stricter_of_plan_and_policy_suppresses(tmp_path):
+    service = toy_service(tmp_path, "alpha")
+    assert service.site.policy.min_cell == 11
+    plan = plans.replace(toy_plan(), evaluation={"min_cell": 45})
+    group = service.handle(_instruction(Kind.EVALUATE, plan=plan)).models[0].groups[0]
+    assert (group.positives, group.negatives, group.auroc) == (None, 60, None)
+
+
+def test_a_site_without_training_patients_says_so(tmp_path):
+    assert toy_service(tmp_path, "alpha", bucket=0).handle(_instruction()).code == "test-only"
+
+
+def test_when_even_the_log_fails_only_a_bare_refusal_leaves(tmp_path):
+    service = toy_service(tmp_path, "alpha")
+    service.site.audit.mkdir(parents=True)
+    again = SiteService(service.site, ToyDuties("alpha"))
+    assert again.handle(_instruction()) == Refusal("alpha", "", 0, "storage", code_digest())
