@@ -56,7 +56,7 @@ def run(
     )
 
 
-@app.command("report", epilog=example("consilium-server report runs/latest/metrics.json --out report.html"))
+@app.command("report", epilog=example("consilium-server report runs/demo-1/metrics.json --out report.html"))
 def report(
     metrics: Annotated[Path, typer.Argument(help="The metrics.json of a run.")],
     out: Annotated[
@@ -72,7 +72,7 @@ def report(
     show({"report": target}, as_json, lambda: f"Wrote {target}")
 
 
-@audit.command("verify", epilog=example("consilium-server audit verify runs/latest/audit.jsonl"))
+@audit.command("verify", epilog=example("consilium-server audit verify runs/demo-1/audit.jsonl"))
 def verify(
     log: Annotated[Path, typer.Argument(help="An audit.jsonl.")],
     as_json: JsonFlag = False,

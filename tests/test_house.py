@@ -127,7 +127,7 @@ def test_the_layers_hold() -> None:
 HEAVY = ("torch", "monai", "opacus", "sklearn", "matplotlib", "ray")
 
 
-@pytest.mark.parametrize("module", ["client.app", "client.cli", "server.cli"])
+@pytest.mark.parametrize("module", ["client.app", "client.cli", "server.cli", "simulations.cli"])
 def test_starting_costs_no_heavy_import(module: str) -> None:
     """The courier pays its start on every message; a command line on every word typed."""
     script = f"import sys, {module}; print(' '.join(m for m in {HEAVY!r} if m in sys.modules))"

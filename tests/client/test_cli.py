@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -20,19 +21,23 @@ from client.socket import healthy
 from common.cli import EXIT_INTERNAL, example, make_app, plain
 from common.errors import ConsiliumError, PlanError, PolicyRefused, PrivacyRefused, Problem, StorageError
 from server.cli import app as server_app
+from simulations.cli import app as sim_app
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-APPS = {"consilium-site": site_app, "consilium-server": server_app}
+APPS = {"consilium-site": site_app, "consilium-server": server_app, "consilium-sim": sim_app}
 
 
 def commands(name: str, group: typer.Typer) -> list[tuple[str, ...]]:
     """Every command of a program, as the words that are typed."""
-    words = [(name, command.name or "") for command in group.registered_commands]
-    for inner in group.registered_groups:
-        assert inner.typer_instance is not None
-        words += [(name, inner.name or "", *rest[1:]) for rest in commands(name, inner.typer_instance)]
-    return words
+    return [(name, *words) for words in below(typer.main.get_command(group))]
+
+
+def below(command: click.Command) -> list[tuple[str, ...]]:
+    """The words that lead from a command to its leaves."""
+    if not isinstance(command, click.Group):
+        return [()]
+    return [(name, *rest) for name, inner in command.commands.items() for rest in below(inner)]
 
 
 ALL = [words for name, app in APPS.items() for words in commands(name, app)]
