@@ -24,7 +24,7 @@ from common.pages.page import (
 from server.records import ArmRecord, RunRecord
 from server.reports import panels, select, tables, words
 from server.reports.forest import forest
-from server.reports.statistics import confidence_of, group_rows, weak_groups
+from server.reports.statistics import confidence_of, group_rows
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "weak_summary": words.weak_summary(record),
         "cards": _cards(record),
         "moment": moment(record.created),
-        "weak": [words.weak_sentence(row) for row in weak_groups(record, main)] if main else [],
+        "weak": [words.weak_sentence(spot) for spot in words.weak_spots(record)],
         "weak_table": tables.weak(record, shown),
         "arms": tables.arms(record),
         "gaps": tables.gaps(record),
@@ -225,10 +225,9 @@ def _simulation_only(record: RunRecord) -> dict[str, Any] | None:
     only = record.simulation_only
     if only is None:
         return None
-    main = select.main_series(record)
-    named = {row.name for row in weak_groups(record, main)}
+    named = {spot.row.name for spot in words.weak_spots(record)}
     planted = only.planted_weak_scanner
-    where = {site for site, scanner in only.scanner_of_site.items() if scanner == planted}
+    where = {site for site, makers in only.scanner_of_site.items() if planted in makers.split(", ")}
     chests = tuple(
         (
             Cell(s.scanner, note="planted weak" if s.scanner == planted else ""),

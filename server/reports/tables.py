@@ -210,16 +210,19 @@ def _participation_row(arm: ArmRecord, run: FederationRecord) -> tuple[Cell, ...
 
 def refused_replies(record: RunRecord) -> Table:
     """Replies that did not enter: by arm, hospital and code."""
-    found: dict[tuple[str, str, str], list[int]] = {}
+    found: dict[tuple[str, str, str], list[str]] = {}
     for arm in select.federated_arms(record):
+        early = arm.federation.refused if arm.federation else {}
+        for site, code in early.items():
+            found.setdefault((arm.arm, site, code), []).append("before the first")
         for each in arm.federation.rounds if arm.federation else ():
             for site, code in each.refused.items():
-                found.setdefault((arm.arm, site, code), []).append(each.round)
+                found.setdefault((arm.arm, site, code), []).append(str(each.round))
     rows = tuple(
         (
             Cell(site, note=select.look(arm).label),
             Cell(code, "text", meaning(code)[0]),
-            Cell(", ".join(map(str, rounds)), "text"),
+            Cell(", ".join(rounds), "text"),
             Cell(meaning(code)[1], "text"),
         )
         for (arm, site, code), rounds in sorted(found.items())

@@ -169,13 +169,15 @@ def hospitals(number: int) -> str:
     return f"{number} hospital" if number == 1 else f"{number} hospitals"
 
 
-def weak_sentence(row: GroupRow) -> str:
+def weak_sentence(spot: WeakSpot) -> str:
     """A weak spot in one sentence: the name, the figure, and what chance would have allowed."""
+    row = spot.row
     if row.auroc is None or row.band is None:
         return ""
     return (
-        f"{family_name(row.family)} {row.name}: AUROC {estimate(row.auroc)} on {row.patients:,} test patients; "
-        f"the others together {two(row.band.centre)}, and chance alone would rarely go below {two(row.band.low)}."
+        f"{family_name(row.family)} {row.name}, {select.look(spot.series).label.lower()}: "
+        f"AUROC {estimate(row.auroc)} on {row.patients:,} test patients; the others together "
+        f"{two(row.band.centre)}, and chance alone would rarely go below {two(row.band.low)}."
     )
 
 
@@ -186,11 +188,29 @@ def _named(row: GroupRow) -> str:
     return f"{words} (AUROC {two(row.auroc.value)}, the others {two(row.band.centre)})"
 
 
+@dataclass(frozen=True)
+class WeakSpot:
+    """A group below the band of chance, and the model it was seen under."""
+
+    series: str
+    row: GroupRow
+
+
+def weak_spots(record: RunRecord) -> list[WeakSpot]:
+    """Weak groups of the report's main model, then those that only the private model shows."""
+    found: dict[tuple[str, str], WeakSpot] = {}
+    for series in dict.fromkeys((select.main_series(record), "federated-dp")):
+        if series in select.all_series(record):
+            for row in weak_groups(record, series):
+                found.setdefault((row.family, row.name), WeakSpot(series, row))
+    return list(found.values())
+
+
 def weak_summary(record: RunRecord) -> str:
     """One sentence about weak spots for the headline."""
-    weak = weak_groups(record)
-    if not weak:
+    spots = weak_spots(record)
+    if not spots:
         return "No scanner, projection or hospital lies below what chance alone would give."
-    names = ", ".join(_named(row) for row in weak[:3])
-    more = f" and {len(weak) - 3} more" if len(weak) > 3 else ""
+    names = ", ".join(_named(spot.row) for spot in spots[:3])
+    more = f" and {len(spots) - 3} more" if len(spots) > 3 else ""
     return f"Weaker than chance can explain: {names}{more}."

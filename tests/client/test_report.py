@@ -38,8 +38,6 @@ def images(n: int = 2, side: int = 64) -> torch.Tensor:
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("trainable", ["all", "head"])
 def test_every_network_has_maps_also_when_nothing_may_learn(name, trainable):
-    if name == "vit" and trainable == "all":
-        pytest.skip("a plan may ask for it only without privacy; maps do not differ")
     net = build_net(Model(name, trainable), 1, (64, 64))
     for parameter in net.parameters():
         parameter.requires_grad_(trainable == "all" and parameter.requires_grad)
