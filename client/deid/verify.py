@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from client.deid.reader import Seen, Unreadable, walk
 from common.errors import FileRefused
@@ -82,7 +83,8 @@ _WELL_KNOWN: Final = "1.2.840.10008."
 @dataclass(frozen=True)
 class Wanted:
     """What to look for, case folded: `words` as whole words, `parts` anywhere, `numbers` and `days` as whole
-    runs of digits."""
+    runs of digits.
+    """
 
     words: frozenset[str]
     parts: frozenset[str]
@@ -177,9 +179,10 @@ def _all(source: Dataset) -> Iterator[Dataset]:
 
 
 def _values(value: object) -> Iterable[object]:
+    """The values of an element; a person's name is one value, though it can be walked letter by letter."""
     if value is None or isinstance(value, (bytes, Dataset)):
         return ()
-    return value if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else (value,)
+    return value if isinstance(value, (list, MultiValue)) else (value,)
 
 
 def _fold(value: object) -> str:

@@ -50,7 +50,8 @@ def check_class(ds: Dataset) -> None:
     """
     uid = str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or "").strip(" \0")
     if uid not in ACCEPTED:
-        name = next((name for prefix, name in _OTHERS if uid.startswith(prefix)), "other")
+        unknown = "other" if uid else "missing"
+        name = next((name for prefix, name in _OTHERS if uid.startswith(prefix)), unknown)
         raise FileRefused(
             "an object",
             "its SOP class is not on the list of images that are taken in",

@@ -60,6 +60,7 @@ def read_labels(path: Path) -> LabelTable:
         LabelError: naming the table, the line, the rule and the remedy; never what stands in the line.
     """
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    good = 0
     try:
         columns = [(c or "").strip() for c in reader.fieldnames or ()]
         reader.fieldnames = columns
@@ -68,9 +69,13 @@ def read_labels(path: Path) -> LabelTable:
         for record in reader:
             row = _row(path.name, reader.line_num, kind, record)
             _check_new(path.name, row, rows.get(row.key))
+            _check_like(path.name, row, next(iter(rows.values()), row))
             rows[row.key] = row
+            good = reader.line_num
     except csv.Error:
-        raise _error(path.name, reader.line_num, "it is not valid CSV", "Export it as CSV in UTF-8") from None
+        raise _error(
+            path.name, max(1, good) + 1, "it is not valid CSV", "Export it as CSV in UTF-8"
+        ) from None
     if not rows:
         raise LabelError(
             path.name, "it holds no labels", "Add one line per image or study", code="labels-empty"
@@ -180,6 +185,17 @@ def _check_new(name: str, row: LabelRow, earlier: LabelRow | None) -> None:
         "Keep one line per image or study",
         code="labels-duplicate",
     )
+
+
+def _check_like(name: str, row: LabelRow, first: LabelRow) -> None:
+    if _numbers(row.label) != _numbers(first.label):
+        raise _error(
+            name, row.line, f"a label has as many numbers as line {first.line}", "Complete the label"
+        )
+
+
+def _numbers(label: Label) -> int:
+    return len(label) if isinstance(label, tuple) else 1
 
 
 def _error(name: str, line: int, rule: str, remedy: str, *, code: str = "labels") -> LabelError:

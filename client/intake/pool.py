@@ -86,6 +86,11 @@ class Pool:
             hand.stop()
         self._hands.clear()
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The processes that run now."""
+        return tuple(hand.pid for hand in self._hands)
+
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
         """Process the tasks; each comes back with its outcome, in their order.
 
@@ -170,6 +175,11 @@ class _Hand:
         if self._process.stdout is None:
             return -1
         return self._process.stdout.fileno()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     def give(self, task: Task) -> None:
         """Send a task; its time runs once the process is up."""
