@@ -41,6 +41,8 @@ class AloneResult:
     rounds: int
     model: Path
     metrics: Path
+    report: Path
+    """The hospital's own report: its cases, where the model looked, its intake and quality."""
     auroc: Estimate | None
     """Of all test patients; None for several classes or where a class is missing."""
     epsilon: float | None
@@ -60,7 +62,7 @@ def train_alone(
     Args:
         site: the hospital.
         plan: the study plan; its `federation.rounds` is the number of rounds.
-        out: folder for `model.safetensors` and `metrics.json`, made when it is not there.
+        out: folder for model, metrics and report, made when it is not there.
         progress: called with (rounds done, rounds in all).
         duties: who does the work; the imaging duties of this site when not given.
 
@@ -83,7 +85,8 @@ def train_alone(
             progress(number, plan.federation.rounds)
     metrics = replace(_measure(site, work, ask, arrays), epsilon=epsilon)
     log.append("local.end", run=ask.run, rounds=plan.federation.rounds)
-    return _write(ask, plan, arrays, metrics, out)
+    _report(site, ask, arrays, metrics.threshold, out / "report.html")
+    return _write(ask, arrays, metrics, out)
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,23 @@ def _make(out: Path) -> None:
         ) from None
 
 
-def _write(ask: _Asking, plan: Plan, arrays: Arrays, metrics: SiteMetrics, out: Path) -> AloneResult:
+def _report(site: Site, ask: _Asking, arrays: Arrays, threshold: float | None, path: Path) -> None:
+    from client.report import build, write_site_report  # noqa: PLC0415 - torch, paid for by training only
+    from client.report.compose import Shown  # noqa: PLC0415
+
+    shown = Shown("alone", threshold)
+    write_site_report(build(site, ask.plan, _network(ask.plan, arrays), shown), path)
+
+
+def _write(ask: _Asking, arrays: Arrays, metrics: SiteMetrics, out: Path) -> AloneResult:
     from common.checkpoints import Checkpoint, save, write_whole  # noqa: PLC0415 - numpy and safetensors
     from common.models import architecture_digest  # noqa: PLC0415 - torch
 
-    architecture = architecture_digest(_network(plan))
-    model, figures = out / "model.safetensors", out / "metrics.json"
-    save(Checkpoint(ask.run, plan.federation.rounds, plan.digest, architecture, arrays), model)
+    plan, rounds = ask.plan, ask.plan.federation.rounds
+    model, figures, report = out / "model.safetensors", out / "metrics.json", out / "report.html"
+    save(Checkpoint(ask.run, rounds, plan.digest, architecture_digest(_network(plan)), arrays), model)
     write_whole(figures, json.dumps(plain(metrics), indent=1, sort_keys=True).encode())
     write_whole(out / "plan.toml", dump_plan(plan).encode())
     groups = metrics.models[0].groups if metrics.models else ()
     auroc = next((group.auroc for group in groups if group.group == "all"), None)
-    return AloneResult(ask.run, plan.federation.rounds, model, figures, auroc, metrics.epsilon)
+    return AloneResult(ask.run, rounds, model, figures, report, auroc, metrics.epsilon)

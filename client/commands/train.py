@@ -34,7 +34,7 @@ def train(
             ("rounds", result.rounds),
             ("model", result.model),
         ]
-        rows += [("metrics", result.metrics)]
+        rows += [("metrics", result.metrics), ("report", result.report)]
         rows += [("AUROC", auroc and f"{auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f})")]
         rows += [("ε spent", None if result.epsilon is None else f"{result.epsilon:.3g}")]
         return grid(f"{study.study.name} at {loaded.name}", ("what", "value"), rows)

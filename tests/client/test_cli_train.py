@@ -118,6 +118,7 @@ def test_training_under_privacy_is_paid_for_and_measured(day, trained) -> None:
     metrics = json.loads((site / "out" / "metrics.json").read_text())
     assert metrics["models"][0]["model"] == "alone"
     assert metrics["epsilon"] == trained["epsilon"]
+    assert "</html>" in Path(trained["report"]).read_text()
 
 
 def test_the_model_on_disk_is_the_one_that_was_trained(day, trained) -> None:
