@@ -24,7 +24,8 @@ from simulations.hospitals.spec import HospitalSpec, ImageTruth, Truth
 
 Progress = Callable[[int, int], None]
 
-BROKEN_KINDS: Final = ("empty", "truncated", "header", "not-dicom")
+BROKEN_KINDS: Final = ("truncated", "header", "not-dicom")
+"""Dealt in turn after one empty file: a second empty file would only be a duplicate of the first."""
 CHUNK: Final = 12
 """Patients in one piece of work: about a quarter of a second."""
 LABEL_VERSION: Final = "2024-1"
@@ -106,7 +107,8 @@ def _deal(index: int, spec: HospitalSpec, folder: Path, seed: int) -> list[_Piec
         ("duplicate", spec.duplicated),
     ):
         for number, patient in enumerate(rng.permutation(spec.patients)[:count]):
-            traps[patient].append(BROKEN_KINDS[number % len(BROKEN_KINDS)] if kind == "broken" else kind)
+            broken = BROKEN_KINDS[number % len(BROKEN_KINDS)] if number else "empty"
+            traps[patient].append(broken if kind == "broken" else kind)
     tasks = [PatientTask(i, bool(labels[i]), tuple(traps[i])) for i in range(spec.patients)]
     return [
         _Piece(index, spec, folder, seed, tuple(tasks[start : start + CHUNK]))

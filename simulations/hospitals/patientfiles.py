@@ -18,7 +18,8 @@ from simulations.hospitals.spec import HospitalSpec, ImageTruth
 SAME_VISIT: Final = 0.6
 """Probability that a further image belongs to the same study; otherwise it is a follow-up."""
 
-NOT_DICOM: Final = b"%PDF-1.4\nScanned request form, page 1 of 1\n" * 40
+REQUEST_FORM: Final = "%PDF-1.4\nScanned request form of {name}, accession {accession}\n"
+"""What lies among the images though it is none."""
 HEAD_CUT_BYTES: Final = 200
 """Preamble, prefix and the first file meta elements."""
 
@@ -157,10 +158,10 @@ def _trapped(
     if trap == "duplicate":
         path = f"RESENT/{path}"
     truth = replace(last.truth, path=path, sop_uid=picture.sop_uid, trap=trap)
-    return path, _break(data, trap), truth
+    return path, _break(data, trap, picture.study), truth
 
 
-def _break(data: bytes, trap: str) -> bytes:
+def _break(data: bytes, trap: str, study: Study) -> bytes:
     match trap:
         case "empty":
             return b""
@@ -169,6 +170,7 @@ def _break(data: bytes, trap: str) -> bytes:
         case "header":
             return data[HEAD_CUT_BYTES:]
         case "not-dicom":
-            return NOT_DICOM
+            form = REQUEST_FORM.format(name=study.person.name, accession=study.accession)
+            return form.encode() * 20
         case _:
             return data

@@ -48,7 +48,8 @@ def _back_ribs(patient: Patient, view: View, chest: Lungs) -> FloatMap:
     number = (y - np.float32(APEX_MM * patient.scale - 4) - sweep) * np.float32(1 / spacing)
     nearest = np.rint(number).clip(0, 10)
     cage = ramp(np.abs(chest.across), 1.07, -0.07) * (beside > 14)
-    curve: FloatMap = 1.7 + 1.53 * (chest.across - np.float32(0.55)).clip(0, 1)
+    beyond: FloatMap = (chest.across - np.float32(0.55)).clip(0, 1)
+    curve = np.float32(1.53) * beyond + np.float32(1.7)
     rib: FloatMap = _tube((number - nearest) * np.float32(spacing), 6.3 * patient.scale) * cage * curve
     return rib
 

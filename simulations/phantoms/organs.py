@@ -135,7 +135,7 @@ def body(patient: Patient, view: View) -> FloatMap:
     x, y = view.at(LUNGS)
     beside = np.abs(x)
     half = HALF_WIDTH_MM * patient.width * patient.scale
-    across: FloatMap = beside / _outline(patient, view, half)
+    across = np.divide(beside, _outline(patient, view, half), dtype=np.float32)
     slices = np.float32(patient.depth_mm) * _chord(across)
     if view.meets(-400, -60 * patient.scale):
         slices *= 1 - 0.22 * ramp(y, -70 * patient.scale, -110)
@@ -148,8 +148,8 @@ def _outline(patient: Patient, view: View, half_mm: float) -> FloatMap:
     armpit = ARMPIT_MM * patient.scale
     if not view.meets(-400, armpit):
         return np.full(1, half_mm, dtype=np.float32)
-    rows: FloatMap = view.at(LUNGS)[1]
-    return np.float32(half_mm) + np.float32(1.25) * (armpit - rows).clip(0, 400)
+    above: FloatMap = (np.float32(armpit) - view.at(LUNGS)[1]).clip(0, 400)
+    return np.float32(1.25) * above + np.float32(half_mm)
 
 
 def _shoulder(beside: FloatMap, scale: float) -> FloatMap:
@@ -162,7 +162,7 @@ def fat(patient: Patient, view: View, trunk: FloatMap) -> FloatMap:
     """Subcutaneous fat around the trunk, and the breasts."""
     x, y = view.at(LUNGS)
     half = HALF_WIDTH_MM * patient.width * patient.scale + patient.fat_mm
-    across: FloatMap = x / _outline(patient, view, half)
+    across = np.divide(x, _outline(patient, view, half), dtype=np.float32)
     whole = np.float32(patient.depth_mm + 2 * patient.fat_mm) * _chord(across)
     layer: FloatMap = (whole - np.maximum(trunk, np.float32(patient.depth_mm * 0.3))).clip(
         0, 3 * patient.fat_mm

@@ -13,11 +13,11 @@ from simulations.scanners.scanner import Curve, Detector, Scanner
 WEAK: Final = "dorado-mobile"
 """The machine on which findings drown."""
 
-WEAK_KERMA_UGY: Final = 1.0
-"""About a tenth of the others': the automatic exposure control of a wall stand is missing at the bed."""
-WEAK_SCATTER: Final = 3.5
+WEAK_KERMA_UGY: Final = 1.8
+"""An eighth of the others': the automatic exposure control of a wall stand is missing at the bed."""
+WEAK_SCATTER: Final = 3.0
 """No grid, large patient, short distance: upper end of Niklason's range."""
-WEAK_CLUTTER: Final = 1.1
+WEAK_CLUTTER: Final = 1.25
 """Mattress, blankets, a wet gown and cushions, folded: on average 4 cm of water. Noise alone does not hide a lobe."""
 WEAK_MOTION_ELEMENTS: Final = 2.2
 """Breathing during a long exposure of a small generator."""
@@ -106,7 +106,7 @@ _DORADO = Scanner(
     scatter_to_primary=WEAK_SCATTER,
     scatter_mm=55.0,
     motion_elements=WEAK_MOTION_ELEMENTS,
-    detector=Detector(0.20, WEAK_EFFICIENCY, 0.70, 5.0, 0.010, 0.004, 0.0, 6.0),
+    detector=Detector(0.20, WEAK_EFFICIENCY, 1.50, 1.0, 0.010, 0.004, 0.0, 6.0),
     pitch_mm=1.58,
     curve=Curve(latitude=1.5, anchor=0.50, contrast=2.0),
     edge=(0.0, 2.0),
