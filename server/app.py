@@ -8,6 +8,9 @@ federation   folder of a virtual federation; empty in a deployment, and with an 
              small virtual federation is made by whoever registered for it
 out          folder for the result; empty: `runs/<run>` in the federation's folder
 nodes        number of nodes to wait for; 0: those of the plan, and whoever else is there
+turns        number of sites that share one machine and work in turn, so that a round may take as long
+             as all of them together; 0: every site has a machine of its own, or, in a virtual
+             federation, all share this one
 """
 
 from __future__ import annotations
@@ -41,7 +44,11 @@ def main(grid: Grid, context: Context) -> None:
     if not config["out"]:
         # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
         logging.getLogger("flwr").info("Consilium: the result will be in %s", out)
-    options = Options(nodes=int(config["nodes"]), virtual=str(federation) if federation else "")
+    options = Options(
+        nodes=int(config["nodes"]),
+        turns=int(config["turns"]),
+        virtual=str(federation) if federation else "",
+    )
     run_federation(grid, load_plan(plan_path), out, options)
 
 

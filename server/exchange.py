@@ -74,12 +74,14 @@ def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[A
     pending = dict(asked)
     while pending:
         came = False
-        for reply in grid.pull_messages(list(pending)):
-            number = reply.metadata.reply_to_message_id
-            pending.pop(number, None)
-            if number in asked:
-                came = True
-                yield _answer(asked[number], reply)
+        # One at a time, so that the server never holds more than one update.
+        for wanted in list(pending):
+            for reply in grid.pull_messages([wanted]):
+                number = reply.metadata.reply_to_message_id
+                pending.pop(number, None)
+                if number in asked:
+                    came = True
+                    yield _answer(asked[number], reply)
         waited = time.monotonic() - started
         if waited >= question.deadline_s:
             return

@@ -80,6 +80,7 @@ class _Run:
         self._options = options
         self._strategy = strategy_for(plan.federation.strategy)
         self._silent: set[SiteName] = set()
+        self._deadline_s = plan.federation.deadline_s
         self.record = FederationRecord(
             run=f"run-{secrets.token_hex(8)}",
             plan_digest=plan.digest,
@@ -122,9 +123,9 @@ class _Run:
         named = self._plan.federation.sites
         least = self._plan.federation.least_sites
         wanted = self._options.nodes or len(named) or least
-        deadline = self._plan.federation.deadline_s
         exact = self._options.nodes > 0
-        nodes = exchange.nodes_present(self._grid, wanted, deadline, exact=exact)
+        nodes = exchange.nodes_present(self._grid, wanted, self._deadline_s, exact=exact)
+        self._deadline_s *= self._options.turns or (len(nodes) if self._options.virtual else 1)
         question = self._question(Kind.SURVEY, 0, {})
         answers = exchange.ask(self._grid, question, dict.fromkeys(nodes, True))
         sites = roster(answers, nodes, self._expected(0), named)
@@ -242,9 +243,8 @@ class _Run:
             threshold=threshold,
             subset=self.record.subset,
         )
-        deadline = self._plan.federation.deadline_s
         step = round_ + _STEPS_AFTER.get(kind, 0)
-        return Question(kind, wire.pack(instruction), step, deadline, self._options.virtual)
+        return Question(kind, wire.pack(instruction), step, self._deadline_s, self._options.virtual)
 
     def _expected(self, round_: int) -> Expected:
         return Expected(RunId(self.record.run), round_, code_digest())

@@ -37,6 +37,8 @@ class Options:
 
     nodes: int = 0
     """Number of nodes to wait for; 0: those of the plan, and whoever else is there."""
+    turns: int = 0
+    """Number of sites that work in turn on one machine; 0: all of a virtual federation, else 1."""
     virtual: str = ""
     """Folder of a virtual federation, for nodes of Flower's simulation runtime."""
     observer: Observer = _nobody

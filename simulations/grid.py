@@ -7,7 +7,7 @@ the next waiting node do its work and returns its reply. Nothing sleeps and noth
 from __future__ import annotations
 
 import secrets
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
@@ -66,7 +66,7 @@ class InProcessGrid(Grid):
             for number, folder in enumerate(folders, start=1)
         }
         self._names = {number: folder.name for number, folder in enumerate(folders, start=1)}
-        self._waiting: deque[Message] = deque()
+        self._waiting: list[Message] = []
 
     def set_run(self, run: Run) -> None:
         """Take over a run's description."""
@@ -103,14 +103,15 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Let one node whose message is among `message_ids` work, and give its reply."""
-        wanted = set(message_ids)
-        waiting = [m for m in self._waiting if m.metadata.message_id in wanted]
-        if not waiting:
+        """Let the node whose turn it is work and give its reply, if its message is among `message_ids`."""
+        now = time.time()
+        self._waiting = [m for m in self._waiting if m.metadata.created_at + m.metadata.ttl > now]
+        if not self._waiting:
             return []
-        message = waiting[self._order(len(waiting))]
-        self._waiting.remove(message)
-        return self.deliver(message)
+        turn = self._order(len(self._waiting))
+        if self._waiting[turn].metadata.message_id not in set(message_ids):
+            return []
+        return self.deliver(self._waiting.pop(turn))
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -159,7 +160,7 @@ def run_on(grid: InProcessGrid, plan: Plan, out: Path) -> FederationRecord:
         node_id=0,
         node_config={},
         state=RecordDict(),
-        run_config={"plan": str(path), "federation": "", "out": str(out), "nodes": nodes},
+        run_config={"plan": str(path), "federation": "", "out": str(out), "nodes": nodes, "turns": nodes},
     )
     server_app(grid, context)
     return read_federation(out / "federation.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_the_order_of_arrival_does_not_change_a_bit_of_the_model(tmp_path, order
 
 @pytest.mark.parametrize(("change", "code"), BAD.values(), ids=BAD)
 def test_one_bad_site_is_put_aside_by_name_and_the_round_completes(tmp_path, change, code):
-    plan = toy_plan(deadline_s=1.0, rounds=1)
+    plan = toy_plan(deadline_s=0.7, rounds=1)
     record = run_on(Meddling(_folders(tmp_path), change), plan, tmp_path / "out")
     assert record.status == "completed"
     assert record.rounds[0].refused == {"beta": code}
@@ -244,7 +245,7 @@ def test_a_site_the_plan_names_and_nobody_saw_makes_a_subset(tmp_path):
 
 
 def test_a_node_that_is_silent_from_the_start_is_still_expected(tmp_path):
-    plan = toy_plan(rounds=1, deadline_s=1.0)
+    plan = toy_plan(rounds=1, deadline_s=0.7)
     grid = Meddling(_folders(tmp_path), lambda _r, _m: [], kind=Kind.SURVEY)
     record = run_on(grid, plan, tmp_path / "out")
     assert record.refused == {"unknown-1": "no-reply"}
@@ -287,7 +288,7 @@ def test_a_site_silent_in_one_round_may_come_back_in_the_next(tmp_path):
         lost.append(message)
         return [] if len(lost) == 1 else [reply]
 
-    record = run_on(Meddling(_folders(tmp_path), lose_once), toy_plan(deadline_s=1.0), tmp_path / "out")
+    record = run_on(Meddling(_folders(tmp_path), lose_once), toy_plan(deadline_s=0.7), tmp_path / "out")
     assert record.rounds[0].refused == {"beta": "no-reply"}
     assert record.rounds[1].refused == {}
     assert record.trained == ("alpha", "gamma")
@@ -303,6 +304,35 @@ def test_a_bug_of_ours_does_not_leave_a_record_that_still_runs(tmp_path):
     with pytest.raises(ZeroDivisionError):
         run_on(Broken(_folders(tmp_path)), toy_plan(), tmp_path / "out")
     assert read_federation(tmp_path / "out" / "federation.json").status == "internal"
+
+
+def test_sites_that_share_a_machine_have_the_time_of_all_of_them_together(tmp_path):
+    """In a simulation three sites of 0.4 s each do not fit into one site's deadline of 0.7 s."""
+
+    class Slow(ToyDuties):
+        def train(self, instruction, plan):
+            time.sleep(0.4)
+            return super().train(instruction, plan)
+
+    services = [toy_service(tmp_path, name, duties=Slow(name)) for name in SITES]
+    for service in services:
+        direct.host(service)
+    grid = InProcessGrid([s.site.folder for s in services])
+    record = run_on(grid, toy_plan(deadline_s=0.7, rounds=1), tmp_path / "out")
+    assert record.trained == tuple(SITES)
+
+
+def test_replies_are_fetched_one_by_one(tmp_path):
+    """So that the server holds one update at a time, however many wait for it."""
+    asked = []
+
+    class Watched(InProcessGrid):
+        def pull_messages(self, message_ids):
+            asked.append(len(list(message_ids)))
+            return super().pull_messages(message_ids)
+
+    run_on(Watched(_folders(tmp_path)), toy_plan(), tmp_path / "out")
+    assert set(asked) == {1}
 
 
 def test_waiting_neither_spins_nor_oversleeps():
