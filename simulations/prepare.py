@@ -9,6 +9,7 @@ Nothing after `incoming` knows that the hospital is virtual.
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -144,7 +145,18 @@ def _real(scenario: Scenario, folder: Path, data: Path | None) -> list[tuple[str
         plan.data.validation_fraction,
         setting.external,
     )
-    return [(name, data, table) for name, table in sorted(tables.items())]
+    return [(name, _export(data, table), table) for name, table in sorted(tables.items())]
+
+
+def _export(data: Path, table: Path) -> Path:
+    """One hospital's images in a folder of their own, as it would export them."""
+    place = table.with_suffix("")
+    with table.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            target = place / row["path"]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(data / row["path"], target)
+    return place
 
 
 def _take_in(folder: Path, name: str, source: list[Path], seed: int, bars: Board) -> IngestReport:
