@@ -69,7 +69,7 @@ class PatientGradients:
         """Mean gradient of each patient, [patients, numbers] for each parameter."""
         self._clear()
         counts = torch.bincount(slots)
-        weights = (1.0 / counts)[slots].to(torch.float32)
+        weights = (1.0 / counts)[slots]
         with _quiet_hooks():
             losses = self._loss(self._module(inputs), targets, torch.ones_like(weights))
             torch.autograd.backward((losses * weights).sum())
@@ -77,7 +77,7 @@ class PatientGradients:
         self._clear()
         if len(counts) == len(inputs):
             return each
-        return [torch.zeros(len(counts), g.shape[1], device=g.device).index_add_(0, slots, g) for g in each]
+        return [g.new_zeros(len(counts), g.shape[1]).index_add_(0, slots, g) for g in each]
 
     @staticmethod
     def _take(parameter: nn.Parameter) -> Tensor:

@@ -198,9 +198,9 @@ def test_models_on_different_patients_are_not_compared():
         compare(scored({"PA": (40, 40)}), scored({"PA": (40, 41)}), PLAN, names=("a", "b"))
 
 
-@pytest.mark.parametrize("name", ["small-cnn", "scatter"])
-def test_prediction_leaves_mode_and_weights_alone_and_does_not_depend_on_the_batch(name):
-    plan = small_plan(model={"name": name, "options": {}}, training={"learning_rate": 0.1})
+@pytest.mark.parametrize(("name", "options"), [("small-cnn", {}), ("scatter", {"scales": 2, "grid": 4})])
+def test_prediction_leaves_mode_and_weights_alone_and_does_not_depend_on_the_batch(name, options):
+    plan = small_plan(model={"name": name, "options": options}, training={"learning_rate": 0.1})
     net, data = build(plan.model, 1, (16, 16)), few_patients(40)
     net.train()
     before = {k: v.clone() for k, v in net.state_dict().items()}

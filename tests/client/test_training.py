@@ -399,6 +399,7 @@ def test_one_class_validation_is_judged_by_its_loss():
     assert Trial(0.5, None).better_than(Trial(0.6, None))
     assert not Trial(0.5, 0.8).better_than(Trial(0.6, 0.9))
     assert Trial(0.5, 0.9).better_than(Trial(0.6, 0.9))
+    assert not Trial(0.7, 0.9).better_than(Trial(0.6, 0.9))
 
 
 def test_the_pull_keeps_a_personal_model_near_the_global_one():
