@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -149,6 +150,16 @@ def _structure(elements: list[Seen]) -> None:
     size = sizes[0] * sizes[1] * sizes[2] // 8 * int(frames)
     if (last.group, last.element) != _PIXELS or len(last.value) != size + size % 2:
         raise _refused("the pixels are not the last element, or not of the announced size")
+    stored, signed = (_us(at_top.get((0x0028, e))) for e in (0x0101, 0x0103))
+    _unused_bits(last.value, sizes[2], stored, signed=bool(signed))
+
+
+def _unused_bits(value: memoryview, allocated: int, stored: int, *, signed: bool) -> None:
+    """Bits above the stored ones must say nothing: zero, or the sign once more."""
+    words = np.frombuffer(value, dtype=f"<{'i' if signed else 'u'}{allocated // 8}")
+    low, high = (-(1 << (stored - 1)), 1 << (stored - 1)) if signed else (0, 1 << stored)
+    if words.size and not (low <= int(words.min()) and int(words.max()) < high):
+        raise _refused("bits that belong to no pixel were written")
 
 
 def _search(seen: Seen, wanted: Wanted) -> None:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 ACCEPTED: Final = "accepted"
+STORAGE: Final = "storage"
+"""Begins the codes by which a worker says that our own disk failed, not the file."""
 MODALITIES: Final = frozenset(
     [
         "CR",

@@ -11,11 +11,12 @@ from client.deid.pseudonyms import Pseudonyms
 from client.index import ImageRow, Index
 from client.intake.folder import Incoming
 from client.intake.known import bounds
-from client.intake.outcome import ACCEPTED, Outcome, Task
+from client.intake.outcome import ACCEPTED, STORAGE, Outcome, Task
 from client.intake.pool import Limits, Pool, Setup
 from client.intake.report import UNCHANGED
 from client.intake.staging import Staging
 from client.site import Site
+from common.errors import StorageError
 
 Progress = Callable[[int, int], None]
 """Files done and files in all."""
@@ -68,6 +69,8 @@ def process(desk: Desk, files: Sequence[Incoming], effort: Effort) -> list[Finis
     setup = Setup(desk.names, bounds(desk.index), effort.limits)
     with Pool(setup, effort.workers) as pool:
         for task, outcome in pool.run(tasks):
+            if outcome.code.startswith(STORAGE):
+                raise StorageError("the staging folder", outcome.rule, outcome.remedy, code=outcome.code)
             if outcome.accepted:
                 desk.staging.keep(task.key, outcome)
             done[task.number] = _finished(files[task.number], task.key, outcome)

@@ -23,6 +23,7 @@ from client.deid.pixels import decode
 from client.deid.profile import built_in
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.verify import Wanted, check, identifiers
+from client.files import storage_error
 from client.index_rows import Percentiles
 from client.intake.classes import check_class
 from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word, task_from, to_json
@@ -157,18 +158,16 @@ def _write_checked(path: Path, target: Dataset, wanted: Wanted) -> None:
             _write(path, encode(target))
             check(path.read_bytes(), wanted)
     except BaseException:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         raise
 
 
 def _write(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise StorageError(
-            "staging", "a de-identified file cannot be written", "Free space and repeat", code="storage-full"
-        ) from None
+    except OSError as error:
+        raise storage_error(error, "staging") from None
 
 
 def limit_memory(extra_bytes: int) -> None:

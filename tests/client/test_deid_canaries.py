@@ -210,7 +210,8 @@ def taken_in(tmp_path_factory):
 
 def test_the_nasty_files_are_taken_in_not_merely_refused(taken_in):
     _, report, _ = taken_in
-    assert report.accepted >= len(NASTY) - 3
+    assert report.refused == {"parser-error": 1}  # the tail: half an item after the last element
+    assert report.accepted == len(NASTY) - 1
     assert report.received == report.accepted + report.unchanged + sum(report.refused.values())
 
 
@@ -229,7 +230,8 @@ def test_no_canary_in_unused_bits(taken_in):
     site, _, _ = taken_in
     for path in site.dicom.rglob("*.dcm"):
         ds = dcmread(path)
-        assert not (ds.pixel_array >> ds.BitsStored).any()
+        assert ds.BitsStored == 12
+        assert not (np.frombuffer(ds.PixelData, dtype="<u2") >> 12).any()  # pixel_array would hide them
 
 
 def test_no_canary_in_logs_reports_or_reasons(taken_in):

@@ -95,7 +95,7 @@ def test_a_name_from_a_nested_sequence_or_private_block_of_the_source_counts_too
         scan(target, source)
 
 
-@pytest.mark.parametrize("what", ["preamble", "tail", "private", "overlay", "meta", "garbage"])
+@pytest.mark.parametrize("what", ["preamble", "tail", "private", "overlay", "meta", "garbage", "bits"])
 def test_bytes_that_should_not_be_there_are_refused(what):
     source = source_of(image())
     target = cleaned(source)
@@ -103,6 +103,8 @@ def test_bytes_that_should_not_be_there_are_refused(what):
         target.private_block(0x0029, "NICE", create=True).add_new(1, "LO", "harmless")
     if what == "overlay":
         target.add_new(0x60003000, "OW", b"\0\0")
+    if what == "bits":
+        target.PixelData = b"\xff\xff" + target.PixelData[2:]
     if what == "meta":
         target.file_meta.SourceApplicationEntityTitle = "HARMLESS"
     buffer = io.BytesIO()

@@ -17,6 +17,7 @@ from PIL import Image
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.index import Index
 from client.intake import cli_rows, intake_summary
+from client.intake.folder import list_files
 from client.intake.ingest import ingest
 from client.intake.summary import as_markdown, table
 from client.site import load_site
@@ -267,6 +268,19 @@ def test_a_store_that_cannot_be_written_changes_nothing(tmp_path):
     blocked.unlink()
     assert state_of(site) == before
     assert ingest(site, folder, None, workers=1).accepted == 3
+
+
+def test_a_failing_disk_is_one_error_and_not_a_heap_of_refused_files(tmp_path):
+    """A folder stands where a worker wants to write its file."""
+    site, folder = new_site(tmp_path / "site"), export(tmp_path / "in", 2)
+    names = Pseudonyms.of(site)
+    key = list_files(folder, None, None)[0].key(names)
+    (site.data / "staging" / f"{key}.dcm").mkdir(parents=True)
+    with pytest.raises(StorageError) as caught:
+        ingest(site, folder, None, workers=1)
+    assert caught.value.code == "storage"
+    assert not site.quarantine.exists()
+    assert ingest(site, folder, None, workers=1).accepted == 2
 
 
 def test_a_patient_who_withdrew_stays_out(tmp_path):
