@@ -20,6 +20,8 @@ SAME_VISIT: Final = 0.6
 
 REQUEST_FORM: Final = "%PDF-1.4\nScanned request form of {name}, accession {accession}\n"
 """What lies among the images though it is none."""
+FIRST_EXTRA: Final = 90
+"""Instance numbers of extra images start this far behind the patient's last."""
 HEAD_CUT_BYTES: Final = 200
 """Preamble, prefix and the first file meta elements."""
 
@@ -69,8 +71,9 @@ def patient_files(
         data = to_bytes(exposed.picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
         yield exposed.truth.path, data, exposed.truth
     if last:
-        for trap in task.traps:
-            yield _trapped(rng, spec, last, trap)
+        for extra, trap in enumerate(task.traps, start=FIRST_EXTRA):
+            number = last.picture.number + extra
+            yield _trapped(spec, _extra(rng, last.picture, trap, number), last.truth, trap)
 
 
 def _exposures(
@@ -141,24 +144,29 @@ def _path(spec: HospitalSpec, picture: Picture) -> str:
     )
 
 
-def _trapped(
-    rng: np.random.Generator, spec: HospitalSpec, last: Exposed, trap: str
-) -> tuple[str, bytes, ImageTruth]:
-    """One further file made from the patient's last image."""
-    picture = last.picture
-    if trap != "duplicate":
-        picture = replace(picture, sop_uid=draw_uid(rng), number=picture.number + 90)
-    if trap == "burned-in":
-        person = picture.study.person
-        text = f"{person.family.upper()} {person.given.upper()}"
-        bits = picture.settings.scanner.bits
-        picture = replace(picture, pixels=burn_in(picture.pixels, text, bits), burned_in=True)
-    data = to_bytes(picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
-    path = _path(spec, picture)
+def _extra(rng: np.random.Generator, picture: Picture, trap: str, number: int) -> Picture:
+    """The picture behind a trap: the same again, or a further one of the same exposure."""
     if trap == "duplicate":
-        path = f"RESENT/{path}"
-    truth = replace(last.truth, path=path, sop_uid=picture.sop_uid, trap=trap)
-    return path, _break(data, trap, picture.study), truth
+        return picture
+    further = replace(picture, sop_uid=draw_uid(rng), number=number)
+    if trap != "burned-in":
+        return further
+    person, bits = picture.study.person, picture.settings.scanner.bits
+    text = f"{person.family.upper()} {person.given.upper()}"
+    return replace(further, pixels=burn_in(picture.pixels, text, bits), burned_in=True)
+
+
+def _trapped(
+    spec: HospitalSpec, picture: Picture, truth: ImageTruth, trap: str
+) -> tuple[str, bytes, ImageTruth]:
+    """One further file of the patient, broken where the trap says so."""
+    data = to_bytes(picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
+    path = f"RESENT/{_path(spec, picture)}" if trap == "duplicate" else _path(spec, picture)
+    return (
+        path,
+        _break(data, trap, picture.study),
+        replace(truth, path=path, sop_uid=picture.sop_uid, trap=trap),
+    )
 
 
 def _break(data: bytes, trap: str, study: Study) -> bytes:

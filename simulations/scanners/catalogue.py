@@ -15,8 +15,8 @@ WEAK: Final = "dorado-mobile"
 
 WEAK_KERMA_UGY: Final = 1.8
 """An eighth of the others': the automatic exposure control of a wall stand is missing at the bed."""
-WEAK_SCATTER: Final = 3.0
-"""No grid, large patient, short distance: upper end of Niklason's range."""
+WEAK_SCATTER: Final = 2.2
+"""No grid and a short distance: the upper half of Niklason's range."""
 WEAK_CLUTTER: Final = 1.25
 """Mattress, blankets, a wet gown and cushions, folded: on average 4 cm of water. Noise alone does not hide a lobe."""
 WEAK_MOTION_ELEMENTS: Final = 2.2

@@ -2,7 +2,7 @@
 
     1 beam       I0 = 1 - heel * row, inside the collimator's blades            relative fluence
     2 patient    P = I0 exp(-(s_soft(kVp) mu_soft t + s_bone(kVp) mu_bone t + clutter)), lead letters
-    3 scatter    S = SPR <P> G_scatter * (P mu t) / <P mu t>                     relative
+    3 scatter    S = SPR <P> / <s> s, s = G_scatter * (P mu t), means <> behind the patient       relative
     4 unsharp    G_motion * (P + S)                                             focal spot, motion
     5 quanta     N ~ Poisson(kappa (P + S)), kappa = kerma * quanta * element^2 * DQE   quanta per element
     6 detector   G_light * N, fixed gain, grid lines, row gain, + readout noise         quanta
@@ -41,6 +41,9 @@ BLADES: Final = np.float32(0.002)
 PENUMBRA_MM: Final = 3.0
 LEAD: Final = np.float32(0.03)
 """What a 1 mm lead letter lets through, scatter aside."""
+
+BEHIND_PATIENT: Final = np.float32(0.2)
+"""Line integral from which a pixel counts as behind the patient: a centimetre of water."""
 
 SCATTER_STEP: Final = 8
 """Scatter is smooth over centimetres: it is computed on every eighth pixel."""
@@ -142,15 +145,15 @@ def _scatter(primary: FloatMap, mu: FloatMap, settings: Settings) -> FloatMap:
     """Scattered fluence: born where much is absorbed and much arrives, spread over centimetres."""
     small = slice(SCATTER_STEP // 2, None, SCATTER_STEP)
     arriving = primary[small, small]
-    source = arriving * mu[small, small]
-    total = float(source.sum())
-    if not total:
-        return np.zeros_like(primary)
+    behind = mu[small, small] > BEHIND_PATIENT
     sigma = settings.scanner.scatter_mm / settings.scanner.pitch_mm / SCATTER_STEP
-    spread = ndimage.gaussian_filter(source, sigma, mode="constant", truncate=3.0)
-    behind = mu[small, small] > 0.2
-    mean = float(arriving[behind].sum()) / total if behind.any() else 0.0
-    spread *= np.float32(settings.scatter_to_primary * mean)
+    spread: FloatMap = ndimage.gaussian_filter(
+        arriving * mu[small, small], sigma, mode="constant", truncate=3.0
+    )
+    born = float(spread[behind].sum())
+    if not born:
+        return np.zeros_like(primary)
+    spread *= np.float32(settings.scatter_to_primary * float(arriving[behind].sum()) / born)
     return _resample(spread, 1 / SCATTER_STEP, primary.shape[0])
 
 

@@ -72,7 +72,7 @@ class Scanner:
     """Line integral of what lies in the beam beside the patient (mattress, bedding, gown): this times
     max(0, 0.7 + m), where m is noise of unit variance with the f^-3 power of anatomy."""
     scatter_to_primary: float
-    """Mean over the field. Chest without grid 1 to 3, with grid 0.2 to 0.5 (Niklason et al., Med Phys 8,
+    """Mean scatter by mean primary behind the patient. Chest without grid 1 to 3, with grid 0.2 to 0.5 (Niklason et al., Med Phys 8,
     1981); local ratios behind the mediastinum are several times higher."""
     scatter_mm: float
     """Standard deviation of the scatter kernel at the detector."""
