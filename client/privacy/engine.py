@@ -16,8 +16,19 @@ import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
 
+from common.errors import PrivacyRefused
+
 _CHUNK: Final = 1 << 22
 """Numbers added in double precision at a time (32 MiB), so that the upcast copy stays small."""
+
+_LEFT_BEHIND: Final = (
+    "activations",
+    "max_batch_len",
+    "grad_sample",
+    "_current_grad_sample",
+    "_forward_counter",
+)
+"""What Opacus hangs on modules and parameters during a pass."""
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits [n, outputs], targets, weights [n]) to losses [n]."""
@@ -32,6 +43,7 @@ class PatientGradients:
     """
 
     def __init__(self, module: nn.Module, loss: Loss) -> None:
+        self._plain = module
         self._parameters = [p for p in module.parameters() if p.requires_grad]
         self._module = GradSampleModule(module, loss_reduction="sum")
         self._loss = loss
@@ -41,9 +53,8 @@ class PatientGradients:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove the hooks and what they left on the parameters."""
-        self._clear()
-        self._module.to_standard_module()
+        """Remove the hooks and what they left behind."""
+        self._unhook()
 
     @property
     def size(self) -> int:
@@ -58,6 +69,9 @@ class PatientGradients:
             targets: [n, ...].
             slots: [n] int64, the patient of each image, 0 to patients - 1, each at least once.
             clip: C.
+
+        Raises:
+            PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all.
         """
         per_patient = self._per_patient(inputs, targets, slots)
         squares = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64).square() for g in per_patient]
@@ -70,9 +84,16 @@ class PatientGradients:
         self._clear()
         counts = torch.bincount(slots)
         weights = (1.0 / counts)[slots]
-        with _quiet_hooks():
-            losses = self._loss(self._module(inputs), targets, torch.ones_like(weights))
-            torch.autograd.backward((losses * weights).sum())
+        try:
+            with _quiet_hooks():
+                losses = self._loss(self._module(inputs), targets, torch.ones_like(weights))
+                torch.autograd.backward((losses * weights).sum())
+        except BaseException:
+            # Half a pass, for instance when memory ran out, leaves activations that the next pass
+            # would take for its own.
+            self._unhook()
+            self._module = GradSampleModule(self._plain, loss_reduction="sum")
+            raise
         each = [self._take(p).reshape(len(inputs), -1) for p in self._parameters]
         self._clear()
         if len(counts) == len(inputs):
@@ -85,8 +106,20 @@ class PatientGradients:
         if isinstance(sample, list):
             return torch.stack(sample).sum(dim=0)
         if not isinstance(sample, Tensor):
-            raise TypeError("a trainable parameter took no part in the forward pass")
+            raise PrivacyRefused(
+                "network",
+                "a trainable parameter takes no part in the forward pass, so it has no gradient to clip",
+                "Freeze it, or choose another trainable part",
+                code="dp-unused",
+            )
         return sample.detach()
+
+    def _unhook(self) -> None:
+        self._clear()
+        self._module.to_standard_module()
+        for holder in (*self._plain.modules(), *self._parameters):
+            for name in _LEFT_BEHIND:
+                holder.__dict__.pop(name, None)
 
     def _clear(self) -> None:
         for parameter in self._parameters:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from client.batches import Batch, Roster
 from client.learner import Learner
@@ -217,6 +218,58 @@ def test_how_the_batch_is_cut_does_not_change_the_sum(images):
         mechanism = Mechanism(learner, dp_plan(), gradients)
         found, wanted = (mechanism._clipped_sum(everyone(learner), n) for n in (images, 10_000))
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
+
+
+class FullDevice(nn.Module):
+    """A network whose device is full after its body, in the forward or in the backward pass."""
+
+    def __init__(self, net, where):
+        super().__init__()
+        self.net, self.where, self.holds = net, where, 3
+
+    def forward(self, x):
+        features = self.net.features(x)
+        if len(x) > self.holds and self.where == "forward":
+            raise torch.OutOfMemoryError("made up")
+        if len(x) > self.holds:
+            features.register_hook(self.run_out)
+        return self.net.classify(features)
+
+    def run_out(self, _gradient):
+        raise torch.OutOfMemoryError("made up")
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+def test_running_out_of_memory_half_way_leaves_nothing_behind(where):
+    learner = learner_for(private_plan(), few_patients(8, most=3))
+    batch, dp = everyone(learner), dp_plan()
+    with PatientGradients(learner.module, learner.loss) as gradients:
+        wanted = Mechanism(learner, dp, gradients)._clipped_sum(batch, 64)
+    learner.physical.images = 64
+    with PatientGradients(FullDevice(learner.net, where), learner.loss) as gradients:
+        mechanism = Mechanism(learner, dp, gradients)
+        found = learner.physical.attempt(lambda images: mechanism._clipped_sum(batch, images))
+        assert learner.physical.images < 64
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-5
+
+
+class HalfIdle(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.idle = nn.Linear(4, 1), nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+def test_a_parameter_without_a_gradient_is_refused_and_not_left_unprotected():
+    inputs, slots = torch.ones(2, 4), torch.arange(2)
+    with (
+        PatientGradients(HalfIdle(), lambda logits, _targets, _weights: logits[:, 0]) as gradients,
+        pytest.raises(PrivacyRefused) as refusal,
+    ):
+        gradients.clipped_sum(inputs, torch.ones(2, 1), slots, 1.0)
+    assert refusal.value.code == "dp-unused"
 
 
 # ---- the mechanism -----------------------------------------------------------------------------------
