@@ -26,6 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.errors import FederationError
 from common.plan import load_plan
 from server.exchange import nodes_present
+from server.records import FederationRecord
 from server.rounds import run_federation
 from server.start import Options
 
@@ -41,15 +42,27 @@ def main(grid: Grid, context: Context) -> None:
     config = context.run_config
     federation, plan_path = _where(grid, str(config["federation"]), str(config["plan"]))
     out = _out(str(config["out"]), federation, context.run_id)
-    if not config["out"]:
-        # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
-        logging.getLogger("flwr").info("Consilium: the result will be in %s", out)
     options = Options(
         nodes=int(config["nodes"]),
         turns=int(config["turns"]),
         virtual=str(federation) if federation else "",
     )
-    run_federation(grid, load_plan(plan_path), out, options)
+    record = run_federation(grid, load_plan(plan_path), out, options)
+    if not config["out"]:
+        # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
+        logging.getLogger("flwr").info("%s\nThe result is in %s", summary(record), out)
+
+
+def summary(record: FederationRecord) -> str:
+    """How a run went, in a few lines: who trained, and what the model reached where."""
+    word = "SUBSET: " if record.subset else ""
+    lines = [f"{word}{len(record.trained)} of {len(record.expected)} sites trained in every round"]
+    for site, metrics in record.sites.items():
+        for model in metrics.models:
+            area = model.groups[0].auroc if model.groups else None
+            told = f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})" if area else "suppressed"
+            lines.append(f"  {site}, {model.model}: AUROC {told}")
+    return "\n".join(lines)
 
 
 def _where(grid: Grid, federation: str, plan: str) -> tuple[Path | None, Path]:

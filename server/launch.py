@@ -96,7 +96,7 @@ def judge(out: Path, flower_status: str) -> int:
 @contextmanager
 def _superlink(home: Path) -> Iterator[dict[str, str]]:
     """A SuperLink for local simulations; gives the environment in which `flwr` talks to it."""
-    port, control = _free_port(), _free_port()
+    port = _free_port()
     environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(home)}
     config = f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
     (home / "config.toml").write_text(f'{config}address = "127.0.0.1:{port}"\ninsecure = true\n')
@@ -105,7 +105,6 @@ def _superlink(home: Path) -> Iterator[dict[str, str]]:
         "--insecure",
         "--simulation",
         "--isolation=subprocess",
-        f"--control-api-address=127.0.0.1:{control}",
         "--host=127.0.0.1",
         f"--port={port}",
     ]

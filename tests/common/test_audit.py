@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 
@@ -41,17 +42,27 @@ def _edited(lines):
     return [*lines[:2], json.dumps(entry, sort_keys=True).encode() + b"\n", *lines[3:]]
 
 
+def _forged(lines):
+    """Edited by someone who knows how a line's own hash is made."""
+    entry = json.loads(_edited(lines)[2])
+    rest = {key: value for key, value in entry.items() if key != "hash"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    entry["hash"] = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return [*lines[:2], json.dumps(entry, sort_keys=True).encode() + b"\n", *lines[3:]]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         _edited,
+        _forged,
         lambda lines: lines[:2] + lines[3:],
         lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
         lambda lines: [*lines, lines[-1]],
         lambda lines: [*lines, b"not json\n"],
         lambda lines: [*lines[:-1], lines[-1].rstrip(b"\n")],
     ],
-    ids=["edited", "deleted", "reordered", "repeated", "foreign", "torn"],
+    ids=["edited", "forged", "deleted", "reordered", "repeated", "foreign", "torn"],
 )
 def test_what_was_done_to_a_log_is_found(log, change):
     _rewrite(log, change)

@@ -38,6 +38,9 @@ def test_a_copy_elsewhere_has_the_same_digest_until_one_byte_changes(tmp_path):
     path.write_text(path.read_text() + "\n")
     changed = _digest_in(folder)
     assert changed != before
+    profile = next((folder / "client").rglob("*.toml"))
+    profile.write_text(profile.read_text() + "# a rule less\n")
+    assert _digest_in(folder) not in (before, changed)
     path.rename(folder / "client" / "rules.py")
     assert _digest_in(folder) not in (before, changed)
 

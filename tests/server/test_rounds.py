@@ -18,6 +18,7 @@ from common.audit import read, verify
 from common.checkpoints import load
 from common.errors import FederationError, SubsetError
 from common.messages import Kind, Update
+from server.app import summary
 from server.exchange import pause
 from server.journal import read_federation
 from server.start import start_of
@@ -333,6 +334,20 @@ def test_replies_are_fetched_one_by_one(tmp_path):
 
     run_on(Watched(_folders(tmp_path)), toy_plan(), tmp_path / "out")
     assert set(asked) == {1}
+
+
+def test_the_summary_says_subset_first_and_keeps_what_is_suppressed(tmp_path):
+    plan = toy_plan(sites=["alpha", "beta", "delta"], rounds=1)
+    record = run_on(InProcessGrid(_folders(tmp_path)), plan, tmp_path / "out")
+    hidden = replace(record.sites["alpha"].models[0].groups[0], auroc=None)
+    model = replace(record.sites["alpha"].models[0], groups=(hidden,))
+    sites = {**record.sites, "alpha": replace(record.sites["alpha"], models=(model,))}
+    lines = summary(replace(record, sites=sites)).splitlines()
+    assert lines[:2] == [
+        "SUBSET: 2 of 3 sites trained in every round",
+        "  alpha, federated: AUROC suppressed",
+    ]
+    assert lines[2] == "  beta, federated: AUROC 0.800 (0.700 to 0.900)"
 
 
 def test_waiting_neither_spins_nor_oversleeps():
