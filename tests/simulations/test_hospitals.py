@@ -267,3 +267,11 @@ def test_probe_dataset_reads_back_its_pixels() -> None:
     ds = probe_dataset(pixels, scanners.SCANNERS["borealis-cr"])
     assert np.array_equal(ds.pixel_array, pixels)
     assert "PatientName" not in ds
+
+
+def test_two_hospitals_do_not_share_their_patients() -> None:
+    """The first patient of one hospital is nobody at the other, given the same seed and machine."""
+    one = _small("alder")
+    first, second = _first(one), _first(dataclasses.replace(one, name="other"))
+    assert not np.array_equal(first.pixel_array, second.pixel_array)
+    assert first.PatientBirthDate != second.PatientBirthDate
