@@ -123,7 +123,12 @@ def _work(pieces: list[_Piece], workers: int) -> Iterator[tuple[_Piece, list[Ima
         return
     # Spawn, not fork: the caller may hold threads (a progress bar, torch) that do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with _one_thread_each(), ProcessPoolExecutor(min(workers, len(pieces)), mp_context=context) as pool:
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(
+            min(workers, len(pieces)), mp_context=context, initializer=keep_freed_memory
+        ) as pool,
+    ):
         waiting = {pool.submit(_write_piece, piece): piece for piece in pieces}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
@@ -143,6 +148,15 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep up to 32 MB of freed memory instead of handing it back after every map.
+
+    glibc raises its thresholds when a large block is freed (mallopt(3), M_MMAP_THRESHOLD); without it each
+    image costs 900 page faults, about a tenth of its time. Does nothing elsewhere.
+    """
+    np.empty(24 << 20, dtype=np.uint8)
 
 
 def _write_piece(piece: _Piece) -> list[ImageTruth]:
