@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from client.index import ImageRow, Index
 from client.patients import PatientSet, concat
 from client.site import Site
-from client.splits import PARTS, Part, draw_parts, explicit_part, public_bucket
+from client.splits import PARTS, Part, draw_parts, explicit_part, public_bucket, split_key
 from client.store import Progress, Store, build_store
 from common.errors import DataError
 from common.plan import Plan, Task
@@ -39,6 +39,8 @@ class SiteData:
 def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> SiteData:
     """The labelled patients of a site as the plan wants them, preprocessed if they are not yet.
 
+    Who is given a part here keeps it: the index remembers it, for this seed and these fractions.
+
     Args:
         site: whose index and store are read.
         plan: its task, input and data sections decide.
@@ -49,18 +51,9 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         StorageError: index or store unreadable, or the disk full.
     """
     with Index(site.index) as index:
-        images = [row for row in index.images() if row.modality in plan.input.modalities]
-    labelled = [row for row in images if row.label is not None]
-    if not labelled:
-        raise DataError(
-            f"site {site.name}",
-            f"no labelled image of modality {', '.join(plan.input.modalities)} is in the index",
-            "Ingest a folder with its label table first",
-            code="data-empty",
-        )
-    labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
-    parts = _parts(labelled, labels, plan)
-    _check(site, parts, [labels[row.sop_uid] for row in labelled if parts[row.patient] == "train"])
+        labelled = _labelled(site, index, plan)
+        labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
+        parts = _settled(site, index, labelled, labels, plan)
     store = build_store(site, plan.input, progress)
     chosen = {
         part: _patient_set([row for row in labelled if parts[row.patient] == part], labels, store, plan)
@@ -98,8 +91,47 @@ def _wanted(task: Task) -> str:
     return "0 or 1" if task.kind == "binary" else f"{len(task.classes)} values of 0 or 1"
 
 
-def _parts(rows: Sequence[ImageRow], labels: dict[str, tuple[float, ...]], plan: Plan) -> dict[str, Part]:
-    """Every labelled patient's part: the one named, else drawn among those for whom none is named."""
+def _labelled(site: Site, index: Index, plan: Plan) -> list[ImageRow]:
+    images = [row for row in index.images() if row.modality in plan.input.modalities]
+    labelled = [row for row in images if row.label is not None]
+    if not labelled:
+        raise DataError(
+            f"site {site.name}",
+            f"no labelled image of modality {', '.join(plan.input.modalities)} is in the index",
+            "Ingest a folder with its label table first",
+            code="data-empty",
+        )
+    return labelled
+
+
+def _settled(
+    site: Site, index: Index, rows: Sequence[ImageRow], labels: dict[str, tuple[float, ...]], plan: Plan
+) -> dict[str, Part]:
+    """Every labelled patient's part, checked and written down; nothing is written where nothing is new."""
+    key = split_key(plan.data)
+
+    def settle() -> tuple[dict[str, Part], dict[str, Part]]:
+        known = cast("dict[str, Part]", index.parts(key))
+        parts = _parts(rows, labels, plan, known)
+        _check(site, parts, [labels[row.sop_uid] for row in rows if parts[row.patient] == "train"])
+        _check_unused(rows, index)
+        return parts, {patient: part for patient, part in parts.items() if known.get(patient) != part}
+
+    parts, new = settle()
+    if new:
+        with index.transaction():
+            parts, new = settle()  # again: another process may have drawn meanwhile, and was first
+            index.keep_parts(key, new)
+    return parts
+
+
+def _parts(
+    rows: Sequence[ImageRow],
+    labels: dict[str, tuple[float, ...]],
+    plan: Plan,
+    known: Mapping[str, Part],
+) -> dict[str, Part]:
+    """Every labelled patient's part: the one named, else the one they have, else a drawn one."""
     splits: dict[str, set[str]] = defaultdict(set)
     kinds: dict[str, Hashable] = {}
     for row in rows:
@@ -109,9 +141,21 @@ def _parts(rows: Sequence[ImageRow], labels: dict[str, tuple[float, ...]], plan:
     free = {patient: kinds[patient] for patient, part in named.items() if part is None}
     if free and len(free) == len(named) < FEWEST_TO_SPLIT:
         raise _few(len(named), FEWEST_TO_SPLIT, "labelled patients")
-    return {patient: part for patient, part in named.items() if part is not None} | draw_parts(
-        free, plan.data
-    )
+    drawn = draw_parts(free, plan.data, known)
+    return {patient: part for patient, part in named.items() if part is not None} | drawn
+
+
+def _check_unused(rows: Sequence[ImageRow], index: Index) -> None:
+    """Whom a run has trained on cannot be named a test patient afterwards."""
+    tested = {row.patient for row in rows if row.split == "test"}
+    used = tested & index.trained_on() if tested else set()
+    if used:
+        raise DataError(
+            "the label table",
+            f"it names {len(used)} patient(s) for test whom a recorded run has trained or validated on",
+            "Give them back the split they had, or none",
+            code="data-split-conflict",
+        )
 
 
 def _weight(label: Any) -> tuple[float, ...]:

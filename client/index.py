@@ -4,7 +4,7 @@ Laws, in order:
 1. A change happens whole or not at all: every method is one transaction, and `transaction()` joins several.
 2. An image belongs to one series, a series to one study, a study to one patient; nothing may move.
 3. The same image twice changes nothing; another image under the same UID is refused.
-4. A withdrawn patient's images, studies and volumes are gone from the file, not only unlisted; a
+4. A withdrawn patient's images, studies, volumes and parts are gone from the file, not only unlisted; a
    tombstone (pseudonym and ledger name) stays so that they cannot come back, and so do the runs that used them.
 5. A disk that is full, a lock that does not clear or a damaged file is a `StorageError`, and what was
    committed before stays.
@@ -15,10 +15,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
-from client.index_db import Database
 from client.index_rows import (
     CHOSEN,
     FILES_OF,
@@ -37,6 +35,7 @@ from client.index_rows import (
     label_text,
     volume_row,
 )
+from client.index_uses import Uses, now
 from common.errors import DataError, FileRefused, WrongOrder
 
 __all__ = [
@@ -51,7 +50,7 @@ __all__ = [
 ]
 
 
-class Index(Database):
+class Index(Uses):
     """A site's index; use it as a context manager. One process writes at a time, any number read.
 
     Args:
@@ -142,7 +141,7 @@ class Index(Database):
             self._run(
                 "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT (pseudonym) "
                 "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
-                (pseudonym, spend_key, _now()),
+                (pseudonym, spend_key, now()),
             )
         images = self._all(FILES_OF, (pseudonym,))
         volumes = [volume_row(record[0]) for record in self._all(VOLUMES_OF, (pseudonym,))]
@@ -153,8 +152,12 @@ class Index(Database):
             runs=tuple(self.runs_of(pseudonym)),
         )
 
-    def finish_withdrawal(self, pseudonym: str) -> None:
+    def finish_withdrawal(self, pseudonym: str, quarantined: Iterable[str] = ()) -> None:
         """Overwrite all rows of a withdrawn patient but the tombstone and the runs that used them.
+
+        Args:
+            pseudonym: of the patient.
+            quarantined: identifiers of their originals that left the quarantine.
 
         Raises:
             WrongOrder: before `begin_withdrawal`.
@@ -164,6 +167,11 @@ class Index(Database):
                 raise WrongOrder("a withdrawal", "it is finished before it began", "Begin it first")
             for sop_uid, _ in self._all(FILES_OF, (pseudonym,)):
                 self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
+            for name in quarantined:
+                self._run(
+                    "UPDATE files SET code = 'withdrawn', quarantine_id = '' WHERE quarantine_id = ?", (name,)
+                )
+            self._run("DELETE FROM parts WHERE patient = ?", (pseudonym,))
             self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
         self._forget()
 
@@ -172,20 +180,6 @@ class Index(Database):
         withdrawal = self.begin_withdrawal(pseudonym, spend_key)
         self.finish_withdrawal(pseudonym)
         return list(withdrawal.runs)
-
-    # runs
-
-    def record_run(self, run: str, pseudonyms: Iterable[str]) -> None:
-        """Note that a run trains on these patients; before it does, and again for each round."""
-        with self.transaction():
-            self._run("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, _now()))
-            for pseudonym in pseudonyms:
-                self._run("INSERT OR IGNORE INTO run_patients VALUES (?, ?)", (run, pseudonym))
-
-    def runs_of(self, pseudonym: str) -> list[str]:
-        """The runs that used this patient, oldest first."""
-        query = "SELECT run FROM run_patients JOIN runs USING (run) WHERE patient = ? ORDER BY at, run"
-        return [record[0] for record in self._all(query, (pseudonym,))]
 
     # intake
 
@@ -210,7 +204,7 @@ class Index(Database):
         """Keep the report of one ingestion; values must be plain JSON and hold no patient attribute."""
         with self.transaction():
             text = json.dumps(dict(report), sort_keys=True)
-            self._run("INSERT INTO ingests (at, report) VALUES (?, ?)", (_now(), text))
+            self._run("INSERT INTO ingests (at, report) VALUES (?, ?)", (now(), text))
 
     def ingests(self) -> list[dict[str, Any]]:
         """The reports of all ingestions, oldest first."""
@@ -291,7 +285,3 @@ class Index(Database):
 
 def _conflict(code: str, rule: str) -> FileRefused:
     return FileRefused("an image", rule, "Ask the sender of the file to correct its UIDs", code=code)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

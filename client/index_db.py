@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from client.index_rows import APPLICATION_ID, SCHEMA_VERSION, TABLES
+from client.index_rows import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, TABLES
 from common.errors import StorageError
 
 LOCK_TIMEOUT_S: Final = 30.0
@@ -110,22 +110,32 @@ class Database:
         if self._version() == SCHEMA_VERSION:
             return
         with self.transaction():  # another process may have made the tables meanwhile: look again inside
-            if self._version() == SCHEMA_VERSION:
-                return
-            if self._version() or self._one("SELECT 1 FROM sqlite_master LIMIT 1"):
+            version = self._version()
+            if not version and not self._one("SELECT 1 FROM sqlite_master LIMIT 1"):
+                self._script(TABLES)
+                self._run(f"PRAGMA application_id = {APPLICATION_ID}")
+                version = SCHEMA_VERSION
+            while version in MIGRATIONS and self._number("application_id") == APPLICATION_ID:
+                self._script(MIGRATIONS[version])
+                version += 1
+            if version != SCHEMA_VERSION:
                 raise StorageError(
                     self._path.name,
-                    f"its schema version is {self._version()}, this release reads {SCHEMA_VERSION}",
+                    f"its schema version is {version}, this release reads {SCHEMA_VERSION}",
                     "Use the release that wrote it, or ingest into a new site",
                     code="storage-version",
                 )
-            for statement in TABLES.split(";\n"):
-                self._run(statement)
-            self._run(f"PRAGMA application_id = {APPLICATION_ID}")
             self._run(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
+    def _script(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            self._run(statement)
+
     def _version(self) -> int:
-        record = self._one("PRAGMA user_version")
+        return self._number("user_version")
+
+    def _number(self, pragma: str) -> int:
+        record = self._one(f"PRAGMA {pragma}")
         return int(record[0]) if record else 0
 
     @contextmanager

@@ -14,10 +14,21 @@ from typing import Any, Final
 Label = float | int | tuple[float, ...] | None
 """One truth of one image: a number (binary, multiclass), one number per class (multilabel), or none."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 APPLICATION_ID: Final = 0x434F4E53  # "CONS", so that no foreign SQLite file is taken for an index
 
-TABLES: Final = """
+_PARTS: Final = """
+CREATE TABLE parts (
+    split TEXT NOT NULL,
+    patient TEXT NOT NULL REFERENCES patients (pseudonym),
+    part TEXT NOT NULL CHECK (part IN ('train', 'validation', 'test')),
+    PRIMARY KEY (split, patient)
+) STRICT;
+CREATE INDEX parts_by_patient ON parts (patient);
+"""
+
+TABLES: Final = (
+    """
 CREATE TABLE patients (
     pseudonym TEXT PRIMARY KEY,
     spend_key TEXT NOT NULL,
@@ -92,6 +103,15 @@ CREATE TABLE percentiles (
     PRIMARY KEY (modality, scanner)
 ) STRICT;
 """
+    + _PARTS
+)
+MIGRATIONS: Final = {1: _PARTS}
+"""What must be added to a file of an older schema version to make it one of the next."""
+
+KEEP_PART: Final = (
+    "INSERT INTO parts SELECT ?, pseudonym, ? FROM patients WHERE pseudonym = ? AND withdrawn_at IS NULL "
+    "ON CONFLICT (split, patient) DO UPDATE SET part = excluded.part"
+)
 
 IMAGES_QUERY: Final = (
     "SELECT i.sop_uid, t.patient, p.spend_key, s.study_uid, i.series_uid, i.file, s.modality, i.manufacturer, "
@@ -209,6 +229,8 @@ class Withdrawal:
     files: tuple[str, ...]
     volumes: tuple[str, ...]
     runs: tuple[str, ...]
+    quarantined: tuple[str, ...] = ()
+    """Identifiers of refused originals of this patient that were kept in quarantine."""
 
 
 @dataclass(frozen=True)
