@@ -83,12 +83,12 @@ class ImagingDuties:
             return self._train_anew(instruction, plan, release, ledger)
 
     def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
-        """Where validation patients are separated best, to 0.01; None where that would be a small cell."""
+        """Where validation patients are separated best, to 0.001; None where that would be a small cell."""
         data = self._data(plan).validation
         if not data.n_images:
             return self._metrics(instruction)
         found = best_threshold(predict(_network(instruction, plan), data), self._min_cell(plan))
-        return self._metrics(instruction, threshold=None if found is None else round(found, 2))
+        return self._metrics(instruction, threshold=None if found is None else found)
 
     def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Measure the final model, and where the plan says so a model of the hospital's own, on test patients."""

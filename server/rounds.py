@@ -203,7 +203,7 @@ class _Run:
         question = self._question(Kind.THRESHOLD, self._plan.federation.rounds, model)
         answers = [metrics.threshold for metrics in self._metrics(question, sites.training)]
         found = [answer for answer in answers if answer is not None and 0 <= answer <= 1]
-        threshold = round(statistics.median(found), 2) if found else _MIDDLE
+        threshold = round(statistics.median(found), 3) if found else _MIDDLE
         self.record = replace(self.record, threshold=threshold)
         self._note("threshold.chosen", threshold=threshold, sites=len(found))
         return threshold

@@ -164,7 +164,7 @@ def _pooled(job: Job) -> ArmRecord:
 def _threshold(net: Network, data: list[SiteData]) -> float:
     own = (best_threshold(predict(net, site.validation)) for site in data if site.validation.n_images)
     found = [value for value in own if value is not None]
-    return round(median(found), 2) if found else 0.5
+    return round(median(found), 3) if found else 0.5
 
 
 def _measured(job: Job, name: str, net: Network, data: SiteData, threshold: float) -> SiteMetrics:

@@ -29,6 +29,8 @@ from simulations.hospitals import HospitalSpec, default_federation, write_federa
 from simulations.partition import natural_sites
 from simulations.scenario import HERE, Scenario, load_scenario
 
+_DEFAULT_PATIENTS = 200
+"""Per hospital of `flwr run .`: enough that its test cells are not suppressed."""
 VIRTUAL_POLICY = Policy(allow_non_private=True)
 """Virtual hospitals compare private with non-private training; a real one decides in its site.toml."""
 
@@ -114,7 +116,7 @@ def prepare_default(num_sites: int) -> tuple[Path, Path]:
     plan_path = folder / "plan.toml"
     if not plan_path.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        scenario = load_scenario(HERE / "demo.toml", hospitals=num_sites, patients=60 * num_sites)
+        scenario = load_scenario(HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites)
         with board() as bars:
             federation = prepare(scenario, folder, bars)
         for name in federation.names:
