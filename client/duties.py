@@ -88,7 +88,7 @@ class ImagingDuties:
         if not data.n_images:
             return self._metrics(instruction)
         found = best_threshold(predict(_network(instruction, plan), data), self._min_cell(plan))
-        return self._metrics(instruction, threshold=None if found is None else found)
+        return self._metrics(instruction, threshold=found)
 
     def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Measure the final model, and where the plan says so a model of the hospital's own, on test patients."""

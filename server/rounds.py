@@ -5,7 +5,7 @@
                   each update passes admission and is folded in at once; the round closes when all
                   answered or the deadline passed, and advances only with `least_sites` updates
     threshold     training sites say where their validation patients are separated best; the median
-                  of their answers, to 0.01, is the one operating point
+                  of their answers, to 0.001, is the one operating point
     evaluate      every site measures the final model at that point on its test patients
 
 After each round the model and the record are on disk; the same folder submitted again goes on from
