@@ -1,4 +1,4 @@
-"""A patient leaves: index, files, stores, scores and volumes; a tombstone keeps them from coming back.
+"""A patient leaves: index, files, originals in quarantine, stores, scores and volumes; a tombstone stays.
 
 Every step can be repeated: the tombstone comes first, so that nothing lists the patient any more, then
 the files go, and only then the rows that say which files those were.
@@ -6,11 +6,14 @@ the files go, and only then the rows that say which files those were.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.files import storage_error
 from client.index import Index, Withdrawal
+from client.intake.quarantine import Quarantine
+from client.intake.staging import forget
 from client.site import Site
 from client.store import erase
 
@@ -45,8 +48,10 @@ def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
         _remove(site.data / "volumes", found.volumes)
         erase(site, frozenset(found.sop_uids))
         _remove_scores(site.scores)
-        index.finish_withdrawal(pseudonym)
-    return found
+        forget(site.data / "staging", pseudonym)
+        quarantined = Quarantine(site.quarantine).withdraw(pseudonym)
+        index.finish_withdrawal(pseudonym, quarantined)
+    return replace(found, quarantined=quarantined)
 
 
 def _remove(folder: Path, files: tuple[str, ...]) -> None:

@@ -75,35 +75,46 @@ def refused(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
 
 def withdraw(
     pseudonym: Annotated[str | None, typer.Argument(help="The patient's pseudonym in the store.")] = None,
-    patient: Annotated[
-        bool, typer.Option("--patient", help="Ask for the hospital's own patient number instead, unseen.")
-    ] = False,
-    issuer: Annotated[str, typer.Option(help="With --patient: who issued that number.")] = "",
+    *,
+    patient_id: Annotated[
+        str | None, typer.Option(help="The hospital's own patient number instead, as its archive has it.")
+    ] = None,
+    patient: Annotated[bool, typer.Option("--patient", help="Ask for that number instead, unseen.")] = False,
+    issuer: Annotated[str, typer.Option(help="With a patient number: who issued it.")] = "",
     site: SiteFolder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove a patient from index, store and all future training; lists the runs that used them.
+    """Remove a patient from index, store, quarantine and all future training; lists the runs that used them.
 
-    With --patient the number is typed unseen or comes on stdin, so that no shell history keeps it.
+    With --patient the number is typed unseen or comes on stdin: unlike --patient-id, no shell history keeps it.
     """
     from client.site import load_site
     from client.withdraw import withdraw as remove
     from client.withdraw import withdraw_patient
 
-    if (pseudonym is None) is not patient:
-        raise InputError("withdraw", "it takes a pseudonym or --patient", "Give exactly one of them")
+    if [pseudonym is not None, patient_id is not None, patient].count(True) != 1:
+        raise InputError(
+            "withdraw", "it takes a pseudonym, --patient-id or --patient", "Give exactly one of them"
+        )
+    if pseudonym is not None and issuer:
+        raise InputError("withdraw", "a pseudonym has no issuer", "Leave --issuer out, or give --patient-id")
     loaded = load_site(site)
     if pseudonym is not None:
         result = remove(loaded, pseudonym)
     else:
-        result = withdraw_patient(loaded, _patient_number(), issuer)
+        number = _patient_number() if patient_id is None else _not_empty(patient_id)
+        result = withdraw_patient(loaded, number, issuer)
     show(result, as_json, lambda: _withdrawn(result))
 
 
 def _withdrawn(result: Withdrawal) -> str:
-    if not result.sop_uids and not result.runs:
-        return "No image of this patient is here. They stay out from now on."
-    lines = [f"Removed {len(result.sop_uids)} images and {len(result.volumes)} volumes."]
+    if not (result.sop_uids or result.quarantined or result.runs):
+        return (
+            "No image of this patient is here. They stay out from now on.\n"
+            "If you expected some, check the number and its --issuer: together they name a patient."
+        )
+    images, volumes, originals = map(len, (result.sop_uids, result.volumes, result.quarantined))
+    lines = [f"Removed {images} images, {volumes} volumes and {originals} originals in quarantine."]
     lines += [f"Used by run {run}: its model keeps what it learned." for run in result.runs]
     return "\n".join(lines if result.runs else [*lines, "No run used this patient."])
 
@@ -113,6 +124,10 @@ def _patient_number() -> str:
         text = str(typer.prompt("Patient number", hide_input=True, err=True))
     else:
         text = sys.stdin.readline()
-    if not text.strip():
+    return _not_empty(text)
+
+
+def _not_empty(number: str) -> str:
+    if not number.strip():
         raise InputError("the patient number", "it is empty", "Type it, or give it on stdin")
-    return text.strip()
+    return number.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from client.files import storage_error
 from client.index import FileOutcome, ImageRow
@@ -14,6 +15,8 @@ from client.intake.process import Desk, Finished
 from client.intake.quarantine import Quarantine
 from client.intake.report import UNCHANGED, Tally
 from common.errors import FileRefused
+
+WITHDRAWN: Final = Outcome("withdrawn", "its patient has withdrawn", "Nothing to do: it stays out")
 
 
 @dataclass
@@ -25,6 +28,7 @@ class Commit:
     joined: Joined
     tally: Tally = field(default_factory=Tally)
     _moved: list[tuple[Path, Path]] = field(default_factory=list)
+    _patients: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def run(self, finished: Sequence[Finished]) -> None:
         """Add every accepted image, set every label, note every outcome.
@@ -42,20 +46,33 @@ class Commit:
             raise
 
     def _settle(self, one: Finished) -> None:
-        outcome = one.outcome
+        outcome = self._known_patient(one)
         if outcome.accepted and one.row is not None:
             row = self.joined.labelled.get(one.row.sop_uid, one.row)
             try:
                 added = self.desk.index.add_image(row)
             except FileRefused as refusal:
-                outcome = Outcome(refusal.code, refusal.rule, refusal.remedy, outcome.modality)
+                outcome = replace(outcome, code=refusal.code, rule=refusal.rule, remedy=refusal.remedy)
             else:
                 self._accepted(one, row, added=added)
                 return
+        elif outcome.patient and self.desk.index.is_withdrawn(outcome.patient, outcome.spend_key):
+            outcome = replace(outcome, code=WITHDRAWN.code, rule=WITHDRAWN.rule, remedy=WITHDRAWN.remedy)
         self.tally.add(outcome.code, outcome.modality)
-        if outcome.code != UNCHANGED:
+        if outcome.code == WITHDRAWN.code:
+            self._note(one.key, FileOutcome(outcome.code, self.quarantine.put_reason(one.key, outcome)))
+        elif outcome.code != UNCHANGED:
             name = self.quarantine.put(one.file.path, one.key, outcome)
             self._note(one.key, FileOutcome(outcome.code, name))
+
+    def _known_patient(self, one: Finished) -> Outcome:
+        """The outcome with its patient, also of a file that was not read because another had its content."""
+        if one.row is not None:
+            self._patients[one.key] = (one.row.patient, one.row.spend_key)
+        elif one.outcome.patient:
+            self._patients[one.key] = (one.outcome.patient, one.outcome.spend_key)
+        patient, spend_key = self._patients.get(one.key, ("", ""))
+        return replace(one.outcome, patient=patient, spend_key=spend_key)
 
     def _accepted(self, one: Finished, row: ImageRow, *, added: bool) -> None:
         self.tally.add(ACCEPTED if added else UNCHANGED, one.outcome.modality)

@@ -73,6 +73,9 @@ class Outcome:
     modality: str = "other"
     keys: Mapping[str, str] = field(default_factory=dict)
     """Pseudonyms of accession, study and instance, by which labels are joined."""
+    patient: str = ""
+    """Pseudonym, and the ledger name below, of the patient whom a file names that could be read; else empty."""
+    spend_key: str = ""
     row: Mapping[str, Any] | None = None
     """Fields of `client.index.ImageRow`, without the label's."""
 

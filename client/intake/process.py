@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
@@ -122,8 +122,8 @@ def _without_duplicates(desk: Desk, finished: list[Finished]) -> list[Finished]:
             kept.append(one)
             continue
         first = there.setdefault((row.patient, row.pixel_digest), row.sop_uid)
-        same = Outcome(
-            DUPLICATE.code, DUPLICATE.rule, DUPLICATE.remedy, one.outcome.modality, one.outcome.keys
+        same = replace(
+            one.outcome, code=DUPLICATE.code, rule=DUPLICATE.rule, remedy=DUPLICATE.remedy, row=None
         )
         kept.append(one if first == row.sop_uid else Finished(one.file, one.key, same))
     return kept

@@ -22,6 +22,8 @@ class Refusal:
     rule: str
     remedy: str
     modality: str
+    patient: str = ""
+    """Pseudonym, where the file told it; empty once the patient withdrew."""
 
 
 class Quarantine:
@@ -41,7 +43,6 @@ class Quarantine:
             the quarantine identifier.
         """
         name = key[:_ID_LENGTH]
-        reason = Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             kept = self._folder / f"{name}.bin"
@@ -51,14 +52,47 @@ class Quarantine:
                 kept.chmod(0o600)
         except OSError as error:
             raise storage_error(error, f"quarantine {name}") from None
-        with whole_file(self._folder / f"{name}.json") as file:
-            file.write(json.dumps(vars(reason), indent=1).encode("utf-8"))
+        self._say(
+            Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality, outcome.patient)
+        )
+        return name
+
+    def put_reason(self, key: str, outcome: Outcome) -> str:
+        """Say why a file was refused and keep no copy of it, nor one from before, nor whose it was.
+
+        Returns:
+            the quarantine identifier.
+        """
+        name = key[:_ID_LENGTH]
+        self._remove(f"{name}.bin")
+        self._say(Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality))
         return name
 
     def drop(self, key: str) -> None:
         """Forget a file that was refused before and is accepted now."""
         for suffix in (".bin", ".json"):
-            (self._folder / f"{key[:_ID_LENGTH]}{suffix}").unlink(missing_ok=True)
+            self._remove(f"{key[:_ID_LENGTH]}{suffix}")
+
+    def withdraw(self, pseudonym: str) -> tuple[str, ...]:
+        """Remove every original of a patient with its reason; returns their identifiers.
+
+        Files that could not be read far enough to name a patient stay.
+        """
+        gone = [refusal.id for refusal in self.refusals() if refusal.patient == pseudonym]
+        for name in gone:
+            self._remove(f"{name}.bin")
+            self._remove(f"{name}.json")  # last: a withdrawal that was cut short finds it again
+        return tuple(gone)
+
+    def _say(self, reason: Refusal) -> None:
+        with whole_file(self._folder / f"{reason.id}.json") as file:
+            file.write(json.dumps(vars(reason), indent=1).encode("utf-8"))
+
+    def _remove(self, name: str) -> None:
+        try:
+            (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, f"quarantine {name}") from None
 
     def refusals(self) -> list[Refusal]:
         """Every refusal, by code and identifier."""

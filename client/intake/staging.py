@@ -52,3 +52,20 @@ class Staging:
     def clear(self) -> None:
         """Remove everything that waits."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def forget(folder: Path, pseudonym: str) -> None:
+    """Remove what an interrupted ingestion had finished of a patient who withdraws.
+
+    Raises:
+        StorageError: a file cannot be removed.
+    """
+    for note in folder.glob("*.json"):
+        try:
+            if outcome_from(note.read_text(encoding="utf-8")).patient == pseudonym:
+                note.with_suffix(".dcm").unlink(missing_ok=True)
+                note.unlink(missing_ok=True)
+        except ValueError:
+            continue  # not whole: it will be made again, and refused then
+        except OSError as error:
+            raise storage_error(error, "staging") from None

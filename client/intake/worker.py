@@ -75,6 +75,7 @@ class Bench:
         source = _source(task)
         found["modality"] = modality_word(source.get("Modality"))
         found["keys"] = self._keys(source)
+        found |= self._patient(source)
         check_class(source)
         wanted = identifiers(source)
         pixels = decode(source)
@@ -95,6 +96,15 @@ class Bench:
             "instance": (names.uid, source.get("SOPInstanceUID")),
         }
         return {kind: name(str(value)) for kind, (name, value) in made.items() if value}
+
+    def _patient(self, source: Dataset) -> dict[str, str]:
+        """Whose file it is, so that it can be found when they withdraw even if it is refused."""
+        names = self.deidentifier.names
+        try:
+            who = identity(source)
+        except FileRefused:
+            return {}  # refused for that later, if for nothing else before
+        return {"patient": names.patient(who), "spend_key": names.spend_key(who)}
 
     def _row(self, source: Dataset, target: Dataset) -> dict[str, Any]:
         units = in_units(target)
