@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLETransferSyntaxes,
@@ -33,6 +35,10 @@ OLD_JPEG: Final = ("1.2.840.10008.1.2.4.53", "1.2.840.10008.1.2.4.55")
 JPEG_FAMILY: Final = frozenset(
     (*OLD_JPEG, *JPEGTransferSyntaxes, *JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes)
 )
+COSINE: Final = frozenset((*OLD_JPEG, JPEGBaseline8Bit, JPEGExtended12Bit))
+"""Lossy JPEG: beside an edge its decoder rings, and may come out above the highest value there is."""
+RINGING: Final = 0.25
+"""Share of the range by which a decoder may ring over the top; more is something else than the image."""
 READABLE: Final = JPEG_FAMILY | frozenset((*UncompressedTransferSyntaxes, *RLETransferSyntaxes))
 _END_OF_IMAGE: Final = b"\xff\xd9"
 _PADDING: Final = 16
@@ -126,7 +132,21 @@ def decode(ds: Dataset) -> npt.NDArray[np.integer[Any]]:
     shape = (plan.rows, plan.cols) if plan.frames == 1 else (plan.frames, plan.rows, plan.cols)
     if pixels.size != plan.frames * plan.rows * plan.cols:
         raise _refused("pixel-decode", "its pixels do not fill the image it announces", "Export it again")
-    return only_stored_bits(pixels.reshape(shape), plan)
+    rings = syntax in COSINE and not plan.signed and plan.high == plan.stored - 1
+    return (within_stored if rings else only_stored_bits)(pixels.reshape(shape), plan)
+
+
+def within_stored(pixels: npt.NDArray[Any], plan: Layout) -> npt.NDArray[np.integer[Any]]:
+    """The same unsigned values, cut at the highest that `stored` bits hold, not wrapped from white to black.
+
+    Raises:
+        FileRefused: `pixel-bits`, when they lie too far above to come from ringing: an overlay may hide there.
+    """
+    top = (1 << plan.stored) - 1
+    if pixels.size and int(pixels.max()) > top + RINGING * (top + 1):
+        raise _refused("pixel-bits", "its pixels need more bits than it announces", "Export it uncompressed")
+    cut: npt.NDArray[np.integer[Any]] = np.minimum(pixels, top).astype(plan.dtype, copy=False)
+    return cut
 
 
 def only_stored_bits(pixels: npt.NDArray[Any], plan: Layout) -> npt.NDArray[np.integer[Any]]:
@@ -173,7 +193,9 @@ def _by_pydicom(ds: Dataset) -> npt.NDArray[Any]:
 
 def _by_gdcm(ds: Dataset, plan: Layout, frames: list[bytes]) -> npt.NDArray[Any]:
     syntax = str(ds.file_meta.TransferSyntaxUID)
-    form = (plan.rows, plan.cols, plan.allocated, plan.stored, plan.signed)
+    # GDCM masks what exceeds the stored bits it is told of; a twelve-bit decoder may exceed ten by one.
+    stored = plan.stored if plan.signed or syntax not in COSINE else max(plan.stored, min(12, plan.allocated))
+    form = (plan.rows, plan.cols, plan.allocated, stored, plan.signed)
     decoded = [decode_with_gdcm(Codestream(frame, syntax, *form)) for frame in frames]
     if any(raw is None for raw in decoded):
         raise _refused("pixel-decode", "no decoder can read its pixels", "Export it uncompressed")

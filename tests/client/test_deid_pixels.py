@@ -11,7 +11,7 @@ from pydicom.pixels import compress
 from pydicom.uid import ExplicitVRBigEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from client.deid.actions import day_of, years
-from client.deid.pixels import Layout, decode, only_stored_bits
+from client.deid.pixels import Layout, decode, only_stored_bits, within_stored
 from client.intake.parse import quiet
 from common.errors import FileRefused
 from tests.client.intake_files import chest, image, set_pixels, to_bytes
@@ -103,6 +103,24 @@ def test_twelve_bit_jpeg_is_read_close_to_its_lossless_twin():
         twin = decode(dcmread(folder / name.format(5))).astype(int)
         for number in (3, 6):
             assert np.array_equal(decode(dcmread(folder / name.format(number))), twin)
+
+
+def test_a_twelve_bit_decoder_that_rings_over_the_top_gives_white_and_not_black():
+    """Eight pixels of this ten-bit radiograph decode to 1024; its twins, compressed otherwise, end at 1023."""
+    folder = shared_data("dicom_multivendor")
+    name = "CR_FUJI_PHOTO_FIL_IRS_{:02d}.dcm"
+    with quiet():
+        rung, *twins = (decode(dcmread(folder / name.format(n))).astype(int) for n in (1, 0, 2))
+    assert rung.max() == 1023
+    assert all(np.abs(rung - twin).max() < 100 for twin in twins)
+
+
+def test_values_above_the_stored_bits_are_cut_where_they_ring_and_refused_where_an_overlay_may_hide():
+    plan = Layout(1, 1, 3, 16, 10, 9, signed=False)
+    assert within_stored(np.array([[5, 1023, 1030]], dtype="<u2"), plan).tolist() == [[5, 1023, 1023]]
+    with pytest.raises(FileRefused) as caught:
+        within_stored(np.array([[5, 1023, 1024 + 900]], dtype="<u2"), plan)
+    assert caught.value.code == "pixel-bits"
 
 
 def test_signed_and_odd_sized_images_survive():
