@@ -26,6 +26,9 @@ UNKNOWN: Final = "unknown"
 FEWEST_TO_SPLIT: Final = 3
 """One patient each for training, validation and test; what `policy.min_patients` asks comes on top."""
 
+Labels = dict[str, tuple[float, ...]]
+"""Image (SOP instance UID) to its label as numbers."""
+
 
 @dataclass(frozen=True)
 class SiteData:
@@ -53,8 +56,10 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
     with Index(site.index) as index:
         labelled = _labelled(site, index, plan)
         labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
-        parts = _settled(site, index, labelled, labels, plan)
+        _drawn(site, index, labelled, labels, plan)  # whoever cannot train is refused before anything is made
     store = build_store(site, plan.input, progress)
+    with Index(site.index) as index:
+        parts = _settled(site, index, labelled, labels, plan)
     chosen = {
         part: _patient_set([row for row in labelled if parts[row.patient] == part], labels, store, plan)
         for part in PARTS
@@ -105,31 +110,30 @@ def _labelled(site: Site, index: Index, plan: Plan) -> list[ImageRow]:
 
 
 def _settled(
-    site: Site, index: Index, rows: Sequence[ImageRow], labels: dict[str, tuple[float, ...]], plan: Plan
+    site: Site, index: Index, rows: Sequence[ImageRow], labels: Labels, plan: Plan
 ) -> dict[str, Part]:
-    """Every labelled patient's part, checked and written down; nothing is written where nothing is new."""
-    key = split_key(plan.data)
-
-    def settle() -> tuple[dict[str, Part], dict[str, Part]]:
-        known = cast("dict[str, Part]", index.parts(key))
-        parts = _parts(rows, labels, plan, known)
-        _check(site, parts, [labels[row.sop_uid] for row in rows if parts[row.patient] == "train"])
-        _check_unused(rows, index)
-        return parts, {patient: part for patient, part in parts.items() if known.get(patient) != part}
-
-    parts, new = settle()
+    """Every labelled patient's part, written down; nothing is written where nothing is new."""
+    parts, new = _drawn(site, index, rows, labels, plan)
     if new:
         with index.transaction():
-            parts, new = settle()  # again: another process may have drawn meanwhile, and was first
-            index.keep_parts(key, new)
+            parts, new = _drawn(site, index, rows, labels, plan)  # another process may have been first
+            index.keep_parts(split_key(plan.data), new)
     return parts
 
 
+def _drawn(
+    site: Site, index: Index, rows: Sequence[ImageRow], labels: Labels, plan: Plan
+) -> tuple[dict[str, Part], dict[str, Part]]:
+    """Every labelled patient's part, checked; and those of them that the index does not know yet."""
+    known = cast("dict[str, Part]", index.parts(split_key(plan.data)))
+    parts = _parts(rows, labels, plan, known)
+    _check(site, parts, [labels[row.sop_uid] for row in rows if parts[row.patient] == "train"])
+    _check_unused(rows, index)
+    return parts, {patient: part for patient, part in parts.items() if known.get(patient) != part}
+
+
 def _parts(
-    rows: Sequence[ImageRow],
-    labels: dict[str, tuple[float, ...]],
-    plan: Plan,
-    known: Mapping[str, Part],
+    rows: Sequence[ImageRow], labels: Labels, plan: Plan, known: Mapping[str, Part]
 ) -> dict[str, Part]:
     """Every labelled patient's part: the one named, else the one they have, else a drawn one."""
     splits: dict[str, set[str]] = defaultdict(set)
@@ -163,9 +167,7 @@ def _weight(label: Any) -> tuple[float, ...]:
     return (sum(label), *label) if label else (-1.0,)
 
 
-def _patient_set(
-    rows: Sequence[ImageRow], labels: dict[str, tuple[float, ...]], store: Store, plan: Plan
-) -> PatientSet:
+def _patient_set(rows: Sequence[ImageRow], labels: Labels, store: Store, plan: Plan) -> PatientSet:
     place = store.row_of
     ordered = sorted(rows, key=lambda row: (row.patient, row.sop_uid))
     patients = {row.patient: row.spend_key for row in ordered}
