@@ -71,7 +71,8 @@ class Deidentifier:
 
     def _value(self, rule: Rule, source: Dataset, who: Identity, known: frozenset[str]) -> Any:
         if rule.action == "keep":
-            return kept(rule, source[rule.tag], known)
+            value = kept(rule, source[rule.tag], known)
+            return _little_endian(value, source, rule) if isinstance(value, bytes) else value
         if rule.action == "enter":
             return self._entered(rule, source, who, known)
         made = {
@@ -120,6 +121,24 @@ class Deidentifier:
         parts = ("DeviceSerialNumber", "Manufacturer", "ManufacturerModelName")
         serial, maker, model = (str(source.get(k) or "") for k in parts)
         return self.names.scanner(serial, maker, model)
+
+
+def _little_endian(raw: bytes, source: Dataset, rule: Rule) -> bytes:
+    """Words of 16 bits as we write them; the parser turns numbers of big-endian files, but not their binaries.
+
+    Raises:
+        FileRefused: `deid-value`, when the bytes are not whole words.
+    """
+    if source.original_encoding[1] is not False:
+        return raw
+    if len(raw) % 2:
+        raise FileRefused(
+            "an image",
+            f"its {rule.keyword} is not made of whole words",
+            "Export it as Explicit VR Little Endian",
+            code="deid-value",
+        )
+    return np.frombuffer(raw, dtype=">u2").astype("<u2").tobytes()
 
 
 def _empty(_rule: Rule, _source: Dataset, _who: Identity) -> str:
