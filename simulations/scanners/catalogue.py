@@ -17,8 +17,8 @@ WEAK_KERMA_UGY: Final = 1.8
 """An eighth of the others': the automatic exposure control of a wall stand is missing at the bed."""
 WEAK_SCATTER: Final = 2.2
 """No grid and a short distance: the upper half of Niklason's range."""
-WEAK_CLUTTER: Final = 1.25
-"""Mattress, blankets, a wet gown and cushions, folded: on average 4 cm of water. Noise alone does not hide a lobe."""
+WEAK_CLUTTER: Final = 0.8
+"""Mattress, blankets, a wet gown and cushions, folded: on average 2.5 cm of water. Noise alone does not hide a lobe."""
 WEAK_MOTION_ELEMENTS: Final = 2.2
 """Breathing during a long exposure of a small generator."""
 WEAK_EFFICIENCY: Final = 0.18
