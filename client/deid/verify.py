@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from client.deid.reader import Seen, Unreadable, walk
+from client.deid.said import dates_in, said
 from common.errors import FileRefused
 
 SHORTEST: Final = 3
@@ -78,19 +79,23 @@ _META: Final = frozenset((0x00, 0x01, 0x02, 0x03, 0x10, 0x12, 0x13))
 _PIXELS: Final = (0x7FE0, 0x0010)
 _NUMBERS: Final = frozenset(("DS", "IS"))
 _BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT", "SQ"))
+_OPEN: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC", "PN"))
 _WELL_KNOWN: Final = "1.2.840.10008."
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look for, case folded: `words` as whole words, `parts` anywhere, `numbers` and `days` as whole
-    runs of digits.
+    """What to look for, case folded: `words` as whole words, `parts` anywhere, `numbers` as whole runs of digits.
+
+    `days` are YYYYMMDD and are met in any common writing; `said` comes from free text and private elements,
+    and is looked for as whole words where text is open, not where DICOM defines the terms.
     """
 
     words: frozenset[str]
     parts: frozenset[str]
     numbers: frozenset[str]
     days: frozenset[str]
+    said: frozenset[str] = frozenset()
 
 
 def identifiers(source: Dataset) -> Wanted:
@@ -115,7 +120,14 @@ def identifiers(source: Dataset) -> Wanted:
     words = {token for token in tokens if len(token) >= SHORTEST}
     parts |= {token for token in words if len(token) >= LONG}
     numbers = {part for part in parts if part.isdigit() and len(part) < CERTAIN}
-    return Wanted(frozenset(words), frozenset(parts - numbers), frozenset(numbers), frozenset(days))
+    remarks = said(source)
+    return Wanted(
+        words=frozenset(words),
+        parts=frozenset(parts - numbers),
+        numbers=frozenset(numbers),
+        days=frozenset(days | remarks.days),
+        said=remarks.words,
+    )
 
 
 def check(data: bytes, wanted: Wanted) -> None:
@@ -171,8 +183,11 @@ def _search(seen: Seen, wanted: Wanted) -> None:
     hit = any(part in text for part in wanted.parts)
     hit = hit or not wanted.numbers.isdisjoint(re.findall(r"\d+", text))
     if not numeric:
-        hit = hit or not wanted.words.isdisjoint(_words(text))
-        hit = hit or not wanted.days.isdisjoint(re.findall(r"(?<!\d)\d{8}(?!\d)", text))
+        words = _words(text)
+        hit = hit or not wanted.words.isdisjoint(words)
+        hit = hit or (seen.vr in _OPEN and seen.group != 0x0002 and not wanted.said.isdisjoint(words))
+    if not numeric and seen.vr != "UI":  # our random UIDs and numbers meet eight digits by chance
+        hit = hit or not wanted.days.isdisjoint(dates_in(text))
     if hit:
         raise _refused("an identifier of the patient, study or hospital is still in it")
 

@@ -1,0 +1,159 @@
+"""What free text and private elements say about people: names, numbers and dates that stand nowhere else.
+
+Free text cannot be searched for as it is: its ordinary words ("mobile", "chest") stand in every honest
+file too. Taken from it are words in the place or form of a name, words with the digits of a number, and
+dates however they are written. A private element that its vendor has documented as something other
+than a person's is a machine's, and is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import Final, NamedTuple
+
+from pydicom.datadict import private_dictionary_description
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+LONGEST: Final = 1024
+"""Bytes of private binary that is still read as text; a protocol of the machine is longer."""
+_TEXT: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC"))
+_PROSE: Final = frozenset(("LT", "ST", "UT"))
+_REMARK: Final = re.compile(
+    r"(Comments?|Description|History|Reason\w*|ProtocolName|Alerts|Allergies|Occupation|Needs|State)$"
+)
+_PERSONAL: Final = re.compile(
+    r"patient|person|physician|operator|technolog|doctor|comment|history|birth|address|notes?\b",
+    re.IGNORECASE,
+)
+_WORD: Final = r"[^\W\d_][^\W\d_'’-]+"
+_FORMS: Final = (
+    re.compile(rf"({_WORD})\^+({_WORD})?"),
+    re.compile(
+        r"\b(?:for|of|patient|pat|name|named|called|mr|mrs|ms|miss|frau|herr|dr|prof|mme|signora?|sr|sra)\b"
+        rf"[.:;=]?\s+((?-i:[^\W\d_a-z]){_WORD})(?:[\s,]+((?-i:[^\W\d_a-z]){_WORD}))?(?:[\s,]+((?-i:[^\W\d_a-z]){_WORD}))?",
+        re.IGNORECASE,
+    ),
+    re.compile(r"\b([^\W\d_a-z][^\W\d_]+),\s?([^\W\d_a-z][^\W\d_]+)"),
+)
+"""Family^Given; a word that announces a name, and up to three capitalised ones; Family, Given."""
+_ALONE: Final = re.compile(rf"{_WORD}(?:[\s,]+{_WORD}){{0,2}}")
+"""All of a private value: one to three words of letters."""
+_NUMBER: Final = re.compile(r"(?=\w{5,}\b)(?=(?:\w*\d){4})\w+")
+_SHORTEST: Final = 4
+_ORDINARY: Final = frozenset(
+    re.findall(
+        r"\w+",
+        """standard soft bone boneplus lung detail edge body brain none other unknown digital general electric medical
+        systems system imaging healthcare company corporation gmbh siemens philips toshiba canon fuji fujifilm agfa
+        kodak carestream konica minolta hologic hitachi samsung shimadzu united picker elscint marconi varian
+        sonosite hewlett packard acuson bruker esaote neusoft mindray lorad sectra""",
+    )
+)
+"""Makers and filters: words of machines that stand in private elements and rightly stay in a file."""
+_MONTHS: Final = [
+    "jan",
+    "feb",
+    "m[aä]r",
+    "apr",
+    "ma[yi]",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "o[ck]t",
+    "nov",
+    "de[cz]",
+]
+_MONTH: Final = "|".join(_MONTHS)
+_YEAR: Final = r"((?:18|19|20)?\d\d)(?!\d)"
+_YEAR_FIRST: Final = re.compile(
+    r"(?<!\d)((?:18|19|20)\d\d)(?:(\d\d)(\d\d)|([-./ ])(\d{1,2})\4(\d{1,2}))(?!\d)"
+)
+_YEAR_LAST: Final = re.compile(rf"(?<!\d)(\d{{1,2}})([-./ ])(\d{{1,2}})\2{_YEAR}")
+_NAMED: Final = re.compile(
+    rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th)?[-. ]*({_MONTH})[a-zäé]*[-., ]*{_YEAR}"
+    rf"|({_MONTH})[a-zäé]*[-. ]*(\d{{1,2}})(?:st|nd|rd|th)?[-., ]+{_YEAR}",
+    re.IGNORECASE,
+)
+
+
+class Said(NamedTuple):
+    """Names and numbers, case folded, as whole words; dates as YYYYMMDD."""
+
+    words: frozenset[str]
+    days: frozenset[str]
+
+
+def said(source: Dataset) -> Said:
+    """Collect from every remark and every private element of a source, nested ones too."""
+    words: set[str] = set()
+    days: set[str] = set()
+    for element in source.iterall():
+        private = element.tag.is_private
+        if not (_is_peoples(element) if private else _is_remark(element)):
+            continue
+        for text in _texts(element):
+            days |= dates_in(text)
+            words.update(_people(text, alone=private))
+    return Said(frozenset(w for w in words if len(w) >= _SHORTEST) - _ORDINARY, frozenset(days))
+
+
+def dates_in(text: str) -> set[str]:
+    """Every date in a text as YYYYMMDD; where day and month can be told apart neither way, both readings."""
+    found = {(m[1], m[2] or m[5], m[3] or m[6]) for m in _YEAR_FIRST.finditer(text)}
+    for m in _YEAR_LAST.finditer(text):
+        found |= {(year, *pair) for year in _years(m[4]) for pair in ((m[3], m[1]), (m[1], m[3]))}
+    for m in _NAMED.finditer(text):
+        day, name, year = (m[1], m[2], m[3]) if m[1] else (m[5], m[4], m[6])
+        month = next(n for n, known in enumerate(_MONTHS, 1) if re.match(known, name, re.IGNORECASE))
+        found |= {(full, str(month), day) for full in _years(year)}
+    return {day for parts in found if (day := _compact(*map(int, parts)))}
+
+
+def _is_remark(element: DataElement) -> bool:
+    return element.VR in _PROSE or (element.VR in _TEXT and bool(_REMARK.search(element.keyword)))
+
+
+def _is_peoples(element: DataElement) -> bool:
+    """Whether a private element may speak of a person: undocumented, or documented as doing so."""
+    if element.tag.is_private_creator:
+        return False
+    try:
+        meaning = private_dictionary_description(element.tag, element.private_creator or "")
+    except KeyError:
+        return True
+    return bool(_PERSONAL.search(meaning))
+
+
+def _texts(element: DataElement) -> Iterator[str]:
+    value = element.value
+    if isinstance(value, bytes):
+        text = value[:LONGEST].rstrip(b"\0").decode("latin-1")
+        if len(value) <= LONGEST and all(c.isprintable() or c.isspace() for c in text):
+            yield text
+    elif element.VR in _TEXT or isinstance(value, str):
+        yield from (str(one) for one in (value if isinstance(value, (list, MultiValue)) else (value,)) if one)
+
+
+def _people(text: str, *, alone: bool) -> Iterator[str]:
+    found = [name for form in _FORMS for match in form.finditer(text) for name in match.groups() if name]
+    if alone and _ALONE.fullmatch(text.strip()):
+        found.append(text)
+    for name in found:
+        yield from re.findall(r"[^\W_]+", name.casefold())
+    yield from (number.casefold() for number in _NUMBER.findall(text.replace("_", " ")))
+
+
+def _years(text: str) -> tuple[str, ...]:
+    return (text,) if len(text) == 4 else (f"19{text}", f"20{text}")
+
+
+def _compact(year: int, month: int, day: int) -> str:
+    try:
+        return date(year, month, day).strftime("%Y%m%d")
+    except ValueError:
+        return ""
