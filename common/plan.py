@@ -9,25 +9,30 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import tomllib
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.errors import PlanError, Problem
+from common.plan_rules import mistakes
 from common.types import Digest
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+"""NumPy's generators take no negative seed."""
+Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
+"""Pixels or slices along one side. A detector has about 4,000; a plan that asks for more would only fill a
+hospital's memory."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
 
@@ -45,7 +50,7 @@ class Task:
     """What the model answers. Binary: `classes` names the one finding looked for."""
 
     kind: Literal["binary", "multiclass", "multilabel", "segmentation"]
-    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    classes: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
 
     @property
     def outputs(self) -> int:
@@ -57,7 +62,7 @@ class Task:
 class Window:
     """A display window in the units of the modality (Hounsfield units for CT)."""
 
-    centre: float
+    centre: Annotated[float, Field(strict=True)]
     width: Positive
 
 
@@ -66,7 +71,7 @@ class Input:
     """What one image must look like when it reaches the network."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    shape: Annotated[tuple[Count, ...], Field(min_length=2, max_length=3)]
+    shape: Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
     """(rows, columns) in pixels, or (slices, rows, columns) for a volume."""
     normalisation: Literal["zscore", "minmax", "equalise", "window"] = "zscore"
     window: Window | None = None
@@ -93,7 +98,7 @@ class Data:
 
     test_fraction: Fraction = 0.3
     validation_fraction: Fraction = 0.1
-    split_seed: int = 0
+    split_seed: Seed = 0
     digest: str = ""
 
     @model_validator(mode="after")
@@ -109,7 +114,7 @@ class Model:
 
     name: Literal["small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"]
     trainable: Literal["all", "head", "last-block", "norms-and-head"] = "all"
-    init_seed: int = 0
+    init_seed: Seed = 0
     options: dict[str, int | float | str | bool] = field(default_factory=dict)
 
 
@@ -117,11 +122,11 @@ class Model:
 class Augmentation:
     """Strengths of the random changes made to a training image; zero switches one off."""
 
-    rotation_deg: Annotated[float, Field(ge=0, le=15)] = 0.0
-    brightness: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    contrast: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    noise_std: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    elastic_px: Annotated[float, Field(ge=0, le=8)] = 0.0
+    rotation_deg: Annotated[float, Field(strict=True, ge=0, le=15)] = 0.0
+    brightness: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0
+    contrast: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0
+    noise_std: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0
+    elastic_px: Annotated[float, Field(strict=True, ge=0, le=8)] = 0.0
 
     @property
     def active(self) -> bool:
@@ -135,7 +140,7 @@ class Training:
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.05
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 0.0
     batch_patients: Count = 16
     local_epochs: Count = 1
@@ -144,7 +149,7 @@ class Training:
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: NotNegative = 2.0
     positive_weight: Positive = 1.0
-    seed: int = 0
+    seed: Seed = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -163,14 +168,14 @@ class Privacy:
     """Patient-level differential privacy, or its explicit absence."""
 
     mode: Literal["none", "patient-dp"] = "none"
-    epsilon: Annotated[float, Field(gt=0, le=50)] = 8.0
-    delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-5
+    epsilon: Annotated[float, Field(strict=True, gt=0, le=50)] = 8.0
+    delta: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-5
     clip: Positive = 1.0
     """C: the largest L2 norm of one patient's contribution to a step."""
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
+    sampling_rate: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.25
     """q: each patient enters a step independently with this probability."""
     steps_per_round: Count = 4
-    spare_rounds: Annotated[int, Field(ge=0)] = 0
+    spare_rounds: Annotated[int, Field(strict=True, ge=0)] = 0
     """Rounds kept in reserve for repeats; they are paid for in the noise from the start."""
 
 
@@ -208,10 +213,10 @@ class Evaluation:
         "manufacturer",
         "projection",
     )
-    min_cell: Annotated[int, Field(ge=1)] = 11
+    min_cell: Annotated[int, Field(strict=True, ge=1)] = 11
     """Smallest count that may leave; source: CMS cell suppression policy (11)."""
-    bootstrap: Annotated[int, Field(ge=100, le=100_000)] = 1000
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    bootstrap: Annotated[int, Field(strict=True, ge=100, le=100_000)] = 1000
+    confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.95
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -275,14 +280,10 @@ def parse_plan(text: str, subject: str = "plan.toml") -> Plan:
 
 def plan_from_dict(raw: dict[str, Any], subject: str = "plan") -> Plan:
     """Validate plain values as a plan; raises `PlanError` with every mistake."""
-    try:
-        plan = _ADAPTER.validate_python(raw)
-    except ValidationError as error:
-        raise PlanError(subject, [_problem(dict(e)) for e in error.errors()]) from None
-    problems = _across_sections(plan)
+    problems = mistakes(raw, _ADAPTER.validate_python)
     if problems:
         raise PlanError(subject, problems)
-    return plan
+    return _ADAPTER.validate_python(raw)
 
 
 def load_plan(path: Path) -> Plan:
@@ -306,48 +307,3 @@ def replace(plan: Plan, **sections: dict[str, Any]) -> Plan:
     for section, changes in sections.items():
         raw[section] = {**raw.get(section, {}), **changes}
     return plan_from_dict(raw)
-
-
-def _problem(error: dict[str, Any]) -> Problem:
-    where = ".".join(str(part) for part in error["loc"]) or "plan"
-    kind = str(error["type"])
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return Problem(where, "no such key", "Remove it or correct its spelling; docs/plan.md lists them")
-    if kind == "missing":
-        return Problem(where, "this key is required", "Add it; docs/plan.md shows an example")
-    rule = str(error["msg"]).removeprefix("Value error, ")
-    return Problem(where, rule[:1].lower() + rule[1:], f"Got {_shown(error.get('input'))}; change it")
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _across_sections(plan: Plan) -> list[Problem]:
-    problems = []
-    if plan.task.kind == "segmentation":
-        problems.append(
-            Problem(
-                "task.kind",
-                "segmentation is reserved and not trained yet",
-                "Use binary, multiclass or multilabel",
-            )
-        )
-    if plan.task.kind == "multiclass" and len(plan.task.classes) < 2:
-        problems.append(Problem("task.classes", "multiclass needs two classes or more", "Name them all"))
-    if plan.task.kind == "binary" and len(plan.task.classes) != 1:
-        problems.append(
-            Problem("task.classes", "binary names exactly one finding", "Keep the one looked for")
-        )
-    if len(plan.input.shape) == 3:
-        problems.append(
-            Problem("input.shape", "volumes are stored but not trained on yet", "Give [rows, columns]")
-        )
-    if plan.private and not math.isfinite(plan.privacy.epsilon):
-        problems.append(Problem("privacy.epsilon", "must be finite", "Choose a budget, for example 8.0"))
-    if plan.private and plan.model.trainable == "all" and plan.model.name == "vit":
-        problems.append(
-            Problem("model.trainable", "a whole ViT learns nothing under patient-level noise", "Use 'head'")
-        )
-    return problems

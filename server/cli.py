@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from server.records import RunRecord, read_record
+
+if TYPE_CHECKING:
+    from common.plan import Plan
 
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
 audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
@@ -24,6 +27,7 @@ def check_plan(plan: PlanFile, as_json: JsonFlag = False) -> None:
     from common.plan import as_dict, load_plan
 
     read = load_plan(plan)
+    _check_network(read, plan.name)
     result = {"plan": plan.name, "digest": read.digest, "private": read.private, "values": as_dict(read)}
     rows = [("study", read.study.name), ("digest", read.digest), ("network", read.model.name)]
     rows += [
@@ -85,6 +89,26 @@ def verify(
     head = verify_log(log)
     result = {"log": log.name, "lines": head.count, "head": head.digest}
     show(result, as_json, lambda: f"{log.name} is whole: {head.count} lines, head {head.digest}")
+
+
+def _check_network(plan: Plan, name: str) -> None:
+    """Build the plan's network once: only it knows its options, and whether noise and it go together.
+
+    Raises:
+        PlanError: with every mistake.
+    """
+    from common.errors import PlanError, Problem
+    from common.models import build, dp_problems
+
+    rows, columns = plan.input.shape[-2:]
+    try:
+        net = build(plan.model, plan.task.outputs, (rows, columns))
+    except PlanError as error:
+        raise PlanError(name, error.problems) from None
+    unsafe = dp_problems(net) if plan.private else []
+    if unsafe:
+        remedy = "Choose another network or another trainable part"
+        raise PlanError(name, [Problem("model", reason, remedy) for reason in unsafe])
 
 
 def _checkout() -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,9 +77,63 @@ def test_every_mistake_is_reported_at_once() -> None:
     assert {"model.name", "input.shape", "privacy.epsilon", "trainnig"} <= set(found)
 
 
+def test_a_mistake_of_one_section_hides_none_that_lies_between_keys_or_sections() -> None:
+    text = GOOD.replace('["opacity"]', '["a", "a"]').replace("[96, 96]", "[8, 96, 96]")
+    text = text.replace('question = "Does this chest X-ray show an opacity?"', "")
+    found = mistakes(text + "\n[privacy]\nepsilon = -1\n\n[federation]\nrounds = 0\nproximal_mu = 1.0\n")
+    assert set(found) == {
+        "study.question",
+        "task.classes",
+        "input.shape",
+        "privacy.epsilon",
+        "federation.rounds",
+        "federation",
+    }
+
+
+def test_no_mistake_is_the_echo_of_another() -> None:
+    text = GOOD.replace('"binary"', '"binarry"').replace("[96, 96]", "[99999, 96]")
+    found = mistakes(text + '\n[federation]\nstrategy = "fedprx"\nproximal_mu = 0.1\n')
+    assert set(found) == {"task.kind", "input.shape.0", "federation.strategy"}
+
+
+def test_an_option_of_a_wrong_kind_is_one_mistake() -> None:
+    assert list(mistakes(GOOD + "\n[model.options]\nwidth = nan\n")) == ["model.options.width"]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["study", "task", "input", "labels", "model", "training", "federation", "zzz"]),
+        st.one_of(
+            st.integers(),
+            st.dictionaries(
+                st.sampled_from(["name", "kind", "shape", "options", "seed", "rounds", "augmentation", "q"]),
+                st.one_of(st.integers(-1, 1), st.just("x"), st.just([1, "x"]), st.just({"a": {"b": []}})),
+            ),
+        ),
+    )
+)
+def test_whatever_stands_in_a_plan_it_is_read_to_an_end(sections: dict[str, object]) -> None:
+    raw = as_dict(parse_plan(GOOD)) | sections
+    before = copy.deepcopy(raw)
+    places: list[str] = []
+    try:
+        plan_from_dict(raw)
+    except PlanError as error:
+        places = [problem.where for problem in error.problems] or ["none named"]
+    assert len(places) == len(set(places))
+    assert "none named" not in places
+    assert raw == before
+
+
 @pytest.mark.parametrize(
     ("addition", "where", "word"),
     [
+        ('[federation]\nrounds = "10"', "federation.rounds", "integer"),
+        ("[federation]\nrounds = true", "federation.rounds", "integer"),
+        ("[training]\nseed = -1", "training.seed", "greater than or equal to 0"),
+        ("[data]\nsplit_seed = -1", "data.split_seed", "greater than or equal to 0"),
+        ('[evaluation]\ngroups = ["sex", "sex"]', "evaluation.groups", "twice"),
         ("[privacy]\nepsilon = -1.0", "privacy.epsilon", "greater than 0"),
         ("[privacy]\nepsilon = nan", "privacy.epsilon", "finite"),
         ("[privacy]\nepsilon = inf", "privacy.epsilon", ""),
@@ -108,6 +164,8 @@ def test_a_wrong_value_is_named_with_its_rule(addition: str, where: str, word: s
         ('kind = "binary"', 'kind = "multiclass"', "task.classes", "two classes"),
         ('["opacity"]', '["opacity", "effusion"]', "task.classes", "exactly one"),
         ("shape = [96, 96]", "shape = [8, 96, 96]", "input.shape", "not trained on yet"),
+        ("shape = [96, 96]", "shape = [40000, 96]", "input.shape.0", "less than or equal to 4096"),
+        ('["opacity"]', '[""]', "task.classes.0", "at least 1 character"),
         ("shape = [96, 96]", 'shape = [96, 96]\nnormalisation = "window"', "input", "window"),
         ('question = "Does this chest X-ray show an opacity?"', "", "study.question", "required"),
     ],
