@@ -91,13 +91,14 @@ class ImagingDuties:
         return self._metrics(instruction, threshold=found)
 
     def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
-        """Measure the final model, and where the plan says so a model of the hospital's own, on test patients."""
+        """Measure the final model, and where plan and policy say so a model of the hospital's own, on test patients."""
         data = self._data(plan)
         net = _network(instruction, plan)
         found = {FEDERATED: self._scored(FEDERATED, net, data.test, instruction, plan)}
         if plan.personalisation.method == "finetune" and data.train.n_images:
-            finetune(net, data.train, data.validation, plan)
-            found[PERSONALISED] = self._scored(PERSONALISED, net, data.test, instruction, plan)
+            own = self._personalised(net, data, instruction, plan)
+            if self._may_tell_of_own(instruction, plan, data):
+                found[PERSONALISED] = own
         strict = replace(plan, evaluation={"min_cell": self._min_cell(plan)})
         threshold = 0.5 if instruction.threshold is None else instruction.threshold
         models = _measured(found, strict, threshold)
@@ -110,6 +111,31 @@ class ImagingDuties:
             comparisons=_compared(found, strict, threshold),
             epsilon=self._epsilon(instruction, plan, data),
         )
+
+    def _personalised(self, net: Network, data: SiteData, instruction: Instruction, plan: Plan) -> Scores:
+        finetune(net, data.train, data.validation, plan)
+        return self._scored(PERSONALISED, net, data.test, instruction, plan)
+
+    def _may_tell_of_own(self, instruction: Instruction, plan: Plan, data: SiteData) -> bool:
+        """Whether figures of the hospital's own model may leave; if so, they are charged.
+
+        It was fine-tuned on training patients without noise, so its figures are a release without noise
+        whatever the plan's rounds were: the policy's explicit word is needed, and the ledger notes it.
+        The note is under a run of its own, so that what the rounds have cost can still be told apart.
+        """
+        if not self._site.policy.allow_non_private:
+            return False
+        release = Release(
+            RunId(f"{instruction.run}-{PERSONALISED}"),
+            instruction.round,
+            instruction.plan_digest,
+            digest(instruction.arrays),
+        )
+        with self._ledger() as ledger:
+            limits = Limits.of(self._site.policy, plan)
+            ledger.charge(release, data.train.spend_keys, _OPEN_RELEASE, limits)
+        self._audit.append("ledger.charged", run=instruction.run, round=instruction.round, kind=PERSONALISED)
+        return True
 
     def _train_anew(self, instruction: Instruction, plan: Plan, release: Release, ledger: Ledger) -> Update:
         data = self._data(plan)

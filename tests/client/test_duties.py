@@ -154,6 +154,30 @@ def test_scores_stay_home_and_models_that_scored_the_same_patients_are_paired(si
     assert [m.model for m in after.models] == ["federated", "personalised"]
 
 
+@pytest.mark.parametrize("asked", [OPEN, PRIVATE])
+def test_without_the_policys_word_no_figure_of_a_model_tuned_without_noise_leaves(site, asked):
+    """A fine-tuned model is a function of training patients that no noise covers; the hospital keeps it."""
+    plan = plans.replace(asked, personalisation={"method": "finetune", "epochs": 1})
+    strict = replace(site, policy=replace(site.policy, allow_non_private=False))
+    told = ImagingDuties(strict).evaluate(_instruction(Kind.EVALUATE, plan), plan)
+    assert [m.model for m in told.models] == ["federated"]
+    assert told.comparisons == ()
+    assert scores.load(site, "personalised-dp" if plan.private else "personalised") is not None
+    assert "ledger.charged" not in [entry["event"] for entry in read(site.audit)]
+
+
+def test_figures_of_a_model_tuned_without_noise_are_on_the_ledger_beside_the_private_rounds(site):
+    plan = plans.replace(PRIVATE, personalisation={"method": "finetune", "epochs": 1})
+    duties = ImagingDuties(site)
+    duties.train(_instruction(Kind.TRAIN, plan), plan)
+    told = duties.evaluate(_instruction(Kind.EVALUATE, plan), plan)
+    assert "personalised" in [m.model for m in told.models]
+    assert 0 < told.epsilon <= plan.privacy.epsilon
+    with Ledger(site.ledger, simulated=True) as ledger:
+        assert ledger.epsilon(plan.privacy.delta) == float("inf")
+        assert [charge.event.private for charge in ledger.charges] == [True, False]
+
+
 def test_scores_of_other_patients_are_not_paired(site):
     duties = ImagingDuties(site)
     duties.evaluate(_instruction(Kind.EVALUATE, OPEN), OPEN)
