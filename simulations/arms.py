@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from multiprocessing.queues import Queue
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-import torch
 from pydantic import TypeAdapter
 
 from client import scores as kept_scores
@@ -23,20 +20,22 @@ from client.dataset import SiteData, load_dataset
 from client.evaluation import best_threshold, compare, measure, predict
 from client.local import train_alone
 from client.patients import concat
+from client.privacy.ledger import Ledger, Limits, Release
 from client.service import SiteService
 from client.training import train
+from common.accounting import DpEventSpec
+from common.checkpoints import write_whole
 from common.code import code_digest
 from common.messages import Comparison, SiteMetrics
 from common.models import Network, build
 from common.plan import Plan
 from common.types import RunId, SiteName
 from server.records import ArmRecord
-from simulations.board import CONTEXT, Board, Tick
+from simulations.crew import Crew, say
 from simulations.grid import run_in_process
 from simulations.prepare import Federation, arm_site
 from simulations.scenario import Arm, Scenario
 
-Say = Callable[[str, int, int], None]
 POOLED: Final = "pooled"
 PAIRS: Final = (
     ("federated", "alone"),
@@ -47,6 +46,9 @@ PAIRS: Final = (
     (POOLED, "federated"),
 )
 """Which models are compared inside a hospital, on the same test patients."""
+
+_OPEN: Final = DpEventSpec(sampling_rate=1.0, noise_multiplier=0.0, steps=1)
+"""What training without privacy does to a patient: infinite epsilon."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +62,30 @@ class Job:
     hospital: str = ""
 
 
-_bars: Queue[Tick | None] | None = None
-
-
-def run_arms(scenario: Scenario, federation: Federation, out: Path, bars: Board) -> dict[str, ArmRecord]:
+def run_arms(scenario: Scenario, federation: Federation, out: Path, hands: Crew) -> dict[str, ArmRecord]:
     """Train and measure every arm of a scenario; the arms' records, in the scenario's order.
 
     Raises:
-        ConsiliumError: what ended an arm; the others' results are on disk in `out`.
+        ConsiliumError: what ended an arm; the records of the others are in `out/arms/<arm>/record.json`.
     """
     arms = scenario.scenario.arms
     jobs = [Job(arm, scenario.plan_for(arm), federation, out / "arms" / arm) for arm in arms]
     alone = [replace(j, hospital=h) for j in jobs if j.arm == "alone" for h in federation.training]
-    together = [j for j in jobs if j.arm != "alone"]
+    # The longest first: under privacy every patient has a gradient of their own.
+    together = sorted((j for j in jobs if j.arm != "alone"), key=lambda j: not j.plan.private)
     done: dict[str, ArmRecord] = {}
-    with ProcessPoolExecutor(
-        max_workers=os.cpu_count(), mp_context=CONTEXT, initializer=_start, initargs=(bars.queue,)
-    ) as pool:
-        for batch in (alone, together):
-            futures = [pool.submit(_work, job) for job in batch]
-            for future in as_completed(futures):
-                record = future.result()
-                known = done.get(record.arm)
-                done[record.arm] = _joined(known, record) if known else record
+    for batch in (alone, together):
+        for record in hands.do(partial(_work, job) for job in batch):
+            known = done.get(record.arm)
+            done[record.arm] = _joined(known, record) if known else record
+            if record.arm != "alone" or len(done[record.arm].sites) == len(alone):
+                _keep(done[record.arm], out)
     return {arm: done[arm] for arm in arms}
+
+
+def _keep(record: ArmRecord, out: Path) -> None:
+    blob = json.dumps(asdict(record), indent=1, sort_keys=True).encode()
+    write_whole(out / "arms" / record.arm / "record.json", blob)
 
 
 def comparisons(federation: Federation, plan: Plan) -> dict[str, tuple[Comparison, ...]]:
@@ -98,17 +100,6 @@ def comparisons(federation: Federation, plan: Plan) -> dict[str, tuple[Compariso
                 rows.append(compare(one, two, plan, names=(model, other)))
         found[name] = tuple(row for row in rows if row is not None)
     return found
-
-
-def _start(queue: Queue[Tick | None]) -> None:
-    global _bars  # noqa: PLW0603 - a worker's own, set once before its first job
-    _bars = queue
-    torch.set_num_threads(1)
-
-
-def _say(bar: str, done: int, total: int) -> None:
-    if _bars is not None:
-        _bars.put(Tick(bar, done, total))
 
 
 def _joined(one: ArmRecord, other: ArmRecord) -> ArmRecord:
@@ -127,7 +118,7 @@ def _alone(job: Job) -> ArmRecord:
         site,
         job.plan,
         job.out / job.hospital,
-        progress=lambda done, total: _say(f"alone: {job.hospital}", done, total),
+        progress=partial(say, job.arm, part=job.hospital, parts=len(job.federation.training)),
     )
     own = TypeAdapter(SiteMetrics).validate_json(result.metrics.read_bytes())
     threshold = 0.5 if own.threshold is None else own.threshold
@@ -142,7 +133,7 @@ def _federated(job: Job) -> ArmRecord:
 
     def progress(step: int, _site: str) -> None:
         answers[step] = answers.get(step, 0) + 1
-        _say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
+        say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
 
     record = run_in_process(services, job.plan, job.out, progress)
     return ArmRecord(job.arm, dict(record.sites), record)
@@ -154,11 +145,21 @@ def _pooled(job: Job) -> ArmRecord:
     }
     net = _network(job.plan)
     everybody = concat([data[name].train for name in job.federation.training])
+    _charge_open(job, data)
     for number in range(1, job.plan.federation.rounds + 1):
         train(net, everybody, job.plan, dp=None, round=number)
-        _say(POOLED, number, job.plan.federation.rounds)
+        say(POOLED, number, job.plan.federation.rounds)
     threshold = _threshold(net, list(data.values()))
     return ArmRecord(job.arm, {n: _measured(job, n, net, d, threshold) for n, d in data.items()})
+
+
+def _charge_open(job: Job, data: dict[str, SiteData]) -> None:
+    """Pooling gives every training patient's images away: each hospital's ledger says infinite."""
+    for name in job.federation.training:
+        site = arm_site(job.federation, job.arm, name)
+        release = Release(RunId(job.arm), 0, job.plan.digest, job.plan.digest)
+        with Ledger(site.ledger, simulated=True) as ledger:
+            ledger.charge(release, data[name].train.spend_keys, _OPEN, Limits.of(site.policy, job.plan))
 
 
 def _threshold(net: Network, data: list[SiteData]) -> float:

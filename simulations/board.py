@@ -19,11 +19,13 @@ CONTEXT: Final = multiprocessing.get_context("spawn")
 
 @dataclass(frozen=True)
 class Tick:
-    """One step forward of one bar; `done` and `total` in the bar's own unit."""
+    """One step forward of one bar, or of one of the `parts` it sums; `done` and `total` in its own unit."""
 
     bar: str
     done: int
     total: int
+    part: str = ""
+    parts: int = 1
 
 
 class Board:
@@ -32,18 +34,27 @@ class Board:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
+        self._parts: dict[str, dict[str, Tick]] = {}
         self.queue: Queue[Tick | None] = CONTEXT.Queue()
 
     def tick(self, bar: str, done: int, total: int) -> None:
         """Move a bar; it appears when it is first named."""
-        if bar not in self._tasks:
-            self._tasks[bar] = self._progress.add_task(bar, total=total)
-        self._progress.update(self._tasks[bar], completed=done, total=total)
+        self.show(Tick(bar, done, total))
+
+    def show(self, tick: Tick) -> None:
+        """Move a bar by one of its parts; parts that have not begun are taken to be like the others."""
+        if tick.bar not in self._tasks:
+            self._tasks[tick.bar] = self._progress.add_task(tick.bar, total=tick.total)
+        known = self._parts.setdefault(tick.bar, {})
+        known[tick.part] = tick
+        total = sum(part.total for part in known.values()) * max(tick.parts, len(known)) // len(known)
+        done = sum(part.done for part in known.values())
+        self._progress.update(self._tasks[tick.bar], completed=done, total=total)
 
     def listen(self) -> None:
         """Move bars for workers until None comes out of the queue."""
         while (tick := self.queue.get()) is not None:
-            self.tick(tick.bar, tick.done, tick.total)
+            self.show(tick)
 
 
 @contextmanager

@@ -6,20 +6,20 @@ runs/<id>/metrics.json        every figure (docs/metrics.md)
 runs/<id>/audit.jsonl         the server's log of that run, hash-chained
 runs/<id>/report.html         the consortium's report
 runs/<id>/sites/<name>/       each hospital's own report, which would stay there
+runs/<id>/arms/<arm>/         what each way to train left, its `record.json` first; there even if another failed
 runs/<id>/federation/         the virtual hospitals themselves
 """
 
 from __future__ import annotations
 
 import secrets
-import shutil
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import torch
-
+from client.files import storage_error
 from client.report import build as build_site_report
 from client.report import write_site_report
 from client.report.compose import Shown
@@ -32,7 +32,8 @@ from server.records import ArmRecord, RunRecord, SimulationOnly, write_record
 from server.reports.consortium import write_report
 from simulations import probes
 from simulations.arms import comparisons, run_arms
-from simulations.board import CONTEXT, Board, board
+from simulations.board import board
+from simulations.crew import Crew, crew
 from simulations.prepare import Federation, arm_site, prepare
 from simulations.scanners import SCANNERS, WEAK
 from simulations.scenario import Arm, Scenario
@@ -50,29 +51,36 @@ class Outcome:
     folder: Path
 
 
-def run_scenario(scenario: Scenario, out: Path, data: Path | None = None) -> Outcome:
+def run_scenario(
+    scenario: Scenario,
+    out: Path,
+    data: Path | None = None,
+    *,
+    extras: bool = True,
+    begun: Callable[[Path], None] = lambda _folder: None,
+) -> Outcome:
     """Prepare the hospitals, run every arm, measure, write records and reports.
 
     Args:
         scenario: what to do.
         out: receives one sub-folder.
         data: the folder of real images, for scenarios of kind `images`.
+        extras: whether the hospitals write their own reports and the simulation-only questions are asked.
+        begun: told the sub-folder, before anything is in it.
 
     Raises:
-        ConsiliumError: what ended the run; nothing is reported from half a run.
+        ConsiliumError: what ended the run. No report is made from half a run; what had finished is on disk.
     """
-    setting = scenario.scenario
-    run = f"{setting.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = out / run
-    folder.mkdir(parents=True)
-    with board() as bars:
-        federation = prepare(scenario, folder / "federation", bars, data)
-        arms = run_arms(scenario, federation, folder, bars)
-        record = _record(run, scenario, federation, arms, folder)
+    run, folder = _new_folder(scenario, out)
+    begun(folder)
+    with board() as bars, crew(bars) as hands:
+        federation = prepare(scenario, folder / "federation", hands, data)
+        arms = run_arms(scenario, federation, folder, hands)
+        only = _afterwards(scenario, federation, arms, folder, hands) if extras else None
+        record = _record(run, scenario, federation, arms, only)
         _publish(scenario, folder)
         write_record(record, folder / "metrics.json")
         write_report(record, folder / "report.html")
-        _site_reports(scenario, federation, record, folder, bars)
     return Outcome(record, folder)
 
 
@@ -85,8 +93,22 @@ def network(folder: Path, arm: str, plan: Plan) -> Network:
     return net
 
 
+def _new_folder(scenario: Scenario, out: Path) -> tuple[str, Path]:
+    name = scenario.scenario.name
+    run = f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    try:
+        (out / run).mkdir(parents=True)
+    except OSError as error:
+        raise storage_error(error, "the folder for runs") from None
+    return run, out / run
+
+
 def _record(
-    run: str, scenario: Scenario, federation: Federation, arms: dict[str, ArmRecord], folder: Path
+    run: str,
+    scenario: Scenario,
+    federation: Federation,
+    arms: dict[str, ArmRecord],
+    only: SimulationOnly | None,
 ) -> RunRecord:
     plan = scenario.plan_for(_main_arm(scenario))
     return RunRecord(
@@ -102,7 +124,7 @@ def _record(
         comparisons=comparisons(federation, plan),
         intake=_intake(arms),
         external=federation.external,
-        simulation_only=_simulation_only(scenario, federation, folder),
+        simulation_only=only,
         plan_toml=dump_plan(plan),
     )
 
@@ -114,13 +136,48 @@ def _intake(arms: dict[str, ArmRecord]) -> dict[str, IntakeSummary]:
     return {}
 
 
-def _simulation_only(scenario: Scenario, federation: Federation, folder: Path) -> SimulationOnly | None:
+@dataclass(frozen=True)
+class _Finished:
+    """A federated model and where it was made: what pages and probes are made from, each in a worker."""
+
+    scenario: Scenario
+    federation: Federation
+    arm: Arm
+    folder: Path
+    threshold: float | None
+
+    @property
+    def plan(self) -> Plan:
+        return self.scenario.plan_for(self.arm)
+
+    @property
+    def net(self) -> Network:
+        return network(self.folder, self.arm, self.plan)
+
+
+def _afterwards(
+    scenario: Scenario, federation: Federation, arms: dict[str, ArmRecord], folder: Path, hands: Crew
+) -> SimulationOnly | None:
+    """Everything that is asked of the published model: the hospitals' own reports and the probes, side by side."""
     arm = _main_arm(scenario)
-    if scenario.scenario.kind != "virtual" or arm not in _FEDERATED:
+    ran = arms[arm].federation
+    if ran is None:
         return None
-    torch.set_num_threads(1)
-    plan = scenario.plan_for(arm)
-    net = network(folder, arm, plan)
+    finished = _Finished(scenario, federation, arm, folder, ran.threshold)
+    jobs: list[Callable[[], SimulationOnly | None]] = [
+        partial(_site_report, finished, name) for name in federation.names
+    ]
+    if scenario.scenario.kind == "virtual":
+        jobs.insert(0, partial(_simulation_only, finished))
+    found = None
+    for number, result in enumerate(hands.do(jobs), start=1):
+        hands.bars.tick("reports", number, len(jobs))
+        found = result or found
+    return found
+
+
+def _simulation_only(finished: _Finished) -> SimulationOnly:
+    plan, net, federation = finished.plan, finished.net, finished.federation
     makers = {
         name: ", ".join(sorted({SCANNERS[s].manufacturer for w in spec.scanners.values() for s in w}))
         for name, spec in federation.specs.items()
@@ -128,9 +185,17 @@ def _simulation_only(scenario: Scenario, federation: Federation, folder: Path) -
     return SimulationOnly(
         scanner_of_site=makers,
         planted_weak_scanner=SCANNERS[WEAK].manufacturer,
-        same_chest=probes.same_chest(net, plan, scenario.scenario.seed ^ _CHEST_SEED),
+        same_chest=probes.same_chest(net, plan, finished.scenario.scenario.seed ^ _CHEST_SEED),
         scanner_guess=probes.scanner_guess(net, federation, plan),
     )
+
+
+def _site_report(finished: _Finished, name: str) -> None:
+    place = finished.folder / "sites" / name
+    place.mkdir(parents=True, exist_ok=True)
+    site = arm_site(finished.federation, finished.arm, name)
+    shown = Shown("federated", finished.threshold)
+    write_site_report(build_site_report(site, finished.plan, finished.net, shown), place / "report.html")
 
 
 def _main_arm(scenario: Scenario) -> Arm:
@@ -141,46 +206,7 @@ def _main_arm(scenario: Scenario) -> Arm:
 
 def _publish(scenario: Scenario, folder: Path) -> None:
     arm = _main_arm(scenario)
-    (folder / "plan.toml").write_text(dump_plan(scenario.plan_for(arm)), encoding="utf-8")
+    checkpoints.write_whole(folder / "plan.toml", dump_plan(scenario.plan_for(arm)).encode())
     if arm in _FEDERATED:
         for name in ("model.safetensors", "audit.jsonl"):
-            shutil.copyfile(folder / "arms" / arm / name, folder / name)
-
-
-def _site_reports(
-    scenario: Scenario, federation: Federation, record: RunRecord, folder: Path, bars: Board
-) -> None:
-    arm = _main_arm(scenario)
-    if arm not in _FEDERATED:
-        return
-    ran = record.arms[arm].federation
-    plan = scenario.plan_for(arm)
-    jobs = [
-        _Page(federation, arm, name, plan, folder, ran.threshold if ran else None)
-        for name in federation.names
-    ]
-    with ProcessPoolExecutor(mp_context=CONTEXT) as pool:
-        for number, _ in enumerate(pool.map(_site_report, jobs), start=1):
-            bars.tick("hospitals' own reports", number, len(jobs))
-
-
-@dataclass(frozen=True)
-class _Page:
-    """One hospital's report to be written."""
-
-    federation: Federation
-    arm: Arm
-    name: str
-    plan: Plan
-    folder: Path
-    threshold: float | None
-
-
-def _site_report(page: _Page) -> None:
-    torch.set_num_threads(1)
-    place = page.folder / "sites" / page.name
-    place.mkdir(parents=True, exist_ok=True)
-    site = arm_site(page.federation, page.arm, page.name)
-    net = network(page.folder, page.arm, page.plan)
-    shown = Shown("federated", page.threshold)
-    write_site_report(build_site_report(site, page.plan, net, shown), place / "report.html")
+            checkpoints.write_whole(folder / name, (folder / "arms" / arm / name).read_bytes())

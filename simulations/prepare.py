@@ -4,32 +4,39 @@
     <folder>/<hospital>/             a site folder: what the hospital made of them
     <folder>/arms/<arm>/<hospital>/  the same data under a fresh ledger and state, one per arm
 
-Nothing after `incoming` knows that the hospital is virtual.
+Nothing after `incoming` knows that the hospital is virtual. `incoming` is identified, and gone in the end.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 import tomli_w
 
+from client.files import storage_error
 from client.intake.ingest import IngestReport, ingest
 from client.policy import Policy
 from client.privacy.ledger import Ledger
 from client.site import Site, init_site, load_site
 from client.store import build_store
 from common.errors import IntakeError
-from common.plan import dump_plan
-from simulations.board import Board, board
+from common.plan import Input, dump_plan
+from simulations.board import board
+from simulations.crew import Crew, crew, say
 from simulations.hospitals import HospitalSpec, default_federation, write_federation
 from simulations.partition import natural_sites
 from simulations.scenario import HERE, Scenario, load_scenario
 
-_DEFAULT_PATIENTS = 200
+_IMAGE: Final = "image the virtual patients"
+_TAKE_IN: Final = "take in and de-identify"
+_PREPROCESS: Final = "preprocess"
+_DEFAULT_PATIENTS: Final = 200
 """Per hospital of `flwr run .`: enough that its test cells are not suppressed."""
 VIRTUAL_POLICY = Policy(allow_non_private=True)
 """Virtual hospitals compare private with non-private training; a real one decides in its site.toml."""
@@ -56,32 +63,47 @@ class Federation:
         return tuple(name for name in self.names if name not in self.external)
 
 
-def prepare(scenario: Scenario, folder: Path, bars: Board, data: Path | None = None) -> Federation:
+@dataclass(frozen=True)
+class _Arrival:
+    """One hospital's export on its way in: a piece of work."""
+
+    folder: Path
+    name: str
+    export: Path
+    labels: Path
+    input: Input
+    seed: int
+    share: float
+    """Of all files of the federation; a hospital that has most of them gets most of the workers."""
+    hospitals: int
+
+
+def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = None) -> Federation:
     """Make or find the images, take them in at every hospital, preprocess them once.
 
     Args:
         scenario: what to make.
         folder: where the federation goes; must not hold one yet.
-        bars: progress.
+        hands: the workers; hospitals are taken in side by side.
         data: the folder of real images, for scenarios of kind `images`.
 
     Raises:
         ConsiliumError: of intake, labels, data or storage, as the client's own code raises them.
     """
     setting = scenario.scenario
-    if setting.kind == "virtual":
-        specs = default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
-        sources = _virtual(specs, folder, setting.seed, bars)
-    else:
-        specs, sources = [], _real(scenario, folder, data)
-    reports = {name: _take_in(folder, name, source, setting.seed, bars) for name, *source in sources}
-    specs_by_name = {spec.name: spec for spec in specs}
-    federation = Federation(folder, tuple(sorted(reports)), setting.external, specs_by_name, reports)
-    plan = scenario.plan_for(setting.arms[0])
-    for name in federation.names:
-        build_store(federation.site(name), plan.input, progress=_bar(bars, f"preprocess {name}"))
-    shutil.rmtree(folder / "incoming", ignore_errors=True)
-    return federation
+    try:
+        if setting.kind == "virtual":
+            specs = default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
+            sources = _virtual(specs, folder, setting.seed, hands)
+        else:
+            specs, sources = [], _real(scenario, folder, data)
+        arrivals = _arrivals(scenario, folder, sources)
+        jobs = (partial(_take_in, arrival, hands.size) for arrival in arrivals)
+        reports = dict(sorted(hands.do(jobs)))
+    finally:
+        # What a PACS would export is identified; it goes whatever happened.
+        shutil.rmtree(folder / "incoming", ignore_errors=True)
+    return Federation(folder, tuple(reports), setting.external, {spec.name: spec for spec in specs}, reports)
 
 
 def arm_site(federation: Federation, arm: str, name: str) -> Site:
@@ -116,9 +138,11 @@ def prepare_default(num_sites: int) -> tuple[Path, Path]:
     plan_path = folder / "plan.toml"
     if not plan_path.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        scenario = load_scenario(HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites)
-        with board() as bars:
-            federation = prepare(scenario, folder, bars)
+        scenario = load_scenario(
+            HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites
+        )
+        with board() as bars, crew(bars) as hands:
+            federation = prepare(scenario, folder, hands)
         for name in federation.names:
             site = federation.site(name)
             Ledger.create(site.ledger, simulated=True).close()
@@ -126,9 +150,9 @@ def prepare_default(num_sites: int) -> tuple[Path, Path]:
     return folder, plan_path
 
 
-def _virtual(specs: list[HospitalSpec], folder: Path, seed: int, bars: Board) -> list[tuple[str, Path, Path]]:
+def _virtual(specs: list[HospitalSpec], folder: Path, seed: int, hands: Crew) -> list[tuple[str, Path, Path]]:
     hospitals = [(spec, folder / "incoming" / spec.name) for spec in specs]
-    write_federation(hospitals, seed, progress=_bar(bars, "image the virtual patients"))
+    write_federation(hospitals, seed, progress=partial(hands.bars.tick, _IMAGE), pool=hands.pool)
     return [(spec.name, incoming, incoming / "labels.csv") for spec, incoming in hospitals]
 
 
@@ -151,21 +175,51 @@ def _real(scenario: Scenario, folder: Path, data: Path | None) -> list[tuple[str
 
 
 def _export(data: Path, table: Path) -> Path:
-    """One hospital's images in a folder of their own, as it would export them."""
+    """One hospital's images in a folder of their own, as it would export them.
+
+    An image that the table names and the folder lacks is left to the hospital's intake to notice.
+    """
     place = table.with_suffix("")
+    place.mkdir()
     with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            target = place / row["path"]
+        names = [row["path"] for row in csv.DictReader(file)]
+    for name in names:
+        source, target = data / name, place / name
+        if not source.resolve().is_relative_to(data.resolve()):
+            raise IntakeError(
+                table.stem, "its table names a file outside the data folder", "Correct the table"
+            )
+        if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(data / row["path"], target)
+            _copy(source, target)
     return place
 
 
-def _take_in(folder: Path, name: str, source: list[Path], seed: int, bars: Board) -> IngestReport:
-    site = init_site(folder / name, name, simulation_seed=seed, policy=VIRTUAL_POLICY)
-    incoming, labels = source
-    return ingest(site, incoming, labels, progress=_bar(bars, f"take in {name}"))
+def _copy(source: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise storage_error(error, "the virtual federation") from None
 
 
-def _bar(bars: Board, label: str) -> Callable[[int, int], None]:
-    return lambda done, total: bars.tick(label, done, total)
+def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, Path]]) -> list[_Arrival]:
+    """The hospitals in the order of their size, so that the largest is not the last to begin."""
+    setting = scenario.scenario
+    spec = scenario.plan_for(setting.arms[0]).input
+    files = {name: sum(path.is_file() for path in export.rglob("*")) for name, export, _ in sources}
+    total = max(1, sum(files.values()))
+    arrivals = [
+        _Arrival(folder, name, export, labels, spec, setting.seed, files[name] / total, len(sources))
+        for name, export, labels in sources
+    ]
+    return sorted(arrivals, key=lambda arrival: -arrival.share)
+
+
+def _take_in(arrival: _Arrival, cores: int) -> tuple[str, IngestReport]:
+    workers = math.ceil(cores * arrival.share)
+    name, parts = arrival.name, arrival.hospitals
+    site = init_site(arrival.folder / name, name, simulation_seed=arrival.seed, policy=VIRTUAL_POLICY)
+    told = partial(say, _TAKE_IN, part=name, parts=parts)
+    report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)
+    build_store(site, arrival.input, partial(say, _PREPROCESS, part=name, parts=parts), workers=workers)
+    return name, report

@@ -10,7 +10,7 @@ import csv
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,7 @@ def write_federation(
     seed: int,
     progress: Progress | None = None,
     workers: int | None = None,
+    pool: Executor | None = None,
 ) -> list[Truth]:
     """Write the archives of several hospitals with one pool of processes.
 
@@ -66,6 +67,7 @@ def write_federation(
         seed: the same seed writes the same bytes.
         progress: called with patients done and patients in all.
         workers: processes; the machine's cores when None, in this process when 1.
+        pool: does the work instead, where the caller has one; `workers` then means nothing.
 
     Returns:
         The truth of each hospital, in the order given.
@@ -79,7 +81,7 @@ def write_federation(
     total, done = sum(len(p.tasks) for p in pieces), 0
     found: list[list[tuple[int, list[ImageTruth]]]] = [[] for _ in hospitals]
     try:
-        for piece, images in _work(pieces, workers or os.cpu_count() or 1):
+        for piece, images in _work(pieces, workers or os.cpu_count() or 1, pool):
             found[piece.hospital].append((piece.tasks[0].index, images))
             done += len(piece.tasks)
             if progress:
@@ -116,7 +118,12 @@ def _deal(index: int, spec: HospitalSpec, folder: Path, seed: int) -> list[_Piec
     ]
 
 
-def _work(pieces: list[_Piece], workers: int) -> Iterator[tuple[_Piece, list[ImageTruth]]]:
+def _work(
+    pieces: list[_Piece], workers: int, pool: Executor | None
+) -> Iterator[tuple[_Piece, list[ImageTruth]]]:
+    if pool is not None:
+        yield from _in_pool(pool, pieces)
+        return
     if min(workers, len(pieces)) <= 1:
         for piece in pieces:
             yield piece, _write_piece(piece)
@@ -127,11 +134,15 @@ def _work(pieces: list[_Piece], workers: int) -> Iterator[tuple[_Piece, list[Ima
         _one_thread_each(),
         ProcessPoolExecutor(
             min(workers, len(pieces)), mp_context=context, initializer=keep_freed_memory
-        ) as pool,
+        ) as own,
     ):
-        waiting = {pool.submit(_write_piece, piece): piece for piece in pieces}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        yield from _in_pool(own, pieces)
+
+
+def _in_pool(pool: Executor, pieces: list[_Piece]) -> Iterator[tuple[_Piece, list[ImageTruth]]]:
+    waiting = {pool.submit(_write_piece, piece): piece for piece in pieces}
+    for future in as_completed(waiting):
+        yield waiting[future], future.result()
 
 
 @contextmanager
