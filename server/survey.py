@@ -1,6 +1,7 @@
 """Who is there: from the anonymous nodes' survey replies to a roster of sites.
 
-A node is a number until its reply names its site. A name that two nodes claim belongs to neither.
+A node is a number until its reply names its site. A name that two nodes claim belongs to neither. A number of
+patients that no hospital can declare, exact or absurd, keeps its site out before it weighs in any sum.
 A node that stays silent, or whose site refuses even the survey, still counts as expected where the
 plan names no sites: a run must not look complete because somebody was missing from the start.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from common.errors import AdmissionRefused
 from common.messages import IntakeSummary, Refusal, SiteMetrics
 from common.types import SiteName
-from server.admission import Admission, Expected, refused
+from server.admission import Admission, Expected, refused, weight_is_public
 from server.exchange import NO_REPLY, Answer
 
 NO_SITE = "no-site"
@@ -94,7 +95,10 @@ def _judge(answer: Answer, expected: Expected, claimed: Counter[str]) -> tuple[S
     try:
         if site and claimed[site] > 1:
             raise refused(site, "site-twice", "two nodes claim this site")
-        Admission(expected).metrics(site, answer.message)
+        metrics = Admission(expected).metrics(site, answer.message)
+        bucket = metrics.intake.patients_bucket if metrics.intake else 0
+        if bucket and not weight_is_public(bucket):
+            raise refused(site, "weight", "its number of training patients is no public bucket")
     except AdmissionRefused as error:
         return site, error.code
     return site, ""

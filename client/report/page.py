@@ -156,7 +156,7 @@ def _spent(ledger: LedgerState) -> str:
     if ledger.epsilon is None:
         return f"The ledger could not be read here ({ledger.problem})."
     if math.isinf(ledger.epsilon):
-        return "Infinite: a model was released from here without differential privacy."
+        return "Infinite: a model, or figures of one, left here without differential privacy."
     return f"\u03b5 = {two(ledger.epsilon)} at \u03b4 = {ledger.delta:g}, for the patient who spent most."
 
 

@@ -265,6 +265,16 @@ def test_a_name_claimed_by_two_nodes_belongs_to_neither(tmp_path):
     assert record.subset
 
 
+@pytest.mark.parametrize("bucket", [10**15, 137, -200])
+def test_a_site_whose_number_of_patients_is_no_public_bucket_stays_out_and_harms_nobody(tmp_path, bucket):
+    """An absurd bucket would leave every other site's values no room in the exact sum."""
+    folders = _folders(tmp_path, {"alpha": 100, "beta": bucket, "gamma": 50})
+    record = run_on(InProcessGrid(folders), toy_plan(rounds=1), tmp_path / "out")
+    assert record.trained == ("alpha", "gamma")
+    assert record.refused == {"beta": "weight"}
+    assert record.subset
+
+
 def test_the_threshold_is_the_median_of_the_training_sites_and_reaches_every_test(tmp_path):
     services = _services(tmp_path, {**SITES, "external": 0})
     record = run_on(InProcessGrid([s.site.folder for s in services]), toy_plan(), tmp_path / "out")
