@@ -83,6 +83,7 @@ def train_alone(
         epsilon = update.epsilon
         if progress:
             progress(number, plan.federation.rounds)
+    arrays = _settled(site, plan, arrays)
     metrics = replace(_measure(site, work, ask, arrays), epsilon=epsilon)
     log.append("local.end", run=ask.run, rounds=plan.federation.rounds)
     _report(site, ask, arrays, metrics.threshold, out / "report.html")
@@ -99,6 +100,22 @@ class _Asking:
     def for_(self, kind: Kind, number: int, arrays: Arrays, threshold: float | None = None) -> Instruction:
         text, digest = dump_plan(self.plan), self.plan.digest
         return Instruction(kind, self.run, number, text, digest, code_digest(), arrays, threshold)
+
+
+def _settled(site: Site, plan: Plan, arrays: Arrays) -> Arrays:
+    """The last epochs a federated model gets at a hospital, so that alone is not merely trained less.
+
+    Not under a private plan: they add no noise, and the ledger has not been asked for them.
+    """
+    if plan.private or plan.personalisation.method != "finetune":
+        return arrays
+    from client.dataset import load_dataset  # noqa: PLC0415 - torch, paid for by training only
+    from client.finetune import finetune  # noqa: PLC0415
+    from common.models import get_arrays  # noqa: PLC0415
+
+    data, net = load_dataset(site, plan), _network(plan, arrays)
+    finetune(net, data.train, data.validation, plan)
+    return get_arrays(net)
 
 
 def _measure(site: Site, work: Duties, ask: _Asking, arrays: Arrays) -> SiteMetrics:
