@@ -4,7 +4,8 @@ The rules, in order:
 1. Only an Update, SiteMetrics or Refusal leaves; every field has its declared type, every number is
    finite, every word is short and of a closed alphabet.
 2. Counts below the minimum cell become None, and what could be computed only from a suppressed
-   count goes with it. The minimum is the larger of the plan's and the policy's.
+   count goes with it; bins of a curve leave for all patients only, and never so that the rest of
+   them is a small cell. The minimum is the larger of the plan's and the policy's.
 3. Numbers of files are coarsened, so that differences of totals do not reveal small cells.
 4. The message's size and SHA-256 are in the site's audit log before the bytes are handed over.
 """
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from client.suppression import shown_bins
 from common import wire
 from common.audit import AuditLog
 from common.errors import FederationError, PolicyRefused
@@ -114,6 +116,8 @@ def _suppress_group(group: GroupMetrics, min_cell: int) -> GroupMetrics:
     negatives = group.negatives if (group.negatives or 0) >= min_cell else None
     both = positives is not None and negatives is not None
     anyone = positives is not None or negatives is not None
+    patients = (group.positives or 0) + (group.negatives or 0)
+    whole = anyone and group.group == "all"
     return replace(
         group,
         positives=positives,
@@ -125,7 +129,7 @@ def _suppress_group(group: GroupMetrics, min_cell: int) -> GroupMetrics:
         precision=group.precision if positives is not None else None,
         f1=group.f1 if positives is not None else None,
         ece=group.ece if anyone else None,
-        calibration=tuple(b for b in group.calibration if anyone and b.patients >= min_cell),
+        calibration=shown_bins(group.calibration, patients, min_cell) if whole else (),
     )
 
 

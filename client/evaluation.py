@@ -18,7 +18,7 @@ import torch
 from client.device import choose_device
 from client.features import cache, in_chunks
 from client.patients import PatientSet
-from client.suppression import Cell, releasable, suppressed_levels
+from client.suppression import Cell, releasable, shown_bins, suppressed_levels
 from common.errors import DataError, WrongOrder
 from common.messages import Comparison, Estimate, GroupMetrics, ModelMetrics, Progress
 from common.models import Network, metrics
@@ -192,15 +192,19 @@ def _by_level(
     min_cell, one_class = limits
     values = scores.attributes[group]
     parts = {level: scores.take(values == level) for level in sorted(set(values.tolist()))}
-    hidden = suppressed_levels(
-        {level: part.cell for level, part in parts.items()}, min_cell, one_class=one_class
-    )
-    return [
-        replace(
-            _HIDDEN if level in hidden else _shown(part, plan, threshold, min_cell), group=group, level=level
-        )
-        for level, part in parts.items()
-    ]
+
+    def rest(shown: frozenset[str]) -> Cell:
+        seen = scores.patient_of[np.isin(values, list(shown))]
+        return scores.take(~np.isin(scores.patient_of, seen)).cell
+
+    cells = {level: part.cell for level, part in parts.items()}
+    hidden = suppressed_levels(cells, rest, min_cell, one_class=one_class)
+
+    def told(level: str, part: Scores) -> GroupMetrics:
+        found = _HIDDEN if level in hidden else _shown(part, plan, threshold, min_cell)
+        return replace(found, group=group, level=level, calibration=())
+
+    return [told(level, part) for level, part in parts.items()]
 
 
 def _shown(scores: Scores, plan: Plan, threshold: float, min_cell: int) -> GroupMetrics:
@@ -228,7 +232,9 @@ def _shown(scores: Scores, plan: Plan, threshold: float, min_cell: int) -> Group
         precision=figure(lambda: metrics.precision(*sample, threshold, bootstrap), needed=both),
         f1=figure(lambda: metrics.f1(*sample, threshold, bootstrap), needed=both),
         ece=metrics.ece(scores.scores, scores.labels) if both else None,
-        calibration=tuple(b for b in metrics.calibration(*sample) if b.patients >= min_cell) if both else (),
+        calibration=shown_bins(metrics.calibration(*sample), len(np.unique(scores.patient_of)), min_cell)
+        if both
+        else (),
     )
 
 

@@ -50,8 +50,8 @@ def _metrics(**changes):
 
 def _group(positives, negatives):
     return GroupMetrics(
-        "projection",
-        "AP",
+        "all",
+        "all",
         positives,
         negatives,
         **dict.fromkeys(("auroc", "auprc", "sensitivity", "specificity", "precision", "f1"), SOME),
@@ -126,6 +126,21 @@ def test_small_cells_and_what_would_tell_them_do_not_leave():
     assert group.specificity == SOME
     assert (group.auroc, group.auprc, group.sensitivity, group.precision, group.f1) == (None,) * 5
     assert [b.patients for b in group.calibration] == [30]
+
+
+def test_a_curve_leaves_for_the_whole_only_and_leaves_no_small_cell_over():
+    """By subtraction a curve would otherwise tell what the counts keep."""
+
+    def curve(group, total, *patients):
+        bins = tuple(CalibrationBin(0.5, 0.5, count) for count in patients)
+        given = GroupMetrics(group, "x", total // 2, total - total // 2, calibration=bins)
+        (told,) = suppress(_metrics(models=(ModelMetrics("federated", (given,), 0.5),)), 11).models
+        return [b.patients for b in told.groups[0].calibration]
+
+    assert curve("all", 100, 40, 60) == [40, 60]
+    assert curve("all", 100, 40, 51, 9) == [51]
+    assert curve("all", 100, 40, 44, 9, 7) == [40, 44]
+    assert curve("projection", 100, 40, 60) == []
 
 
 def test_a_group_of_nobody_says_nothing():

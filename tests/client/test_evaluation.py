@@ -94,12 +94,52 @@ def test_no_hidden_cell_follows_by_subtraction(seed):
     """Whatever the sizes: hidden levels together are never one level, nor a small cell."""
     rng = np.random.default_rng(seed)
     levels = {f"L{i}": Cell(*map(int, rng.integers(0, 30, 2))) for i in range(rng.integers(1, 6))}
-    gone = suppressed_levels(levels, 11)
+
+    def rest(shown):
+        left = [cell for name, cell in levels.items() if name not in shown]
+        return Cell(sum(c.positives for c in left), sum(c.negatives for c in left))
+
+    gone = suppressed_levels(levels, rest, 11)
     for name, cell in levels.items():
         assert name in gone or min(cell.positives, cell.negatives) >= 11
     if gone and len(gone) < len(levels):
         assert len(gone) > 1
         assert min(sum(levels[n].positives for n in gone), sum(levels[n].negatives for n in gone)) >= 11
+
+
+def test_no_hidden_cell_follows_by_subtraction_where_patients_were_imaged_twice():
+    """Eight patients of each class in two levels are 32 in the levels' sum, and still only eight."""
+    once, twice = scored({"PA": (40, 40)}), scored({"AP": (8, 8)}, seed=1)
+    names = np.where(np.arange(len(twice.labels)) % 2, "AP", "LL")
+    both = Scores(
+        np.concatenate([once.scores, twice.scores]),
+        np.concatenate([once.labels, twice.labels]),
+        np.concatenate([once.patient_of, twice.patient_of + 80]),
+        {"projection": np.concatenate([once.attributes["projection"], names])},
+        [f"p{i}" for i in range(96)],
+    )
+    found = groups(measure(both, PLAN, 0.5, 11))
+    assert found["all", "all"].positives == 48
+    assert all(hidden(found["projection", level]) for level in ("PA", "AP", "LL"))
+
+
+def test_the_bins_shown_leave_no_small_cell_over():
+    """Three patients alone in a bin are not told by all patients less those of the other bins."""
+    scores = scored({"PA": (60, 60)}, separation=0.2)
+    middle = 0.4 + 0.3 * (scores.scores - 0.5)
+    lonely = dataclasses.replace(scores, scores=np.where(scores.patient_of[:, None] < 3, 0.97, middle))
+    one = dataclasses.replace(lonely, scores=lonely.scores[::2], labels=lonely.labels[::2])
+    one = dataclasses.replace(one, patient_of=one.patient_of[::2], attributes={})
+    whole = measure(one, PLAN, 0.5, 11).groups[0]
+    left = whole.positives + whole.negatives - sum(b.patients for b in whole.calibration)
+    assert whole.calibration
+    assert left >= 11
+
+
+def test_only_the_whole_has_a_calibration_curve():
+    """Bin by bin, all patients less one level would be the other."""
+    found = measure(scored({"PA": (40, 40), "AP": (30, 50)}), PLAN, 0.5, 11).groups
+    assert [bool(group.calibration) for group in found] == [True, False, False]
 
 
 def test_positives_only_by_design_gives_sensitivity_alone():
