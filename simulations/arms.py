@@ -24,10 +24,10 @@ from client.privacy.ledger import Ledger, Limits, Release
 from client.service import SiteService
 from client.training import train
 from common.accounting import DpEventSpec
-from common.checkpoints import write_whole
+from common.checkpoints import Checkpoint, save, write_whole
 from common.code import code_digest
 from common.messages import Comparison, SiteMetrics
-from common.models import Network, build
+from common.models import Network, architecture_digest, build, get_arrays
 from common.plan import Plan
 from common.types import RunId, SiteName
 from server.records import ArmRecord
@@ -41,7 +41,6 @@ PAIRS: Final = (
     ("federated", "alone"),
     ("personalised", "alone"),
     ("federated-dp", "alone"),
-    ("personalised-dp", "alone"),
     ("federated-dp", "federated"),
     (POOLED, "federated"),
 )
@@ -149,8 +148,15 @@ def _pooled(job: Job) -> ArmRecord:
     for number in range(1, job.plan.federation.rounds + 1):
         train(net, everybody, job.plan, dp=None, round=number)
         say(POOLED, number, job.plan.federation.rounds)
+    _save(job, net)
     threshold = _threshold(net, list(data.values()))
     return ArmRecord(job.arm, {n: _measured(job, n, net, d, threshold) for n, d in data.items()})
+
+
+def _save(job: Job, net: Network) -> None:
+    rounds, digest = job.plan.federation.rounds, job.plan.digest
+    checkpoint = Checkpoint(RunId(job.arm), rounds, digest, architecture_digest(net), get_arrays(net))
+    save(checkpoint, job.out / "model.safetensors")
 
 
 def _charge_open(job: Job, data: dict[str, SiteData]) -> None:

@@ -20,7 +20,7 @@ Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report
 Hospitals = Annotated[int | None, typer.Option(min=2, help="Number of virtual hospitals.")]
 Patients = Annotated[int | None, typer.Option(min=60, help="Patients of all hospitals together.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds of training.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything but privacy noise.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything but privacy noise.")]
 
 
 @app.command(epilog=example("consilium-sim demo --hospitals 6 --rounds 15 --patients 1620 --seed 1"))
@@ -75,6 +75,51 @@ def splits(
     show(summary, as_json, summary.table)
 
 
+@app.command("weak-scanner", epilog=example("consilium-sim weak-scanner --seeds 5"))
+def weak_scanner(
+    seeds: Annotated[int, typer.Option(min=1, help="How many: seeds 1, 2, ...")] = 5,
+    hospitals: Hospitals = None,
+    rounds: Rounds = None,
+    patients: Patients = None,
+    out: Out = Path("runs"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Repeat the demo with other patients and see whether its report names the weak scanner that was planted.
+
+    Ends with status 1 when a report does not.
+    """
+    from simulations.weak_scanner import weak_scanner as look
+
+    changes = {"hospitals": hospitals, "rounds": rounds, "patients": patients}
+    findings = look(range(1, seeds + 1), out, changes, _begun)
+    show(findings, as_json, findings.table)
+    if not findings.found_always:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
+def export(
+    folder: Annotated[Path, typer.Argument(help="Empty or new; receives one folder per hospital.")],
+    hospitals: Annotated[int, typer.Option(min=1, help="Number of virtual hospitals.")] = 2,
+    patients: Annotated[int, typer.Option(min=8, help="Patients of all hospitals together.")] = 120,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed writes the same bytes.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write what virtual hospitals' archives would export: identified DICOM and labels.csv, to try intake on.
+
+    Then, for one of them: consilium-site init, ingest, status, refused.
+    """
+    from simulations.export import export as write
+    from simulations.export import table
+
+    exported = write(folder, hospitals, patients, seed)
+    show(exported, as_json, lambda: table(exported))
+
+
+def _begun(folder: Path) -> None:
+    say(f"Records and reports go to {folder}")
+
+
 def _run(
     path: Path,
     out: Path,
@@ -90,9 +135,8 @@ def _run(
     from simulations.table import summary_table
 
     scenario = load_scenario(path, rounds=rounds, **changes)
-    outcome = run_scenario(scenario, out, data)
+    outcome = run_scenario(scenario, out, data, begun=_begun)
     show(outcome.record, as_json, lambda: summary_table(outcome.record))
-    say(f"Records and reports: {outcome.folder}")
     if browser and not as_json and webbrowser.open((outcome.folder / "report.html").resolve().as_uri()):
         say("The report is open in your browser.")
 

@@ -107,7 +107,10 @@ def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = N
 
 
 def arm_site(federation: Federation, arm: str, name: str) -> Site:
-    """The same hospital for one arm: its data, a fresh ledger, a fresh audit log."""
+    """The same hospital for one arm: its data, a fresh ledger, a fresh audit log.
+
+    In the private arm it is as strict as a real one: nothing leaves without noise but suppressed figures.
+    """
     folder = federation.folder / "arms" / arm / name
     if not (folder / "site.toml").exists():
         folder.mkdir(parents=True)
@@ -120,7 +123,7 @@ def arm_site(federation: Federation, arm: str, name: str) -> Site:
                 "secrets": str((base.folder / "secrets").resolve()),
                 "patients_bucket": base.patients_bucket,
             },
-            "policy": {"allow_non_private": True},
+            "policy": {"allow_non_private": arm != "federated-dp"},
         }
         (folder / "site.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
         (folder / "state").mkdir()

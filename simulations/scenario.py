@@ -34,8 +34,8 @@ class Setting:
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
     kind: Literal["virtual", "images"]
     """`virtual`: phantoms on simulated scanners; `images`: a folder of PNG with a table."""
-    seed: int = 0
-    arms: tuple[Arm, ...] = ("alone", "federated", "federated-dp", "pooled")
+    seed: Annotated[int, Field(ge=0)] = 0
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = ("alone", "federated", "federated-dp", "pooled")
     hospitals: Annotated[int, Field(ge=2)] = 6
     patients: Annotated[int, Field(ge=60)] = 1620
     """All hospitals together; virtual patients only."""
@@ -50,7 +50,7 @@ class Scenario:
     """A scenario, validated; `plan_for` gives each arm its plan."""
 
     scenario: Setting
-    plan: dict[str, Any]
+    plan: dict[str, dict[str, Any]]
     arm: dict[Arm, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
     def plan_for(self, arm: Arm) -> Plan:
@@ -80,16 +80,41 @@ def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> S
         raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
-    setting = raw.setdefault("scenario", {})
-    if isinstance(setting, dict):
-        setting.update({key: value for key, value in changes.items() if value is not None})
-    if rounds is not None:
-        raw.setdefault("plan", {}).setdefault("federation", {})["rounds"] = rounds
+    _change(raw, ("scenario",), changes)
+    _change(raw, ("plan", "federation"), {"rounds": rounds})
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:
         problems = [Problem(".".join(map(str, e["loc"])), e["msg"], "Correct it") for e in error.errors()]
         raise PlanError(path.name, problems) from None
-    for arm in scenario.scenario.arms:
-        scenario.plan_for(arm)
+    _check_arms(scenario, path.name)
     return scenario
+
+
+def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]) -> None:
+    """Set keys of one section, where it is one; what else stands there is for validation to refuse."""
+    section: Any = raw
+    for name in where:
+        section = section.setdefault(name, {}) if isinstance(section, dict) else None
+    if isinstance(section, dict):
+        section.update({key: value for key, value in changes.items() if value is not None})
+
+
+def _check_arms(scenario: Scenario, subject: str) -> None:
+    setting, problems = scenario.scenario, []
+    if len(set(setting.arms)) < len(setting.arms):
+        problems.append(Problem("scenario.arms", "an arm is named twice", "Name each once"))
+    if setting.kind == "virtual" and setting.external:
+        problems.append(Problem("scenario.external", "virtual hospitals all train", "Leave it out"))
+    for arm in sorted(scenario.arm):
+        scenario.plan_for(arm)
+    for arm in scenario.scenario.arms:
+        plan = scenario.plan_for(arm)
+        if plan.private != (arm == "federated-dp"):
+            word = (
+                "is the private one" if arm == "federated-dp" else "trains without noise, to be compared with"
+            )
+            remedy = f"Set [arm.{arm}.privacy] mode to '{'patient-dp' if arm == 'federated-dp' else 'none'}'"
+            problems.append(Problem(f"arm.{arm}.privacy.mode", f"the arm {arm} {word}", remedy))
+    if problems:
+        raise PlanError(subject, problems)

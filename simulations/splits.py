@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, variance
@@ -16,7 +17,9 @@ from statistics import fmean, variance
 from rich.table import Table
 from scipy.stats import t as student
 
+from common.checkpoints import write_whole
 from common.messages import Estimate
+from server.records import RunRecord
 from simulations.experiment import run_scenario
 from simulations.scenario import Scenario, load_scenario
 from simulations.table import auroc, columns_of, figure
@@ -49,7 +52,8 @@ class OverSplits:
     aurocs: dict[str, dict[str, tuple[float | None, ...]]]
     """Hospital, then column, then one value a split."""
     changes: tuple[Change, ...]
-    folders: tuple[str, ...]
+    runs: tuple[str, ...]
+    """Names of the folders that hold each split's records and reports."""
 
     def table(self) -> Table:
         """Rows are hospitals; columns are the models' mean AUROC over splits, and the changes."""
@@ -69,13 +73,20 @@ class OverSplits:
 
 def over_splits(path: Path, data: Path | None, count: int, out: Path) -> OverSplits:
     """Run a scenario with seeds 1 to `count` and put the splits together in `out/<name>-splits.json`."""
-    seeds = tuple(range(1, count + 1))
-    records, folders = [], []
-    for seed in seeds:
-        scenario = load_scenario(path, seed=seed)
-        outcome = run_scenario(scenario, out, data)
-        records.append(outcome.record)
-        folders.append(outcome.folder.name)
+    scenarios = [load_scenario(path, seed=seed) for seed in range(1, count + 1)]
+    outcomes = [run_scenario(scenario, out, data) for scenario in scenarios]
+    summary = put_together(scenarios[0], [outcome.record for outcome in outcomes])
+    write_whole(out / f"{summary.scenario}-splits.json", json.dumps(asdict(summary), indent=1).encode())
+    return summary
+
+
+def put_together(scenario: Scenario, records: Sequence[RunRecord]) -> OverSplits:
+    """What several splits of one scenario say together.
+
+    Args:
+        scenario: gives its name and the sizes of training and test part.
+        records: one a split, with the same arms.
+    """
     sites = sorted({site for record in records for arm in record.arms.values() for site in arm.sites})
     columns = columns_of(records[0].arms)
     aurocs = {
@@ -90,24 +101,33 @@ def over_splits(path: Path, data: Path | None, count: int, out: Path) -> OverSpl
         for site, comparisons in record.comparisons.items():
             for c in comparisons:
                 found.setdefault((site, c.model, c.other), []).append(c.difference)
+    ratio = _test_to_train(scenario)
     changes = tuple(
-        Change(*key, tuple(values), _over(values, scenario)) for key, values in sorted(found.items())
+        Change(*key, tuple(values), corrected_mean([v.value for v in values], ratio))
+        for key, values in sorted(found.items())
     )
-    summary = OverSplits(scenario.scenario.name, seeds, aurocs, changes, tuple(folders))
-    (out / f"{summary.scenario}-splits.json").write_text(json.dumps(asdict(summary), indent=1))
-    return summary
+    seeds, runs = tuple(record.seed for record in records), tuple(record.run for record in records)
+    return OverSplits(scenario.scenario.name, seeds, aurocs, changes, runs)
 
 
-def _over(values: list[Estimate], scenario: Scenario) -> Estimate:
-    points = [value.value for value in values]
+def corrected_mean(points: Sequence[float], ratio: float) -> Estimate:
+    """Mean of differences in AUROC over splits, with the corrected 95% interval.
+
+    Args:
+        points: one a split; from one alone nothing follows, and the interval is all of [-1, 1].
+        ratio: test patients to training patients of one split.
+    """
     mean = fmean(points)
     if len(points) < 2:
-        return Estimate(mean, -math.inf, math.inf)
-    data = scenario.plan_for(scenario.scenario.arms[0]).data
-    ratio = data.test_fraction / (1 - data.test_fraction - data.validation_fraction)
+        return Estimate(mean, -1.0, 1.0)
     error = math.sqrt(variance(points) * (1 / len(points) + ratio))
     reach = float(student.ppf(0.975, len(points) - 1)) * error
     return Estimate(mean, mean - reach, mean + reach)
+
+
+def _test_to_train(scenario: Scenario) -> float:
+    data = scenario.plan_for(scenario.scenario.arms[0]).data
+    return data.test_fraction / (1 - data.test_fraction - data.validation_fraction)
 
 
 def _value(estimate: Estimate | None) -> float | None:
