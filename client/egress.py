@@ -140,7 +140,7 @@ def _check_value(value: object) -> None:
         if not math.isfinite(value):
             raise _refused("a number is not finite")
     elif isinstance(value, str):
-        if not _WORD.match(value):
+        if not _WORD.fullmatch(value):
             raise _refused("a word is too long or holds other characters than words do")
     elif isinstance(value, np.ndarray):
         _check_array(value)

@@ -1,7 +1,7 @@
 """Structured logging through which no patient attribute can pass.
 
 A log line is an event name and fields from a closed list. There is no free text: a value is a
-number, a boolean, a digest, or a short word that matches the field's own pattern. Whatever does not
+finite number, a digest, or a short word that matches the field's own pattern. Whatever does not
 fit is replaced by `refused`, and the line still goes out, so that a mistake is seen and harmless.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
 from typing import Any, Final, TextIO
@@ -64,9 +65,9 @@ REFUSED: Final = "refused"
 def allowed(field: str, value: object) -> bool:
     """Whether this value may stand in this field of a log line."""
     if field in _NUMBER_FIELDS:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if field in _WORD_FIELDS:
-        return isinstance(value, str) and _WORD.match(value) is not None
+        return isinstance(value, str) and _WORD.fullmatch(value) is not None
     return False
 
 
@@ -89,7 +90,7 @@ class Log:
         self._emit(logging.ERROR, event, fields)
 
     def _emit(self, level: int, event: str, fields: dict[str, object]) -> None:
-        name = event if _EVENT.match(event) else REFUSED
+        name = event if _EVENT.fullmatch(event) else REFUSED
         safe = {k: (v if allowed(k, v) else REFUSED) for k, v in fields.items() if k in _FIELDS}
         unknown = len(fields) - len(safe)
         if unknown:
@@ -112,7 +113,7 @@ class JsonFormatter(logging.Formatter):
         if record.name.startswith("consilium.") and isinstance(fields, dict):
             # Checked again here: a caller can reach the logger of a room without its `Log`.
             event = record.getMessage()
-            line["event"] = event if _EVENT.match(event) else REFUSED
+            line["event"] = event if _EVENT.fullmatch(event) else REFUSED
             line.update({k: v if allowed(k, v) else REFUSED for k, v in fields.items() if k in _FIELDS})
         else:
             line["event"] = "foreign"

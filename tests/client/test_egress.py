@@ -100,11 +100,12 @@ class Gossip(SiteMetrics):
         _update(progress=Progress(float("nan"), None)),
         _update(epsilon=float("inf")),
         _update(site="x" * 200),
+        _update(site="alpha\n"),
         _metrics(intake=IntakeSummary(None, None, {"blank\npatient": None}, 1)),
         _metrics(models=(ModelMetrics("federated", (_group(20, 20),), np.float64("nan")),)),
         _metrics(models=[{"patient": "P1"}]),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_may_not_leave_is_refused_by_one_code(tmp_path, reply):
     with pytest.raises(PolicyRefused) as caught:

@@ -112,12 +112,12 @@ def test_a_refused_field_is_seen_and_harmless() -> None:
     assert "patient" not in line
 
 
-@pytest.mark.parametrize("value", [True, "12", None, [1], 1j])
+@pytest.mark.parametrize("value", [True, "12", None, [1], 1j, float("nan"), float("inf")])
 def test_a_number_field_takes_numbers_only(value: object) -> None:
     assert not allowed("files", value)
 
 
-@pytest.mark.parametrize("value", ["Upper", "two words", "", "x" * 81, 3, "ü"])
+@pytest.mark.parametrize("value", ["Upper", "two words", "", "x" * 81, 3, "ü", "word\n"])
 def test_a_word_field_takes_short_lower_case_words_only(value: object) -> None:
     assert not allowed("site", value)
 
