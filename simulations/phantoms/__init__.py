@@ -4,7 +4,7 @@
 Lengths are millimetres in the patient; x grows to the image's right (the patient's left), y downwards.
 """
 
-from simulations.phantoms.anatomy import PITCH_MM, Anatomy, render
+from simulations.phantoms.anatomy import Anatomy, render
 from simulations.phantoms.patient import (
     GRADES,
     Opacity,
@@ -16,6 +16,7 @@ from simulations.phantoms.patient import (
     images_per_patient,
 )
 from simulations.phantoms.texture import mottle
+from simulations.phantoms.view import PITCH_MM
 
 __all__ = [
     "GRADES",

@@ -11,7 +11,7 @@ from simulations.phantoms.organs import APEX_MM, BACK_RIBS, FRONT_RIBS, SPINE, L
 from simulations.phantoms.patient import Patient
 
 if TYPE_CHECKING:
-    from simulations.phantoms.anatomy import View
+    from simulations.phantoms.view import View
 
 FloatMap = npt.NDArray[np.float32]
 

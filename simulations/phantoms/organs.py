@@ -19,7 +19,7 @@ import numpy.typing as npt
 from simulations.phantoms.patient import Patient
 
 if TYPE_CHECKING:
-    from simulations.phantoms.anatomy import View
+    from simulations.phantoms.view import View
 
 FloatMap = npt.NDArray[np.float32]
 

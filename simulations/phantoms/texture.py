@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 if TYPE_CHECKING:
-    from simulations.phantoms.anatomy import Exposure
+    from simulations.phantoms.view import Exposure
 
 FloatMap = npt.NDArray[np.float32]
 

@@ -9,7 +9,8 @@ import pytest
 
 from simulations import phantoms
 from simulations.phantoms import texture
-from simulations.phantoms.anatomy import GEOMETRY, MU_WATER, Exposure, View
+from simulations.phantoms.anatomy import MU_WATER
+from simulations.phantoms.view import GEOMETRY, Exposure, View
 
 
 def _patient(seed: int, positive: bool) -> phantoms.Patient:
