@@ -1,21 +1,22 @@
 """A hospital's public number of training patients: coarse, and taken once.
 
 It weighs the hospital's updates and divides its noisy sums, so it must not follow the exact count
-from round to round. What site.toml declares goes first; otherwise it is read once from the data for
-each way of splitting them, written down, and never taken again.
+from round to round. What site.toml declares goes first; otherwise it is read once from the data,
+written down, and never taken again. A plan that splits the patients otherwise gets that number in
+proportion, not a new one: from many fractions, one after another, the exact count could be worked out.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import math
 from typing import Final
 
 from client.dataset import public_bucket
 from client.site import Site
 from common.checkpoints import write_whole
 from common.errors import StorageError
-from common.plan import Plan
+from common.plan import Data, Plan
 
 _FILE: Final = "buckets.json"
 
@@ -30,20 +31,28 @@ def bucket_of(site: Site, plan: Plan, training_patients: int) -> int:
         return 0
     if site.patients_bucket > 0:
         return public_bucket(site.patients_bucket)
-    key = json.dumps([asdict(plan.data), plan.input.modalities], sort_keys=True)
+    key, share = " ".join(sorted(set(plan.input.modalities))), _share(plan.data)
     known = _read(site)
     if key not in known:
-        known[key] = public_bucket(training_patients)
+        known[key] = (public_bucket(training_patients), share)
         write_whole(site.state / _FILE, json.dumps(known, indent=1, sort_keys=True).encode())
-    return known[key]
+    bucket, taken_at = known[key]
+    return bucket if share == taken_at else public_bucket(max(1, math.floor(bucket * share / taken_at)))
 
 
-def _read(site: Site) -> dict[str, int]:
+def _share(data: Data) -> float:
+    """The part of the patients that a plan leaves for training."""
+    return 1.0 - data.test_fraction - data.validation_fraction
+
+
+def _read(site: Site) -> dict[str, tuple[int, float]]:
+    """By modalities: the bucket, and the share of training patients when it was taken."""
     path = site.state / _FILE
     try:
         if not path.exists():
             return {}
-        return {str(key): int(value) for key, value in json.loads(path.read_text()).items()}
+        found = json.loads(path.read_text()).items()
+        return {str(key): (int(bucket), float(share)) for key, (bucket, share) in found}
     except (OSError, ValueError, AttributeError, TypeError):
         raise StorageError(
             path.name,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from client import scores
+from client.dataset import public_bucket
 from client.duties import ImagingDuties
 from client.index import Index
 from client.privacy.ledger import Ledger
@@ -58,6 +59,18 @@ def test_a_survey_says_a_public_bucket_that_stays_when_patients_come_and_go(site
             index.withdraw(patient)
     again = ImagingDuties(site).survey(_instruction(Kind.SURVEY, OPEN), OPEN).intake.patients_bucket
     assert again == bucket
+
+
+def test_asking_with_many_fractions_does_not_tell_the_exact_number_of_patients(site):
+    """Each answer must follow from the first one and the plan; then no answer adds anything to it."""
+    duties = ImagingDuties(site)
+    first = duties.survey(_instruction(Kind.SURVEY, OPEN), OPEN).intake.patients_bucket
+    share = 1 - OPEN.data.test_fraction - OPEN.data.validation_fraction
+    for fraction in (0.05, 0.1, 0.15, 0.2, 0.4, 0.6):
+        plan = plans.replace(OPEN, data={"test_fraction": fraction, "split_seed": 7})
+        asked = 1 - fraction - plan.data.validation_fraction
+        told = duties.survey(_instruction(Kind.SURVEY, plan), plan).intake.patients_bucket
+        assert told == public_bucket(int(first * asked / share))
 
 
 def test_training_without_privacy_is_the_same_to_the_bit_and_charged_as_infinite(site, tmp_path):
