@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -137,8 +139,16 @@ def _run(
     scenario = load_scenario(path, rounds=rounds, **changes)
     outcome = run_scenario(scenario, out, data, begun=_begun)
     show(outcome.record, as_json, lambda: summary_table(outcome.record))
-    if browser and not as_json and webbrowser.open((outcome.folder / "report.html").resolve().as_uri()):
+    page = outcome.folder / "report.html"
+    if browser and not as_json and _has_screen() and webbrowser.open(page.resolve().as_uri()):
         say("The report is open in your browser.")
+    else:
+        say(f"Open {page} in a browser.")
+
+
+def _has_screen() -> bool:
+    """Whether a window can open; without one, a text browser would take the terminal over."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def main() -> None:
