@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -50,7 +50,36 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise storage_error(error, path.name) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write into a folder by `whole_file`.
+
+    Not while this process writes there itself: its own unfinished files count as abandoned, because a number
+    comes again, in a container at every start.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    for path in folder.glob(".*.tmp"):
+        writer = path.name.split(".")[-2]
+        if writer.isdecimal() and (int(writer) == os.getpid() or not _runs(int(writer))):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(error, folder.name) from None
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
 
 
 def write_rows(path: Path, rows: Iterable[npt.NDArray[Any]], shape: tuple[int, ...], dtype: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from client.deid.pseudonyms import Identity, Pseudonyms
-from client.files import storage_error
+from client.files import storage_error, sweep
 from client.index import Index, Withdrawal
 from client.intake.quarantine import Quarantine
 from client.intake.staging import forget
@@ -45,7 +45,10 @@ def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
     with Index(site.index) as index:
         found = index.begin_withdrawal(pseudonym, spend_key)
         _remove(site.dicom, found.files)
+        _remove(site.dicom, _moved(site, pseudonym))
         _remove(site.data / "volumes", found.volumes)
+        for unfinished in (site.quarantine, site.data / "volumes"):
+            sweep(unfinished)
         erase(site, frozenset(found.sop_uids))
         _remove_scores(site.scores)
         forget(site.data / "staging", pseudonym)
@@ -60,6 +63,13 @@ def _remove(folder: Path, files: tuple[str, ...]) -> None:
             (folder / file).unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, "a file of a withdrawn patient") from None
+
+
+def _moved(site: Site, pseudonym: str) -> tuple[str, ...]:
+    """Images of a patient that an ingestion had moved into place when it was killed: no index names them."""
+    if not pseudonym.isalnum():  # what a person types becomes part of a path here
+        return ()
+    return tuple(str(path.relative_to(site.dicom)) for path in (site.dicom / pseudonym).glob("*.dcm"))
 
 
 def _remove_scores(folder: Path) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from client.files import storage_error
 from client.index import FileOutcome, ImageRow
+from client.intake.durable import on_disk
 from client.intake.join import Joined
 from client.intake.outcome import ACCEPTED, Outcome
-from client.intake.process import Desk, Finished
+from client.intake.process import COPY, Desk, Finished
 from client.intake.quarantine import Quarantine
-from client.intake.report import UNCHANGED, Tally
+from client.intake.report import UNCHANGED, IngestReport, Tally
 from common.errors import FileRefused
 
 WITHDRAWN: Final = Outcome("withdrawn", "its patient has withdrawn", "Nothing to do: it stays out")
@@ -28,25 +29,54 @@ class Commit:
     joined: Joined
     tally: Tally = field(default_factory=Tally)
     _moved: list[tuple[Path, Path]] = field(default_factory=list)
-    _patients: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _codes: dict[str, str] = field(default_factory=dict)
+    """Of every content, what became of it."""
 
-    def run(self, finished: Sequence[Finished]) -> None:
-        """Add every accepted image, set every label, note every outcome.
+    def run(self, finished: Sequence[Finished], report: Callable[[], IngestReport]) -> IngestReport:
+        """Add every accepted image, set every label, note every outcome and the report of them all.
+
+        The index is told last: what it names is on the disk, also after a power cut.
+
+        Args:
+            finished: every file of the folder.
+            report: makes the report; called when the tally is complete.
 
         Raises:
             StorageError: nothing was changed.
         """
+        on_disk(self._incoming(finished), "the de-identified images")
         try:
             with self.desk.index.transaction():
                 for one in finished:
                     self._settle(one)
                 self._relabel()
+                made = report()
+                self.desk.index.record_ingest(made.as_record())
+                on_disk(self._folders(), "the store of images")
         except BaseException:
             self._move_back()
             raise
+        return made
+
+    def _incoming(self, finished: Sequence[Finished]) -> Iterator[Path]:
+        """The image files that may be new, where they lie now."""
+        for one in finished:
+            if one.row is not None and one.outcome.accepted:
+                staged = self.desk.staging.image(one.key)
+                yield staged if staged.exists() else self.desk.site.dicom / one.row.file
+
+    def _folders(self) -> list[Path]:
+        """Every folder in which a name is new."""
+        site = self.desk.site
+        fixed = (path for path in (site.data, site.dicom, site.quarantine) if path.is_dir())
+        return [*fixed, *sorted({target.parent for _, target in self._moved})]
 
     def _settle(self, one: Finished) -> None:
-        outcome = self._known_patient(one)
+        if one.outcome.code == COPY.code:
+            first = self._codes[one.key]
+            self.tally.add(UNCHANGED if first == ACCEPTED else first, one.outcome.modality)
+            return
+        outcome = _known_patient(one)
         if outcome.accepted and one.row is not None:
             row = self.joined.labelled.get(one.row.sop_uid, one.row)
             try:
@@ -58,6 +88,7 @@ class Commit:
                 return
         elif outcome.patient and self.desk.index.is_withdrawn(outcome.patient, outcome.spend_key):
             outcome = replace(outcome, code=WITHDRAWN.code, rule=WITHDRAWN.rule, remedy=WITHDRAWN.remedy)
+        self._codes[one.key] = outcome.code
         self.tally.add(outcome.code, outcome.modality)
         if outcome.code == WITHDRAWN.code:
             self._note(one.key, FileOutcome(outcome.code, self.quarantine.put_reason(one.key, outcome)))
@@ -65,24 +96,17 @@ class Commit:
             name = self.quarantine.put(one.file.path, one.key, outcome)
             self._note(one.key, FileOutcome(outcome.code, name))
 
-    def _known_patient(self, one: Finished) -> Outcome:
-        """The outcome with its patient, also of a file that was not read because another had its content."""
-        if one.row is not None:
-            self._patients[one.key] = (one.row.patient, one.row.spend_key)
-        elif one.outcome.patient:
-            self._patients[one.key] = (one.outcome.patient, one.outcome.spend_key)
-        patient, spend_key = self._patients.get(one.key, ("", ""))
-        return replace(one.outcome, patient=patient, spend_key=spend_key)
-
     def _accepted(self, one: Finished, row: ImageRow, *, added: bool) -> None:
-        self.tally.add(ACCEPTED if added else UNCHANGED, one.outcome.modality)
+        code = ACCEPTED if added else UNCHANGED
+        self._codes[one.key] = code
+        self.tally.add(code, one.outcome.modality)
         if added:
             self._move(self.desk.staging.image(one.key), self.desk.site.dicom / row.file)
         self.quarantine.drop(one.key)
         self.desk.index.record_file(one.key, FileOutcome(ACCEPTED, sop_uid=row.sop_uid))
 
     def _note(self, key: str, outcome: FileOutcome) -> None:
-        """Note a refusal, unless the same content was accepted: a copy of it is no other file."""
+        """Note a refusal, unless the same content was accepted before."""
         before = self.desk.index.file_outcome(key)
         if before is None or before.code != ACCEPTED:
             self.desk.index.record_file(key, outcome)
@@ -107,6 +131,13 @@ class Commit:
     def _move_back(self) -> None:
         for source, target in reversed(self._moved):
             target.replace(source)
+
+
+def _known_patient(one: Finished) -> Outcome:
+    """The outcome with its patient, also of a file that was not read because it is known."""
+    if one.row is None:
+        return one.outcome
+    return replace(one.outcome, patient=one.row.patient, spend_key=one.row.spend_key)
 
 
 def after(held: Sequence[ImageRow], finished: Sequence[Finished], joined: Joined) -> list[ImageRow]:

@@ -6,7 +6,8 @@ Laws, in order:
 2. Until every file is done and the labels have been joined and checked, index and store are untouched.
 3. Then rows and files change together, or not at all.
 4. A file that was taken in before is known by its keyed digest and costs nothing; an ingestion that was
-   killed goes on where it was.
+   killed goes on where it was, and ends as if it had not been.
+5. Files are on the disk before the index names them; volumes, bounds and the receipt follow from the index.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import fcntl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
-from client.files import storage_error
+from client.files import storage_error, sweep
 from client.index import Index
 from client.intake.commit import Commit, after
 from client.intake.folder import list_files
@@ -29,8 +30,9 @@ from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
 from client.intake.outcome import ACCEPTED
 from client.intake.pool import Limits
-from client.intake.process import Desk, Effort, Finished, Progress, process
+from client.intake.process import COPY, Desk, Effort, Finished, Progress, process
 from client.intake.quarantine import Quarantine
+from client.intake.receipt import receipt
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
 from client.preprocess import assemble_volumes
@@ -68,25 +70,25 @@ def ingest(
     Raises:
         LabelError, IntakeError, DataError, StorageError: index and store are as they were.
     """
-    started = time.monotonic()
+    begun = time.monotonic()
     table = None if labels is None else read_labels(labels)
     files = list_files(folder, labels, table)
     effort = Effort(workers, limits or Limits(), progress or _silent)
     with _alone(site), Index(site.index) as index:
         desk = Desk(site, index, Staging(site.data / "staging"), Pseudonyms.of(site))
+        for unfinished in (site.quarantine, site.data / "volumes"):
+            sweep(unfinished)
         try:
             finished = process(desk, files, effort)
             joined = _joined(desk, finished, table)
             if table is not None and not allow_unlabelled:
                 check_labelled(table, len(_unlabelled(finished, joined)))
-            report = _committed(desk, finished, joined, labelled=table is not None)
+            report = _committed(desk, finished, joined, Frame(begun, labelled=table is not None))
         except StorageError:
             desk.staging.clear()
             raise
         desk.staging.clear()
-        refresh_percentiles(index)
-        report = replace(report, volumes=assemble_volumes(site), seconds=time.monotonic() - started)
-        index.record_ingest(report.as_record())
+        report = replace(report, volumes=_follow(site, index, report), seconds=time.monotonic() - begun)
     _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)
     return report
 
@@ -115,7 +117,7 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
         path = {"path": desk.names.join("path", one.file.relative)}
         if one.row is None:
             refused.append({**one.outcome.keys, **path})
-            nameless += kind not in refused[-1]
+            nameless += kind not in refused[-1] and one.outcome != COPY
         elif one.outcome.accepted:
             images.append(Known(one.row, {**one.outcome.keys, **path}))
         else:
@@ -124,18 +126,32 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
     return Arrived(tuple(images), tuple(refused), nameless)
 
 
-def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, *, labelled: bool) -> IngestReport:
+@dataclass(frozen=True)
+class Frame:
+    """What a report says of an ingestion as a whole."""
+
+    begun: float
+    """By the monotonic clock, in seconds."""
+    labelled: bool
+    """Whether there was a table of labels."""
+
+
+def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, frame: Frame) -> IngestReport:
     commit = Commit(desk, Quarantine(desk.site.quarantine), joined)
-    commit.run(finished)
+    unlabelled = len(_unlabelled(finished, joined)) if frame.labelled else 0
+    return commit.run(finished, lambda: _report(commit, len(finished), unlabelled, frame))
+
+
+def _report(commit: Commit, received: int, unlabelled: int, frame: Frame) -> IngestReport:
     return IngestReport(
-        received=len(finished),
+        received=received,
         accepted=commit.tally.total(ACCEPTED),
         unchanged=commit.tally.total(UNCHANGED),
         refused=commit.tally.refused(),
-        patients=sum(1 for _ in desk.index.patients()),
-        labels_without_image=joined.without_image,
-        images_without_label=len(_unlabelled(finished, joined)) if labelled else 0,
-        seconds=0.0,
+        patients=len(commit.desk.index.patients()),
+        labels_without_image=commit.joined.without_image,
+        images_without_label=unlabelled,
+        seconds=time.monotonic() - frame.begun,
         by_modality=commit.tally.by_modality(),
     )
 
@@ -143,6 +159,25 @@ def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, *, labe
 def _unlabelled(finished: Sequence[Finished], joined: Joined) -> set[str]:
     """The images of this folder that no label was found for."""
     return {one.row.sop_uid for one in finished if one.row is not None} - joined.labelled.keys()
+
+
+def _follow(site: Site, index: Index, report: IngestReport) -> int:
+    """What follows from a commit and can be done again: bounds, receipt, volumes. Returns the volumes made.
+
+    Raises:
+        StorageError: `storage-after`; the images are in.
+    """
+    try:
+        refresh_percentiles(index)
+        receipt(site, report)
+        return assemble_volumes(site)
+    except StorageError as error:
+        raise StorageError(
+            error.subject,
+            f"the images are taken in, but not all that follows from them could be written: {error.rule}",
+            "Free space or mend the disk, then repeat the same command: it goes on from here",
+            code="storage-after",
+        ) from None
 
 
 @contextmanager

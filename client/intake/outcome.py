@@ -78,6 +78,8 @@ class Outcome:
     spend_key: str = ""
     row: Mapping[str, Any] | None = None
     """Fields of `client.index.ImageRow`, without the label's."""
+    digest: str = ""
+    """SHA-256 of the de-identified file in hexadecimal; empty where none was written."""
 
     @property
     def accepted(self) -> bool:

@@ -59,6 +59,7 @@ class Setup:
                 "spend": self.names.spend.hex(),
                 "percentiles": rows,
                 "memory": self.limits.memory_bytes,
+                "parent": os.getpid(),
             }
         )
 

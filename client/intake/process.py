@@ -23,6 +23,8 @@ Progress = Callable[[int, int], None]
 DUPLICATE: Final = Outcome(
     "quality-duplicate", "the same image of the same patient is there already", "Nothing to do: one is enough"
 )
+COPY: Final = Outcome("copy")
+"""The same bytes stand in this folder already, under another name; the first of them decides for all."""
 _UNREADABLE: Final = Outcome(
     "file-unreadable", "it cannot be read", "Check its rights and the disk it lies on"
 )
@@ -89,7 +91,7 @@ def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> 
             key = desk.names.content(hashlib.sha256(file.relative.encode("utf-8")).digest())
             done[number] = Finished(file, key, _UNREADABLE)
             continue
-        ready = Finished(file, key, DUPLICATE) if key in seen else _ready(desk, file, key)
+        ready = Finished(file, key, COPY) if key in seen else _ready(desk, file, key)
         seen.add(key)
         if ready is not None:
             done[number] = ready

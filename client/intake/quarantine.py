@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,16 +46,17 @@ class Quarantine:
         name = key[:_ID_LENGTH]
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The reason first: it says whose the original is, and a withdrawal must find that.
+            self._say(
+                Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality, outcome.patient)
+            )
             kept = self._folder / f"{name}.bin"
             if original.is_file() and not kept.exists():
                 with original.open("rb") as source, whole_file(kept) as target:
+                    os.fchmod(target.fileno(), 0o600)
                     shutil.copyfileobj(source, target)
-                kept.chmod(0o600)
         except OSError as error:
             raise storage_error(error, f"quarantine {name}") from None
-        self._say(
-            Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality, outcome.patient)
-        )
         return name
 
     def put_reason(self, key: str, outcome: Outcome) -> str:

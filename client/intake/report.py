@@ -17,7 +17,7 @@ class IngestReport:
     received: int
     accepted: int
     unchanged: int
-    """Taken in by an earlier ingestion, or the same image in another file."""
+    """Taken in by an earlier ingestion, or sent twice: the same bytes, or the same image, in another file."""
     refused: dict[str, int]
     """Reason code to number of files."""
     patients: int
@@ -33,8 +33,8 @@ class IngestReport:
     """Reason code, `accepted` or `unchanged` to modality to number of files."""
 
     def as_record(self) -> Mapping[str, Any]:
-        """Plain JSON for the index."""
-        return asdict(self)
+        """Plain JSON for the index; volumes have their own table there, and come after."""
+        return {key: value for key, value in asdict(self).items() if key != "volumes"}
 
 
 @dataclass

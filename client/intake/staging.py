@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -36,14 +37,14 @@ class Staging:
             raise storage_error(error, "staging") from None
 
     def recall(self, key: str, final: Path) -> Outcome | None:
-        """The outcome of a file that an interrupted ingestion had finished, if its image is still there."""
+        """The outcome of a file that an interrupted ingestion had finished, if its image is still there, whole."""
         try:
             outcome = outcome_from((self.folder / f"{key}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        row = outcome.row
-        there = self.image(key).exists() or (row is not None and (final / row["file"]).exists())
-        return outcome if there else None
+        places = [self.image(key)] if outcome.row is None else [self.image(key), final / outcome.row["file"]]
+        held = next((path for path in places if path.exists()), None)
+        return outcome if held is not None and _digest(held) == outcome.digest else None
 
     def image(self, key: str) -> Path:
         """Where the de-identified file of this key lies."""
@@ -52,6 +53,15 @@ class Staging:
     def clear(self) -> None:
         """Remove everything that waits."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    """After a power cut a file may be there by name and not by content."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def forget(folder: Path, pseudonym: str) -> None:

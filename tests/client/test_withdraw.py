@@ -81,7 +81,7 @@ def test_a_refused_original_says_whose_it_is_by_pseudonym_only(day: Day) -> None
     report = ingest(day.site, day.folder, None, workers=1)
     assert report.accepted == 3
     reasons = [json.loads(path.read_text()) for path in day.site.quarantine.glob("*.json")]
-    assert len(day.originals()) == len(day.said_of()) == 4
+    assert len(day.originals()) == len(day.said_of()) == 3  # a good file's copy is nobody's refusal
     assert len(day.originals(OTHER)) == len(day.said_of(OTHER)) == 2
     assert [reason["patient"] for reason in reasons].count("") == 1  # the broken file names nobody
     assert WHO not in json.dumps(reasons)
@@ -91,7 +91,7 @@ def test_withdrawal_takes_the_originals_of_the_patient_and_of_nobody_else(day: D
     ingest(day.site, day.folder, None, workers=1)
     before = intake_summary(day.site)
     gone = withdraw_patient(day.site, WHO)
-    assert len(gone.quarantined) == 4
+    assert len(gone.quarantined) == 3
     assert len(gone.files) == 1
     assert day.originals() == day.said_of() == []
     assert len(day.originals(OTHER)) == len(day.said_of(OTHER)) == 2
@@ -99,7 +99,7 @@ def test_withdrawal_takes_the_originals_of_the_patient_and_of_nobody_else(day: D
     assert traces == []
     after = intake_summary(day.site)
     assert after.received == before.received
-    assert sum(before.refused.values()) - sum(after.refused.values()) == 3  # the fourth is a good file's copy
+    assert sum(before.refused.values()) - sum(after.refused.values()) == 3
     assert withdraw_patient(day.site, WHO).quarantined == ()
 
 
@@ -170,7 +170,7 @@ def test_the_command_takes_the_hospitals_number_and_says_what_left(day: Day) -> 
         index.record_run("run-7", [day.pseudonym])
     result = run("withdraw", "--patient-id", WHO, "--site", day.site.folder)
     assert result.exit_code == 0, result.output
-    assert "1 images, 0 volumes and 4 originals" in result.output
+    assert "1 images, 0 volumes and 3 originals" in result.output
     assert "run-7" in result.output
     assert WHO not in result.output
     assert day.originals() == []
@@ -183,7 +183,7 @@ def test_the_same_as_json(day: Day) -> None:
     result = run("withdraw", "--patient-id", WHO, "--site", day.site.folder, "--json")
     found = json.loads(result.stdout)
     assert found["runs"] == ["run-7"]
-    assert [len(found[key]) for key in ("files", "sop_uids", "volumes", "quarantined")] == [1, 1, 0, 4]
+    assert [len(found[key]) for key in ("files", "sop_uids", "volumes", "quarantined")] == [1, 1, 0, 3]
 
 
 def test_number_and_issuer_together_name_a_patient(tmp_path: Path) -> None:
@@ -239,6 +239,6 @@ def test_every_file_of_the_day_is_what_the_tests_above_take_it_for(day: Day) -> 
     assert report.refused == {
         "sop-class-report": 2,
         "quality-blank": 2,
-        "quality-duplicate": 3,
+        "quality-duplicate": 2,
         "sop-class-missing": 1,
     }
