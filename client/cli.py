@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.commands import explain, images, site, train
 from common.cli import example, make_app
+from common.logs import configure
 
 app = make_app(
     "A hospital in a consilium: images stay here, protected weights travel. Start with `init`, then `ingest`."
@@ -22,6 +23,7 @@ app.command("explain-deid", epilog=example("consilium-site explain-deid PatientB
 
 def main() -> None:
     """Run `consilium-site` with the arguments of this process."""
+    configure("WARNING")
     app(prog_name="consilium-site")
 
 

@@ -123,10 +123,14 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
-    """Send every log line of this process, ours or not, through the safe formatter."""
+    """Send every log line and warning of this process, ours or not, through the safe formatter.
+
+    Each command line does so before anything else; a parser's warning may quote a patient's name.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("consilium").setLevel(level)
+    logging.captureWarnings(capture=True)

@@ -9,6 +9,7 @@ import typer
 
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
+from common.logs import configure
 from server.records import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _record(metrics: Path) -> RunRecord:
 
 def main() -> None:
     """Run `consilium-server` with the arguments of this process."""
+    configure("WARNING")
     app(prog_name="consilium-server")
 
 

@@ -12,6 +12,7 @@ import typer
 
 from client.commands.options import HERE, SiteFolder
 from common.cli import JsonFlag, grid, say, show
+from common.logs import configure
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def serve(
     from client.site import load_site
     from client.socket import serve as serve_socket
 
+    configure("INFO")  # nobody waits at the terminal: what happens is told as it happens
     loaded = load_site(site)
     path = socket or loaded.state / "service.sock"
     server = serve_socket(SiteService(loaded), path)

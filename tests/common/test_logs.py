@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +26,7 @@ def _restore_logging() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("consilium")
     before = (list(root.handlers), root.level, ours.level)
     yield
+    logging.captureWarnings(capture=False)
     root.handlers[:], root.level, ours.level = before[0], before[1], before[2]
 
 
@@ -120,6 +123,33 @@ def test_a_number_field_takes_numbers_only(value: object) -> None:
 @pytest.mark.parametrize("value", ["Upper", "two words", "", "x" * 81, 3, "ü", "word\n"])
 def test_a_word_field_takes_short_lower_case_words_only(value: object) -> None:
     assert not allowed("site", value)
+
+
+SPEAKING = """
+import logging, sys, warnings
+from {room}.cli import main
+sys.argv = ["program", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+warnings.warn("Invalid value for VR PN: 'Canary^Maria'")
+logging.getLogger("pydicom").warning("Canary^Maria")
+logging.getLogger("consilium.client").error("Canary^Maria")
+"""
+
+
+@pytest.mark.parametrize("room", ["client", "server"])
+def test_every_command_line_speaks_through_the_safe_formatter(room: str) -> None:
+    """The formatter protects nobody as long as no program uses it."""
+    done = subprocess.run(
+        [sys.executable, "-c", SPEAKING.format(room=room)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Canary" not in done.stderr
+    assert done.stderr.count('"event": "foreign"') == 3
 
 
 def test_other_libraries_stay_quiet_below_a_warning() -> None:
