@@ -2,7 +2,8 @@
 
 An instruction passes these gates in order, before any data is touched:
 1. The sender runs the same code as we do (`code-mismatch`).
-2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`).
+2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), and the round is one (`round`):
+   what cannot be trained must fail before it is charged.
 3. No other instruction is being worked on (`busy`); the service does one thing at a time.
 The work itself is a `Duties` object's, in a thread of its own: when it overruns the deadline the
 answer is `timeout` and the service stays busy until that thread ends. Every failure becomes a
@@ -13,9 +14,10 @@ Refusal with a fixed code; no text, no exception crosses the wire. What comes ba
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Final, Protocol
 
-from client.egress import Egress, Released
+from client.egress import Egress, Released, check
 from client.site import Site
 from common import wire
 from common.audit import AuditLog
@@ -98,6 +100,11 @@ class SiteService:
     def _refused(self, run: RunId, round_: int, code: str) -> Released:
         refusal = Refusal(self.site.name, run, round_, code, code_digest())
         try:
+            check(refusal)
+        except PolicyRefused:
+            # What was asked named its run in words that do not leave; they are not repeated.
+            refusal = replace(refusal, run=RunId(""))
+        try:
             return self._egress.release(refusal, self.site.policy.min_cell)
         except ConsiliumError:
             # Without a working audit log a Refusal is all that may still leave: it holds no patient.
@@ -158,7 +165,7 @@ def _gates(instruction: Instruction) -> Plan:
     """The plan of an instruction from a peer that runs our code.
 
     Raises:
-        FederationError: code `code-mismatch` or `plan-mismatch`.
+        FederationError: code `code-mismatch`, `plan-mismatch` or `round`.
         PlanError: when the plan is not a valid one.
     """
     if instruction.code_digest != code_digest():
@@ -169,5 +176,9 @@ def _gates(instruction: Instruction) -> Plan:
     if plan.digest != instruction.plan_digest:
         raise FederationError(
             "plan", "its digest names another plan", "Send the plan that was released", code="plan-mismatch"
+        )
+    if instruction.round < (0 if instruction.kind is Kind.SURVEY else 1):
+        raise FederationError(
+            "instruction", "rounds are counted from 1", "Compare the releases", code="round"
         )
     return plan

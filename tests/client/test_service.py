@@ -76,6 +76,8 @@ def test_each_kind_of_instruction_is_answered_and_both_ways_are_logged(tmp_path,
         ({"plan_digest": "sha256:" + "1" * 64}, "plan-mismatch"),
         ({"plan_toml": "not toml ["}, "plan"),
         ({"plan_toml": "[study]\nname = 'x'"}, "plan"),
+        ({"round": -1}, "round"),
+        ({"round": 0}, "round"),
     ],
 )
 def test_an_instruction_that_fails_a_gate_reaches_no_data(tmp_path, changes, code):
@@ -85,6 +87,14 @@ def test_an_instruction_that_fails_a_gate_reaches_no_data(tmp_path, changes, cod
     assert isinstance(reply, Refusal)
     assert reply.code == code
     assert duties.seen == []
+
+
+def test_words_that_do_not_leave_are_not_repeated_and_hide_no_reason(tmp_path):
+    service = toy_service(tmp_path, "alpha")
+    reply = service.handle(_instruction(run="../Müller^Anna", code_digest="sha256:" + "1" * 64))
+    assert isinstance(reply, Refusal)
+    assert (reply.run, reply.code) == ("", "code-mismatch")
+    assert "ller" not in service.site.audit.read_text()
 
 
 @pytest.mark.parametrize(
