@@ -113,6 +113,7 @@ class ImagingDuties:
         )
 
     def _personalised(self, net: Network, data: SiteData, instruction: Instruction, plan: Plan) -> Scores:
+        self._note_run(instruction.run, data)
         finetune(net, data.train, data.validation, plan)
         return self._scored(PERSONALISED, net, data.test, instruction, plan)
 

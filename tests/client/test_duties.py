@@ -191,6 +191,14 @@ def test_figures_of_a_model_tuned_without_noise_are_on_the_ledger_beside_the_pri
         assert [charge.event.private for charge in ledger.charges] == [True, False]
 
 
+def test_a_run_that_only_fine_tuned_here_is_listed_for_its_patients(site):
+    """Who withdraws is told of every run that learned from them, also of one whose rounds they missed."""
+    plan = plans.replace(OPEN, personalisation={"method": "finetune", "epochs": 1})
+    ImagingDuties(site).evaluate(_instruction(Kind.EVALUATE, plan), plan)
+    with Index(site.index) as index:
+        assert any("run-1" in index.runs_of(f"P{n:03d}") for n in range(40))
+
+
 def test_scores_of_other_patients_are_not_paired(site):
     duties = ImagingDuties(site)
     duties.evaluate(_instruction(Kind.EVALUATE, OPEN), OPEN)
