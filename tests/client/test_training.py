@@ -12,7 +12,7 @@ from torch import nn
 from client.device import PhysicalBatch, choose_device, mixed_precision
 from client.evaluation import log_loss, predict
 from client.features import FeatureCache, cache
-from client.finetune import Trial, finetune
+from client.finetune import finetune, harmed
 from client.learner import Learner, training_mode
 from client.privacy.plan import DpPlan
 from client.training import Descent, Recipe, train
@@ -369,9 +369,9 @@ def test_fine_tuning_helps_on_validation_and_is_deterministic():
     (found, arrays), (again, other) = results
     assert found == again
     assert same(arrays, other)
-    assert found.improved
-    assert len(found.trials) == 5
-    assert found.trials[found.epoch].loss == min(t.loss for t in found.trials)
+    assert found.kept
+    assert len(found.losses) == 5
+    assert found.losses[-1] < found.losses[0]
 
 
 def test_first_do_no_harm():
@@ -383,7 +383,7 @@ def test_first_do_no_harm():
     before = get_arrays(net)
     liars = dataclasses.replace(good, labels=1 - good.labels)
     found = finetune(net, liars, few_patients(30, 32, seed=2), plan)
-    assert not found.improved
+    assert not found.kept
     assert same(get_arrays(net), before)
 
 
@@ -391,15 +391,23 @@ def test_without_validation_patients_the_global_model_stays():
     plan, data = personal(), few_patients(6, 32)
     net = new(plan)
     before = get_arrays(net)
-    assert finetune(net, data, data.subset([]), plan).epoch == 0
+    assert not finetune(net, data, data.subset([]), plan).kept
     assert same(get_arrays(net), before)
 
 
-def test_one_class_validation_is_judged_by_its_loss():
-    assert Trial(0.5, None).better_than(Trial(0.6, None))
-    assert not Trial(0.5, 0.8).better_than(Trial(0.6, 0.9))
-    assert Trial(0.5, 0.9).better_than(Trial(0.6, 0.9))
-    assert not Trial(0.7, 0.9).better_than(Trial(0.6, 0.9))
+def test_harm_is_judged_beyond_chance_and_one_class_by_its_loss():
+    scores = predict(new(personal()), few_patients(40, 32))
+    truth = scores.labels.astype(np.float64)
+    right = dataclasses.replace(scores, scores=0.1 + 0.8 * truth)
+    wrong = dataclasses.replace(scores, scores=0.9 - 0.8 * truth)
+    slightly = dataclasses.replace(scores, scores=right.scores + 1e-3 * np.arange(len(truth))[:, None])
+    assert harmed(wrong, right, 0.95)
+    assert not harmed(right, wrong, 0.95)
+    assert not harmed(slightly, right, 0.95)
+    assert harmed(dataclasses.replace(scores, scores=scores.scores * np.nan), right, 0.95)
+    ones = np.ones(len(truth), dtype=bool) & (truth[:, 0] > 0)
+    assert harmed(wrong.take(ones), right.take(ones), 0.95)
+    assert not harmed(right.take(ones), wrong.take(ones), 0.95)
 
 
 def test_the_pull_keeps_a_personal_model_near_the_global_one():
