@@ -1,8 +1,9 @@
 """The local loop: one round of one hospital, with or without differential privacy.
 
 Without privacy it is deterministic: the same weights, patients, plan and round give the same bits on
-the same machine with the same number of threads (sums are cut by it). With privacy, who is drawn and the noise come from the operating system and are
-different every time; the ledger must have been charged before `train` is called.
+the same machine with the same number of threads, by which sums are cut. With privacy, who is drawn and
+the noise come from the operating system and are different every time; the ledger must have been charged
+before `train` is called.
 """
 
 from __future__ import annotations
