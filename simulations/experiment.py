@@ -34,7 +34,7 @@ from simulations import probes
 from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
-from simulations.prepare import Federation, arm_site, prepare
+from simulations.prepare import Federation, arm_site, passing, prepare
 from simulations.scanners import SCANNERS, WEAK
 from simulations.scenario import Arm, Scenario
 
@@ -73,7 +73,7 @@ def run_scenario(
     """
     run, folder = _new_folder(scenario, out)
     begun(folder)
-    with board() as bars, crew(bars) as hands:
+    with passing(folder / "federation"), board() as bars, crew(bars) as hands:
         federation = prepare(scenario, folder / "federation", hands, data)
         arms = run_arms(scenario, federation, folder, hands)
         only = _afterwards(scenario, federation, arms, folder, hands) if extras else None

@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,6 +80,18 @@ class _Arrival:
     hospitals: int
 
 
+@contextmanager
+def passing(folder: Path) -> Iterator[None]:
+    """What a PACS would export into `folder/incoming` is identified; after this block it is gone, come what may.
+
+    To be opened around the crew: a worker that still writes would leave something behind.
+    """
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder / "incoming", ignore_errors=True)
+
+
 def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = None) -> Federation:
     """Make or find the images, take them in at every hospital, preprocess them once.
 
@@ -91,18 +105,15 @@ def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = N
         ConsiliumError: of intake, labels, data or storage, as the client's own code raises them.
     """
     setting = scenario.scenario
-    try:
-        if setting.kind == "virtual":
-            specs = default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
-            sources = _virtual(specs, folder, setting.seed, hands)
-        else:
-            specs, sources = [], _real(scenario, folder, data)
-        arrivals = _arrivals(scenario, folder, sources)
-        jobs = (partial(_take_in, arrival, hands.size) for arrival in arrivals)
-        reports = dict(sorted(hands.do(jobs)))
-    finally:
-        # What a PACS would export is identified; it goes whatever happened.
-        shutil.rmtree(folder / "incoming", ignore_errors=True)
+    if setting.kind == "virtual":
+        specs = default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
+        sources = _virtual(specs, folder, setting.seed, hands)
+    else:
+        specs, sources = [], _real(scenario, folder, data)
+    arrivals = _arrivals(scenario, folder, sources)
+    jobs = (partial(_take_in, arrival, hands.size) for arrival in arrivals)
+    reports = dict(sorted(hands.do(jobs)))
+    shutil.rmtree(folder / "incoming", ignore_errors=True)
     return Federation(folder, tuple(reports), setting.external, {spec.name: spec for spec in specs}, reports)
 
 
@@ -144,7 +155,7 @@ def prepare_default(num_sites: int) -> tuple[Path, Path]:
         scenario = load_scenario(
             HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites
         )
-        with board() as bars, crew(bars) as hands:
+        with passing(folder), board() as bars, crew(bars) as hands:
             federation = prepare(scenario, folder, hands)
         for name in federation.names:
             site = federation.site(name)

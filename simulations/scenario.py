@@ -85,8 +85,7 @@ def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> S
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:
-        problems = [Problem(".".join(map(str, e["loc"])), e["msg"], "Correct it") for e in error.errors()]
-        raise PlanError(path.name, problems) from None
+        raise PlanError(path.name, [_problem(dict(e)) for e in error.errors()]) from None
     _check_arms(scenario, path.name)
     return scenario
 
@@ -98,6 +97,12 @@ def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]
         section = section.setdefault(name, {}) if isinstance(section, dict) else None
     if isinstance(section, dict):
         section.update({key: value for key, value in changes.items() if value is not None})
+
+
+def _problem(error: dict[str, Any]) -> Problem:
+    """One mistake in our words; a word that stands in the file is said again, so that it is found."""
+    given = f", not {error['input']!r}" if isinstance(error["input"], str) else ""
+    return Problem(".".join(map(str, error["loc"])), error["msg"] + given, "Correct it")
 
 
 def _check_arms(scenario: Scenario, subject: str) -> None:
