@@ -95,6 +95,7 @@ def build(
         scores=tuple(listed),
         cases=_images(net, data.test, listed, threshold),
         ledger=_ledger(site, plan, ledger),
+        real_images=plan.labels.source != "synthetic",
     )
 
 

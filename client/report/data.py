@@ -107,3 +107,5 @@ class SiteReportData:
     scores: tuple[ScoredCase, ...]
     cases: tuple[CaseImage, ...]
     ledger: LedgerState
+    real_images: bool = False
+    """Whether the plan's labels are of real patients; in a simulation, which only the federation then is."""

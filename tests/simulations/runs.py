@@ -58,13 +58,13 @@ ALL = ("alone", "federated", "federated-dp", "pooled")
 HOSPITALS = ("alder", "birch")
 PATIENTS = 200
 """Of two hospitals: enough that, with half of them tested, no test cell is held back."""
-FEW = 80
+FEW = 64
 """Of two hospitals: just enough to be allowed to train."""
 
 
 def write_scenario(folder: Path, **changes: object) -> Path:
     """A scenario file; keyword arguments fill the braces of `TEXT`."""
-    values = {"seed": 1, "patients": FEW, "rounds": 2, "test_fraction": 0.3, "clip": 1.0} | changes
+    values = {"seed": 1, "patients": FEW, "rounds": 2, "test_fraction": 0.2, "clip": 1.0} | changes
     arms = list(changes.get("arms", ALL))
     path = folder / "small.toml"
     folder.mkdir(parents=True, exist_ok=True)

@@ -54,7 +54,7 @@ def test_an_arm_changes_only_the_plan_of_its_own(tmp_path: Path) -> None:
 def test_what_is_given_replaces_what_is_written(tmp_path: Path) -> None:
     scenario = load_scenario(write_scenario(tmp_path), rounds=7, seed=5, patients=None)
     assert scenario.scenario.seed == 5
-    assert scenario.scenario.patients == 80
+    assert scenario.scenario.patients == 64
     assert {scenario.plan_for(arm).federation.rounds for arm in scenario.scenario.arms} == {7}
 
 
@@ -78,7 +78,7 @@ WRONG = {
         "plan.training",
     ),
     "no scenario": ("[scenario]", "[scenery]", "scenery"),
-    "too few patients": ("patients = 80", "patients = 8", "scenario.patients"),
+    "too few patients": ("patients = 64", "patients = 8", "scenario.patients"),
 }
 
 

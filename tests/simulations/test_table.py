@@ -47,7 +47,7 @@ def test_a_run_on_some_of_the_hospitals_says_subset(run: Path) -> None:
 
 
 def test_a_figure_that_was_held_back_is_a_dash(twins: tuple[Path, ...]) -> None:
-    """Eighty patients leave test cells below eleven."""
+    """So few patients leave test cells below eleven."""
     record = read_record(twins[0] / "metrics.json")
     assert figure(None) == "–"
     (line,) = (line for line in drawn(record).splitlines() if " alder " in line)
