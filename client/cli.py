@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import explain, images, site, train
+from client.commands import explain, images, site, status, train
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -11,10 +11,10 @@ app = make_app(
 )
 app.command("init", epilog=example("consilium-site init st-anna --site /srv/consilium"))(site.init)
 app.command("ingest", epilog=example("consilium-site ingest export/ --labels labels.csv"))(images.ingest)
-app.command("status", epilog=example("consilium-site status --json"))(site.status)
+app.command("status", epilog=example("consilium-site status --json"))(status.status)
 app.command("refused", epilog=example("consilium-site refused"))(images.refused)
 app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
-app.command("withdraw", epilog=example("consilium-site withdraw 3f0c9ad1b2"))(images.withdraw)
+app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
 app.command("explain-deid", epilog=example("consilium-site explain-deid PatientBirthDate"))(
     explain.explain_deid

@@ -16,6 +16,14 @@ class Uses(Database):
         """Patient to part, of everybody who was ever given one under this split (`client.splits.split_key`)."""
         return dict(self._all("SELECT patient, part FROM parts WHERE split = ?", (split,)))
 
+    def drawn(self) -> dict[str, dict[str, int]]:
+        """Every split that was ever drawn: part to number of patients who are still here."""
+        query = "SELECT split, part, COUNT(*) FROM parts GROUP BY split, part ORDER BY split, part"
+        found: dict[str, dict[str, int]] = {}
+        for split, part, count in self._all(query):
+            found.setdefault(split, {})[part] = count
+        return found
+
     def keep_parts(self, split: str, parts: Mapping[str, str]) -> None:
         """Write down parts, over those that were there; a withdrawn or unknown patient gets none.
 

@@ -46,7 +46,7 @@ class AloneResult:
     auroc: Estimate | None
     """Of all test patients; None for several classes or where a class is missing."""
     epsilon: float | None
-    """Spent so far by the patient who spent most; None without a private plan."""
+    """Of this run, for the patient who spent most on it; None without a private plan."""
 
 
 def train_alone(

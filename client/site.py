@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,13 +32,14 @@ from common.settings import load_settings
 from common.types import SiteName
 
 KEY_BYTES: Final = 32
+_NAME: Final = "[a-z0-9][a-z0-9_-]{0,62}"
 
 
 @settings_class(frozen=True, config=ConfigDict(extra="forbid"))
 class SiteSection:
     """`[site]`: who this hospital is and where its things lie (relative to site.toml)."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    name: Annotated[str, Field(pattern=rf"^{_NAME}$")]
     data: str = "data"
     state: str = "state"
     secrets: str = "secrets"
@@ -124,6 +126,12 @@ def init_site(
     path = folder / "site.toml"
     if path.exists():
         raise SettingsError(path.name, "this folder already holds a site", "Use it, or choose another folder")
+    if not re.fullmatch(_NAME, name):
+        raise SettingsError(
+            "the site's name",
+            "it is made of a-z, 0-9, hyphen and underscore, begins with a letter or digit, and has at most 63",
+            "Choose another name, such as st-anna",
+        )
     settings = {"site": {"name": name, "simulated": simulated}, "policy": _policy_dict(policy or Policy())}
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(tomli_w.dumps(settings), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ import typer
 from rich.table import Table
 
 from client.commands.options import HERE, SiteFolder
+from client.commands.status import many
 from common.cli import JsonFlag, grid, progress, show
 from common.errors import InputError
 
@@ -21,7 +23,8 @@ def ingest(
     folder: Annotated[Path, typer.Argument(help="A folder of DICOM, or of PNG/JPEG named in the table.")],
     *,
     labels: Annotated[
-        Path | None, typer.Option(help="Label table: accession,label,source,version; optional split.")
+        Path | None,
+        typer.Option(help="CSV table: accession, label, source, version and, if you like, split."),
     ] = None,
     site: SiteFolder = HERE,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
@@ -44,11 +47,20 @@ def ingest(
         )
 
     def table() -> Table:
-        single = ("seconds", "refused", "by_modality")
-        rows = [(key.replace("_", " "), value) for key, value in vars(result).items() if key not in single]
-        rows += [("seconds", f"{result.seconds:.1f}")]
+        rows: list[tuple[str, object]] = [("files received", result.received)]
+        rows += [("images taken in", result.accepted), ("known already, or sent twice", result.unchanged)]
         rows += [(f"refused: {code}", count) for code, count in sorted(result.refused.items())]
-        return grid(f"Ingestion at {loaded.name}", ("what", "count"), rows)
+        rows += [("patients of the site, in all", result.patients), ("volumes made (CT, MR)", result.volumes)]
+        if labels is not None:
+            rows += [("labels whose image was refused", result.labels_without_image)]
+            rows += [("images without a label", result.images_without_label)]
+        drawn = grid(
+            f"Ingestion at {loaded.name}", ("what", "count"), [*rows, ("time", f"{result.seconds:.1f} s")]
+        )
+        if result.refused:
+            drawn.caption = "What to do about the refused ones: consilium-site refused"
+            drawn.caption_justify = "left"
+        return drawn
 
     show(result, as_json, table)
 
@@ -64,11 +76,14 @@ def refused(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
     def table() -> Table | str:
         if not rows:
             return f"Nothing was refused at {loaded.name}."
-        return grid(
+        drawn = grid(
             f"Refused at {loaded.name}",
             ("code", "files", "rule", "what to do"),
             ((row.code, row.count, row.rule, row.remedy) for row in rows),
         )
+        drawn.caption = "Originals: quarantine/ID.bin in the site's data folder. Each ID by --json."
+        drawn.caption_justify = "left"
+        return drawn
 
     show(rows, as_json, table)
 
@@ -100,21 +115,35 @@ def withdraw(
         raise InputError("withdraw", "a pseudonym has no issuer", "Leave --issuer out, or give --patient-id")
     loaded = load_site(site)
     if pseudonym is not None:
-        result = remove(loaded, pseudonym)
+        result = remove(loaded, _pseudonym(pseudonym))
     else:
         number = _patient_number() if patient_id is None else _not_empty(patient_id)
         result = withdraw_patient(loaded, number, issuer)
     show(result, as_json, lambda: _withdrawn(result))
 
 
+def _pseudonym(text: str) -> str:
+    """A mistyped pseudonym would withdraw nobody and say that it was done."""
+    if not re.fullmatch(r"P[0-9a-f]{32}", text):
+        raise InputError(
+            "the pseudonym",
+            "it is P and 32 characters of 0-9 and a-f",
+            "Copy it whole, or give --patient and the hospital's own number",
+        )
+    return text
+
+
 def _withdrawn(result: Withdrawal) -> str:
     if not (result.sop_uids or result.quarantined or result.runs):
         return (
             "No image of this patient is here. They stay out from now on.\n"
-            "If you expected some, check the number and its --issuer: together they name a patient."
+            "If you expected some, check the pseudonym, or the number and its --issuer: together they name a patient."
         )
-    images, volumes, originals = map(len, (result.sop_uids, result.volumes, result.quarantined))
-    lines = [f"Removed {images} images, {volumes} volumes and {originals} originals in quarantine."]
+    counts = zip(
+        (result.sop_uids, result.volumes, result.quarantined), ("image", "volume", "original"), strict=True
+    )
+    images, volumes, originals = (many(len(found), noun) for found, noun in counts)
+    lines = [f"Removed {images}, {volumes} and {originals} in quarantine."]
     lines += [f"Used by run {run}: its model keeps what it learned." for run in result.runs]
     return "\n".join(lines if result.runs else [*lines, "No run used this patient."])
 

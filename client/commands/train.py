@@ -35,8 +35,15 @@ def train(
             ("model", result.model),
         ]
         rows += [("metrics", result.metrics), ("report", result.report)]
-        rows += [("AUROC", auroc and f"{auroc.value:.3f} ({auroc.low:.3f} to {auroc.high:.3f})")]
-        rows += [("ε spent", None if result.epsilon is None else f"{result.epsilon:.3g}")]
+        interval = auroc and f"{auroc.value:.3f} (95% interval {auroc.low:.3f} to {auroc.high:.3f})"
+        rows += [("AUROC, test patients", interval)]
+        if study.private:
+            spent = (
+                None
+                if result.epsilon is None
+                else f"{result.epsilon:.2f}, of {study.privacy.epsilon:g} allowed"
+            )
+            rows += [("ε of this run", spent)]
         return grid(f"{study.study.name} at {loaded.name}", ("what", "value"), rows)
 
     show(result, as_json, table)

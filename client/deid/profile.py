@@ -39,6 +39,15 @@ _FIELDS: Final = frozenset(
     )
 )
 _TEXT_VRS: Final = frozenset(("CS", "LO", "SH", "UI", "PN"))
+_IN_WORDS: Final = {
+    "keep": "keep",
+    "pseudonym": "replace by a pseudonym of the {}",
+    "uid": "replace by another UID, always the same",
+    "shift": "move back by as many days for all dates of a patient, by the site's key",
+    "generalise": "replace by whole years, 90 for 90 and more",
+    "empty": "write it empty",
+}
+_OTHERWISE_IN_WORDS: Final = {"drop": "", "other": "; else OTHER", "refuse": "; else refuse the file"}
 _VR_OF_ACTION: Final = {
     "uid": {"UI"},
     "shift": {"DA"},
@@ -136,12 +145,14 @@ def explain(profile: Profile | None = None) -> list[Explained]:
 
 def _action_in_words(rule: Rule) -> str:
     if rule.values:
-        return f"{rule.action}: {', '.join(sorted(rule.values))}"
+        return f"keep if one of {', '.join(sorted(rule.values))}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
     if rule.pattern:
-        return f"{rule.action}: form {rule.pattern.pattern}"
+        return f"keep if it has the form {rule.pattern.pattern}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
     if rule.range:
-        return f"{rule.action}: {rule.range[0]:g} to {rule.range[1]:g}"
-    return f"{rule.action}: {rule.purpose}" if rule.purpose else rule.action
+        return f"keep if a number from {rule.range[0]:g} to {rule.range[1]:g}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
+    if rule.action == "enter":
+        return f"keep of each item: {', '.join(rule.items)}"
+    return _IN_WORDS[rule.action].format(rule.purpose)
 
 
 def _rule(row: Mapping[str, Any]) -> Rule:

@@ -101,7 +101,7 @@ def test_status_prints_a_table_when_no_json_is_asked_for(tmp_path) -> None:
     run("consilium-site", "init", "a", "--site", tmp_path)
     result = run("consilium-site", "status", "--site", tmp_path)
     assert "Site a" in result.stdout
-    assert "policy.min_cell" in result.stdout
+    assert "policy: fewest patients in a figure" in result.stdout
 
 
 def test_the_site_can_come_from_the_environment(tmp_path) -> None:

@@ -170,7 +170,7 @@ def test_the_command_takes_the_hospitals_number_and_says_what_left(day: Day) -> 
         index.record_run("run-7", [day.pseudonym])
     result = run("withdraw", "--patient-id", WHO, "--site", day.site.folder)
     assert result.exit_code == 0, result.output
-    assert "1 images, 0 volumes and 3 originals" in result.output
+    assert "1 image, 0 volumes and 3 originals" in result.output
     assert "run-7" in result.output
     assert WHO not in result.output
     assert day.originals() == []
