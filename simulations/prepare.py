@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import csv
 import math
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,7 @@ from client.policy import Policy
 from client.privacy.ledger import Ledger
 from client.site import Site, init_site, load_site
 from client.store import build_store
+from common.code import code_digest
 from common.errors import IntakeError
 from common.plan import Input, dump_plan
 from simulations.board import board
@@ -142,26 +145,33 @@ def arm_site(federation: Federation, arm: str, name: str) -> Site:
     return load_site(folder)
 
 
-def prepare_default(num_sites: int) -> tuple[Path, Path]:
-    """A small virtual federation for `flwr run .`: made once in the user's cache, then reused.
+def prepare_default(num_sites: int, cache: Path | None = None) -> tuple[Path, Path]:
+    """A small virtual federation for `flwr run .`.
+
+    Images are made and taken in once per release and kept in the user's cache; every run gets fresh
+    sites with fresh ledgers on top of them (law 2).
+
+    Args:
+        num_sites: how many virtual hospitals.
+        cache: where images are kept; `~/.cache/consilium` when not given.
 
     Returns:
-        The federation folder with one site folder per hospital, and the path of its plan.toml.
+        The federation folder of this run, with one site folder per hospital, and its plan.toml.
     """
-    folder = Path.home() / ".cache" / "consilium" / f"virtual-{num_sites}"
-    plan_path = folder / "plan.toml"
-    if not plan_path.exists():
+    place = cache or Path.home() / ".cache" / "consilium"
+    folder = place / f"virtual-{num_sites}-{code_digest().removeprefix('sha256:')[:12]}"
+    scenario = load_scenario(HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites)
+    plan = scenario.plan_for("federated")
+    if not (folder / "plan.toml").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        scenario = load_scenario(
-            HERE / "demo.toml", hospitals=num_sites, patients=_DEFAULT_PATIENTS * num_sites
-        )
         with passing(folder), board() as bars, crew(bars) as hands:
-            federation = prepare(scenario, folder, hands)
-        for name in federation.names:
-            site = federation.site(name)
-            Ledger.create(site.ledger, simulated=True).close()
-        plan_path.write_text(dump_plan(scenario.plan_for("federated")), encoding="utf-8")
-    return folder, plan_path
+            prepare(scenario, folder, hands)
+        (folder / "plan.toml").write_text(dump_plan(plan), encoding="utf-8")
+    names = tuple(sorted(path.parent.name for path in folder.glob("*/site.toml")))
+    run = f"flwr-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    for name in names:
+        arm_site(Federation(folder, names, (), {}, {}), run, name)
+    return folder / "arms" / run, folder / "plan.toml"
 
 
 def _virtual(specs: list[HospitalSpec], folder: Path, seed: int, hands: Crew) -> list[tuple[str, Path, Path]]:
