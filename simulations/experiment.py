@@ -145,6 +145,7 @@ class _Finished:
     arm: Arm
     folder: Path
     threshold: float | None
+    subset: bool
 
     @property
     def plan(self) -> Plan:
@@ -163,7 +164,7 @@ def _afterwards(
     ran = arms[arm].federation
     if ran is None:
         return None
-    finished = _Finished(scenario, federation, arm, folder, ran.threshold)
+    finished = _Finished(scenario, federation, arm, folder, ran.threshold, ran.subset)
     jobs: list[Callable[[], SimulationOnly | None]] = [
         partial(_site_report, finished, name) for name in federation.names
     ]
@@ -194,7 +195,7 @@ def _site_report(finished: _Finished, name: str) -> None:
     place = finished.folder / "sites" / name
     place.mkdir(parents=True, exist_ok=True)
     site = arm_site(finished.federation, finished.arm, name)
-    shown = Shown("federated", finished.threshold)
+    shown = Shown("federated", finished.threshold, finished.subset)
     write_site_report(build_site_report(site, finished.plan, finished.net, shown), place / "report.html")
 
 

@@ -51,6 +51,8 @@ class Shown:
     model: str = "federated"
     threshold: float | None = None
     """The shared one; the hospital's own best on its validation patients when not given, else 0.5."""
+    subset: bool = False
+    """Whether the model was trained on fewer hospitals than were expected (law 9)."""
 
 
 def build(
@@ -91,6 +93,7 @@ def build(
         intake=intake,
         deid=_deid(),
         quality=_quality(rows),
+        subset=shown.subset,
         metrics=measure(scores, plan, threshold, 1, shown.model),
         scores=tuple(listed),
         cases=_images(net, data.test, listed, threshold),

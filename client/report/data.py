@@ -109,3 +109,5 @@ class SiteReportData:
     ledger: LedgerState
     real_images: bool = False
     """Whether the plan's labels are of real patients; in a simulation, which only the federation then is."""
+    subset: bool = False
+    """Whether the model was trained on fewer hospitals than were expected."""

@@ -137,6 +137,12 @@ def test_nothing_is_fetched_and_images_are_inside(page):
     assert Image.open(io.BytesIO(base64.b64decode(pictures[1]))).size == (96, 96)
 
 
+def test_a_subset_is_said_here_too(page):
+    """Law 9: wherever the result is shown."""
+    assert "Subset" not in page
+    assert "Subset: trained on fewer hospitals" in site_html(replace(site_data(), subset=True))
+
+
 def test_a_hostile_name_stays_text():
     data = site_data(site=HOSTILE)
     data = replace(data, scores=(replace(data.scores[0], pseudonym=HOSTILE, manufacturer=HOSTILE),))
