@@ -28,6 +28,8 @@ class Policy:
     min_patients: Annotated[int, Field(ge=1)] = 20
     """Fewest training patients with which this hospital takes part."""
     min_cell: Annotated[int, Field(ge=1)] = 11
+    plans: tuple[str, ...] = field(default_factory=tuple)
+    """Digests of the plans approved here (law 4); empty: every plan within this policy."""
     networks: tuple[str, ...] = field(default_factory=tuple)
     """Networks that may be trained here; empty: every network of the installed release."""
 
@@ -38,6 +40,7 @@ def check(policy: Policy, plan: Plan) -> None:
     Raises:
         PolicyRefused: with the code of the first rule broken.
     """
+    check_approved(policy, plan)
     name = f"plan {plan.study.name}"
     if plan.private:
         _ceiling(name, "epsilon", plan.privacy.epsilon, policy.max_epsilon_per_run)
@@ -56,6 +59,21 @@ def check(policy: Policy, plan: Plan) -> None:
             f"network {plan.model.name} is not on this hospital's list",
             "Add it to policy.networks in site.toml, or choose a listed one",
             code="policy-network",
+        )
+
+
+def check_approved(policy: Policy, plan: Plan) -> None:
+    """Refuse a plan this hospital has not approved; asked before any instruction of it is followed.
+
+    Raises:
+        PolicyRefused: code `policy-plan`.
+    """
+    if policy.plans and plan.digest not in policy.plans:
+        raise PolicyRefused(
+            f"plan {plan.study.name}",
+            "its digest is not among those this hospital approved",
+            "Read the plan; to approve it, add its digest to policy.plans in site.toml",
+            code="policy-plan",
         )
 
 

@@ -4,7 +4,8 @@ An instruction passes these gates in order, before any data is touched:
 1. The sender runs the same code as we do (`code-mismatch`).
 2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), and the round is one (`round`):
    what cannot be trained must fail before it is charged.
-3. No other instruction is being worked on (`busy`); the service does one thing at a time.
+3. The hospital approved this plan, where it keeps a list of those it did (`policy-plan`).
+4. No other instruction is being worked on (`busy`); the service does one thing at a time.
 The work itself is a `Duties` object's, in a thread of its own: when it overruns the deadline the
 answer is `timeout` and the service stays busy until that thread ends. Every failure becomes a
 Refusal with a fixed code; no text, no exception crosses the wire. What comes back leaves through
@@ -18,6 +19,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from client.egress import Egress, Released, check
+from client.policy import check_approved
 from client.site import Site
 from common import wire
 from common.audit import AuditLog
@@ -89,6 +91,7 @@ class SiteService:
                 plan=instruction.plan_digest,
             )
             plan = _gates(instruction)
+            check_approved(self.site.policy, plan)
             min_cell = max(plan.evaluation.min_cell, self.site.policy.min_cell)
             return self._egress.release(self._watched(instruction, plan), min_cell)
         except ConsiliumError as error:

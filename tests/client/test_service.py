@@ -161,6 +161,23 @@ def test_the_stricter_of_plan_and_policy_suppresses(tmp_path):
     assert (group.positives, group.negatives, group.auroc) == (None, 60, None)
 
 
+@pytest.mark.parametrize("kind", list(Kind))
+def test_only_approved_plans_are_followed_where_the_hospital_lists_them(tmp_path, kind):
+    """Law 4: by digest, and before anything is done, not only before training."""
+    approved = toy_plan()
+    service = toy_service(tmp_path, "alpha")
+    strict = replace(service.site, policy=replace(service.site.policy, plans=(approved.digest,)))
+    duties = ToyDuties("alpha")
+    service = SiteService(strict, duties)
+    assert not isinstance(service.handle(_instruction(kind, plan=approved)), Refusal)
+    seen = list(duties.seen)
+    other = plans.replace(approved, training={"learning_rate": 0.123})
+    reply = service.handle(_instruction(kind, plan=other))
+    assert isinstance(reply, Refusal)
+    assert reply.code == "policy-plan"
+    assert duties.seen == seen
+
+
 def test_a_site_without_training_patients_says_so(tmp_path):
     assert toy_service(tmp_path, "alpha", bucket=0).handle(_instruction()).code == "test-only"
 
