@@ -4,14 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
 from client.intake.labels import LabelTable
 from client.intake.outcome import Person
 from client.intake.wrap import SUFFIXES
 from common.errors import IntakeError
+
+_NO_IMAGES: Final = frozenset(
+    (
+        ".csv",
+        ".tsv",
+        ".txt",
+        ".log",
+        ".md",
+        ".json",
+        ".xml",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".doc",
+        ".docx",
+        ".xls",
+        ".xlsx",
+        ".ini",
+        ".inf",
+        ".exe",
+        ".db",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +47,11 @@ class Incoming:
     relative: str
     """With forward slashes, as a label table names it."""
     person: Person | None
+
+    @property
+    def may_be_image(self) -> bool:
+        """Whether a file that could not be read may still be the image that a label is for."""
+        return self.path.suffix.casefold() not in _NO_IMAGES
 
     def key(self, names: Pseudonyms) -> str:
         """Keyed digest of the content and, for a picture, of the person it is said to show.
@@ -41,6 +71,8 @@ def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> l
     Raises:
         IntakeError: the folder is missing, unreadable or empty.
     """
+    if folder.is_file():
+        raise _error("it is a file, not a folder", "Give the folder that holds the images", "intake-missing")
     if not folder.is_dir():
         raise _error("the folder is not there", "Give the folder that holds the images", "intake-missing")
     if not os.access(folder, os.R_OK | os.X_OK):
@@ -55,6 +87,22 @@ def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> l
         raise _error("the folder holds no files", "Give the folder that holds the images", "intake-empty")
     incoming = [_incoming(folder, path, table) for path in found]
     return sorted(incoming, key=lambda file: file.relative)
+
+
+def check_apart(folder: Path, own: Iterable[Path]) -> None:
+    """Check that a folder neither lies in a site's own folders nor holds one of them: there, keys are files too.
+
+    Raises:
+        IntakeError: `intake-own`.
+    """
+    there = folder.resolve()
+    for path in (path.resolve() for path in own):
+        if path.is_relative_to(there) or (path.is_dir() and there.is_relative_to(path)):
+            raise _error(
+                "it holds, or lies in, this site's own folders",
+                "Give the folder to which the archive exports, apart from the site",
+                "intake-own",
+            )
 
 
 def _walk(folder: Path) -> list[Path]:

@@ -24,13 +24,13 @@ from client.deid.pseudonyms import Pseudonyms
 from client.files import storage_error, sweep
 from client.index import Index
 from client.intake.commit import Commit, after
-from client.intake.folder import list_files
+from client.intake.folder import check_apart, list_files
 from client.intake.join import Arrived, Joined, Known, check_labelled, check_whole, join
 from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
 from client.intake.outcome import ACCEPTED
 from client.intake.pool import Limits
-from client.intake.process import COPY, Desk, Effort, Finished, Progress, process
+from client.intake.process import Desk, Effort, Finished, Progress, process
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import receipt
 from client.intake.report import UNCHANGED, IngestReport
@@ -44,6 +44,19 @@ from common.logs import Log
 __all__ = ["IngestReport", "ingest"]
 
 _LOG: Final = Log("client.intake")
+NAMELESS: Final = frozenset(
+    (
+        "not-dicom",
+        "parser-error",
+        "parser-crash",
+        "parser-limit",
+        "deflate-bomb",
+        "file-size",
+        "file-unreadable",
+        "sop-class-missing",
+    )
+)
+"""Codes of files that may be an image but could not be read far enough to say which."""
 
 
 def ingest(
@@ -71,6 +84,7 @@ def ingest(
         LabelError, IntakeError, DataError, StorageError: index and store are as they were.
     """
     begun = time.monotonic()
+    check_apart(folder, (site.data, site.state, site.folder / "site.toml"))
     table = None if labels is None else read_labels(labels)
     files = list_files(folder, labels, table)
     effort = Effort(workers, limits or Limits(), progress or _silent)
@@ -117,7 +131,7 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
         path = {"path": desk.names.join("path", one.file.relative)}
         if one.row is None:
             refused.append({**one.outcome.keys, **path})
-            nameless += kind not in refused[-1] and one.outcome != COPY
+            nameless += kind not in refused[-1] and one.outcome.code in NAMELESS and one.file.may_be_image
         elif one.outcome.accepted:
             images.append(Known(one.row, {**one.outcome.keys, **path}))
         else:

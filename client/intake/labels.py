@@ -62,7 +62,7 @@ def read_labels(path: Path) -> LabelTable:
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     good = 0
     try:
-        columns = [(c or "").strip() for c in reader.fieldnames or ()]
+        columns = [(c or "").strip().casefold() for c in reader.fieldnames or ()]
         reader.fieldnames = columns
         kind = _kind(path.name, columns)
         rows: dict[str, LabelRow] = {}
@@ -92,6 +92,10 @@ def _text(path: Path) -> str:
         raise LabelError(
             path.name, "the label table is not there", "Give its path with --labels", code="labels-missing"
         ) from None
+    except IsADirectoryError:
+        raise LabelError(
+            path.name, "it is a folder, not a table", "Give the CSV file itself", code="labels-missing"
+        ) from None
     except OSError:
         raise LabelError(
             path.name, "the label table cannot be read", "Check its rights", code="labels-unreadable"
@@ -104,10 +108,13 @@ def _text(path: Path) -> str:
 
 def _kind(name: str, columns: list[str]) -> str:
     found = [kind for kind in KINDS if kind in columns]
+    if not columns:
+        raise LabelError(name, "it is empty", "Export the labels again", code="labels-empty")
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        raise _error(name, 1, "its columns are not divided by commas", "Save it as CSV divided by commas")
     if len(found) != 1:
-        raise _error(
-            name, 1, f"exactly one of the columns {', '.join(KINDS)} names the image", "Keep one of them"
-        )
+        remedy = "Keep one of them" if found else "Name that column in the first line"
+        raise _error(name, 1, f"exactly one of the columns {', '.join(KINDS)} names the image", remedy)
     wanted = ["label"] if found[0] == "path" else ["label", "source", "version"]
     missing = [column for column in wanted if column not in columns]
     if missing:

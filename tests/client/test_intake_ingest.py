@@ -299,3 +299,41 @@ def test_the_table_accounts_for_every_file(tmp_path):
     lines = table(report)
     assert lines[-1] == ["received", "2", "1", "3"]
     assert as_markdown(lines).count("\n") == len(lines) + 1
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "old-labels.CSV", "DICOMDIR"])
+def test_a_file_that_cannot_be_an_image_excuses_no_label(tmp_path, name):
+    """An old table lies in the folder, or the disc's directory: the label of no image is still named."""
+    folder = export(tmp_path / "in", 2)
+    data = b"accession,label\n"
+    if name == "DICOMDIR":
+        data = to_bytes(image(9, SOPClassUID="1.2.840.10008.1.3.10", AccessionNumber=""))
+    (folder / name).write_bytes(data)
+    labels = labels_for(tmp_path / "labels.csv", [0, 1, 1])
+    with pytest.raises(LabelError, match="line 4"):
+        ingest(new_site(tmp_path / "site"), folder, labels, workers=1)
+
+
+def test_a_broken_file_may_be_the_image_of_a_label(tmp_path):
+    folder = export(tmp_path / "in", 2)
+    (folder / "third.dcm").write_bytes(b"cut")
+    labels = labels_for(tmp_path / "labels.csv", [0, 1, 1])
+    report = ingest(new_site(tmp_path / "site"), folder, labels, workers=1)
+    assert (report.accepted, report.labels_without_image) == (2, 1)
+
+
+@pytest.mark.parametrize("where", [".", "..", "data", "data/dicom", "state"])
+def test_a_site_does_not_take_in_itself(tmp_path, where):
+    """Its keys would end in quarantine, beside the data."""
+    site = new_site(tmp_path / "site")
+    ingest(site, export(tmp_path / "in", 2), None, workers=1)
+    before = state_of(site)
+    with pytest.raises(IntakeError, match="own folders"):
+        ingest(site, site.folder / where, None, workers=1)
+    assert state_of(site) == before
+    assert not site.quarantine.exists()
+
+
+def test_a_drop_folder_inside_the_sites_folder_is_taken_in(tmp_path):
+    site = new_site(tmp_path / "site")
+    assert ingest(site, export(site.folder / "incoming", 2), None, workers=1).accepted == 2

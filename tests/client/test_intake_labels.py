@@ -103,3 +103,28 @@ def test_a_spreadsheet_with_byte_order_mark_is_read(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_bytes(b"\xef\xbb\xbfaccession,label,source,version\r\nA,1,r,1\r\nB,0,r,1\r\n")
     assert len(read_labels(path).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it is empty"),
+        ("accession;label;source;version\nA;1;r;1\n", "divided by commas"),
+        ("accession\tlabel\tsource\tversion\nA\t1\tr\t1\n", "divided by commas"),
+        ("order,label,source,version\nA,1,r,1\n", "Name that column in the first line"),
+        ("accession,study,label,source,version\nA,B,1,r,1\n", "Keep one of them"),
+    ],
+)
+def test_a_table_of_another_make_is_told_what_is_wrong_with_it(tmp_path, text, said):
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(LabelError, match=said):
+        read_labels(path)
+
+
+def test_a_folder_is_no_table_and_the_first_line_may_shout(tmp_path):
+    with pytest.raises(LabelError, match="it is a folder"):
+        read_labels(tmp_path)
+    path = tmp_path / "labels.csv"
+    path.write_text("Accession, LABEL ,Source,Version\nA,1,r,1\n")
+    assert read_labels(path).rows["A"].label == 1
