@@ -19,6 +19,8 @@ from simulations.board import board
 from simulations.crew import crew, say
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 120
+"""On a machine that does much else."""
 
 
 def double(number: int) -> int:
@@ -83,7 +85,7 @@ def test_an_error_outside_ends_the_workers_at_once() -> None:
 
     with pytest.raises(KeyError):
         stop()
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 55, "nobody waited for the minute of work"
     assert not multiprocessing.active_children()
 
 
@@ -127,13 +129,14 @@ def test_no_process_outlives_a_run_that_was_stopped(tmp_path: Path, number: int,
             start_new_session=True,
         )
     try:
-        assert until(lambda: any((tmp_path / "runs").glob("*/federation/incoming/*/*/*")), 60)
+        assert until(lambda: any((tmp_path / "runs").glob("*/federation/incoming/*/*/*")), PATIENCE_S)
         (os.killpg if whom == "all" else os.kill)(run.pid, number)
-        assert run.wait(30) != 0
-        assert until(lambda: not in_session(run.pid), 20), in_session(run.pid)
+        assert run.wait(PATIENCE_S) != 0
+        assert until(lambda: not in_session(run.pid), PATIENCE_S), in_session(run.pid)
     finally:
         for process in in_session(run.pid):
             os.kill(process, signal.SIGKILL)
+        run.wait()
     assert "Traceback" not in (tmp_path / "said").read_text()
     if number == signal.SIGINT:
         assert not list((tmp_path / "runs").glob("*/federation/incoming"))
