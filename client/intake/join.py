@@ -62,10 +62,10 @@ def join(
     refused = {keys[table.kind] for keys in arrived.refused if table.kind in keys}
     missing = sorted(rows[name].line for name in left - refused)
     if len(missing) > arrived.nameless:
-        more = f" ({len(missing)} labels have none)" if len(missing) > 1 else ""
+        others = f" ({len(missing)} labels have none)" if len(missing) > 1 else ""
         raise table.error(
             missing[0],
-            f"its image is not in the folder{more}",
+            f"its image is not in the folder{others}",
             "Add the images, or remove the lines",
         )
     return Joined(labelled, len(left))
