@@ -97,7 +97,9 @@ def judge(out: Path, flower_status: str) -> int:
 def _superlink(home: Path) -> Iterator[dict[str, str]]:
     """A SuperLink for local simulations; gives the environment in which `flwr` talks to it."""
     port = _free_port()
-    environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(home)}
+    # Flower's programs start each other by name, so theirs must be found where we were installed.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, **ENVIRONMENT, "FLWR_HOME": str(home), "PATH": path}
     config = f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
     (home / "config.toml").write_text(f'{config}address = "127.0.0.1:{port}"\ninsecure = true\n')
     command = [
