@@ -16,6 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 CONTEXT: Final = multiprocessing.get_context("spawn")
 """Workers start fresh: a forked torch or OpenMP may hang."""
 
+_PATIENCE_S: Final = 1.0
+"""How long the last bars may take to be drawn; what comes later is not missed."""
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -74,7 +77,9 @@ def board() -> Iterator[Board]:
         try:
             yield shown
         finally:
+            # A worker that ended while it spoke holds the queue's lock for ever: nothing here may wait for it.
+            shown.queue.cancel_join_thread()
             shown.queue.put(None)
-            listener.join(timeout=5)
-            shown.queue.close()
-            shown.queue.join_thread()
+            listener.join(_PATIENCE_S)
+            if not listener.is_alive():
+                shown.queue.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import FederationError, StorageError
+from simulations import crew as crews
 from simulations.board import board
 from simulations.crew import crew, say
 
@@ -53,6 +54,21 @@ def test_every_job_gives_its_result() -> None:
         assert sorted(hands.do(partial(double, n) for n in range(5))) == [0, 2, 4, 6, 8]
         assert sorted(hands.do([partial(double, 7)])) == [14], "the crew can be asked again"
     assert not multiprocessing.active_children()
+
+
+def hold_the_queue() -> str:
+    """End as a worker may: in the middle of a message, with the queue's lock in its hand."""
+    queue = crews._ticks
+    assert queue is not None
+    queue._wlock.acquire()
+    os._exit(1)
+
+
+def test_a_worker_that_ends_while_it_speaks_hangs_nobody() -> None:
+    begun = time.monotonic()
+    with pytest.raises(FederationError), board() as bars, crew(bars, 1) as hands:
+        list(hands.do([hold_the_queue]))
+    assert time.monotonic() - begun < 30
 
 
 def test_what_had_finished_comes_before_the_error_and_nothing_new_begins(tmp_path: Path) -> None:
