@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -27,6 +26,7 @@ from client.site import init_site
 from client.store import build_store
 from common.plan import parse_plan
 from simulations.hospitals import HospitalSpec, write_hospital
+from tests.limited import limited
 
 BIN = Path(sys.executable).parent
 SCANNER = "aster-dr"
@@ -64,19 +64,14 @@ class Hospital:
 
     def run(self, *words: str | Path, file_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
         """Type `consilium-site`; `file_bytes` is the size at which every file is full, as a disk is."""
-
-        def limit() -> None:
-            if file_bytes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-
+        command = [BIN / "consilium-site", *words, "--site", self.site]
         return subprocess.run(
-            [BIN / "consilium-site", *words, "--site", self.site],
+            command if file_bytes is None else limited(file_bytes, command),
             capture_output=True,
             text=True,
             check=False,
             timeout=120,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            preexec_fn=limit,
         )
 
     def ingest(self) -> subprocess.CompletedProcess[str]:

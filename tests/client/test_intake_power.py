@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -31,6 +30,7 @@ from client.withdraw import withdraw, withdraw_patient
 from common.audit import read, verify
 from common.errors import StorageError
 from tests.client.intake_files import chest, export, image, new_site, set_pixels, to_bytes
+from tests.limited import limited
 
 BIN = Path(sys.executable).parent
 CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
@@ -277,16 +277,15 @@ def test_what_is_not_there_any_more_is_not_waited_for_and_a_failing_disk_is_ours
 # a full disk
 
 
-def limited(site: Site, folder: Path, size: int) -> subprocess.CompletedProcess[str]:
+def ingest_on_full_disk(site: Site, folder: Path, size: int) -> subprocess.CompletedProcess[str]:
     """`consilium-site ingest` where no file can grow beyond `size` bytes, workers included."""
     return subprocess.run(
-        [BIN / "consilium-site", "ingest", folder, "--site", site.folder, "--workers", "2"],
+        limited(size, [BIN / "consilium-site", "ingest", folder, "--site", site.folder, "--workers", "2"]),
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
     )
 
 
@@ -303,7 +302,7 @@ def test_a_disk_that_fills_leaves_index_and_store_as_they_were(
     if where == "an original":
         (more / "huge.dcm").write_bytes(b"no image" * 10_000)
     before, audit = held(site), site.audit.read_bytes()
-    result = limited(site, more, size)
+    result = ingest_on_full_disk(site, more, size)
     assert result.returncode == 2, result.stderr
     assert result.stdout == ""
     assert result.stderr.startswith("error: ")
