@@ -24,6 +24,8 @@ help: ## List these targets
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade-strategy only-if-needed -c constraints.txt -e '.[dev]'
+	# The same OpenCV without windows: the other needs graphics libraries that a server does not have.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall -c constraints.txt opencv-python-headless
 	@touch $@
 
 install: $(STAMP) ## Make the virtual environment in .venv

@@ -28,6 +28,8 @@ class Policy:
     min_patients: Annotated[int, Field(ge=1)] = 20
     """Fewest training patients with which this hospital takes part."""
     min_cell: Annotated[int, Field(ge=1)] = 11
+    quarantine_days: Annotated[int, Field(ge=1)] = 90
+    """Refused originals, encrypted, are kept so long."""
     plans: tuple[str, ...] = field(default_factory=tuple)
     """Digests of the plans approved here (law 4); empty: every plan within this policy."""
     networks: tuple[str, ...] = field(default_factory=tuple)

@@ -26,6 +26,8 @@ import tomli_w
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
+from client.deid.settings import DeidSettings
+from client.pacs.settings import PacsSettings
 from client.policy import Policy
 from common.errors import SettingsError
 from common.settings import load_settings
@@ -55,6 +57,8 @@ class SiteSettings:
 
     site: SiteSection
     policy: Policy = field(default_factory=Policy)
+    deid: DeidSettings = field(default_factory=DeidSettings)
+    pacs: PacsSettings = field(default_factory=PacsSettings)
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,31 @@ class Site:
     patients_bucket: int
     pseudonym_key: bytes = field(repr=False)
     spend_key: bytes = field(repr=False)
+    deid: DeidSettings = field(default_factory=DeidSettings)
+    pacs: PacsSettings = field(default_factory=PacsSettings)
+
+    @property
+    def tighten(self) -> str:
+        """Text of the site's own stricter profile; empty when there is none.
+
+        Raises:
+            SettingsError: the file it names cannot be read.
+        """
+        if not self.deid.tighten:
+            return ""
+        try:
+            return (self.folder / self.deid.tighten).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise SettingsError(
+                "deid.tighten",
+                "the file it names cannot be read",
+                "Check its path, which is relative to site.toml",
+            ) from None
+
+    @property
+    def inbox(self) -> Path:
+        """Instances received from the archive and not yet taken in; identified data."""
+        return self.folder / self.pacs.inbox
 
     @property
     def quarantine(self) -> Path:
@@ -164,6 +193,8 @@ def load_site(folder: Path) -> Site:
         patients_bucket=section.patients_bucket,
         pseudonym_key=_read_key(keys / "pseudonym.key"),
         spend_key=_read_key(keys / "spend.key"),
+        deid=settings.deid,
+        pacs=settings.pacs,
     )
 
 

@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from client.deid.text.found import Box, Decision
+
 ACCEPTED: Final = "accepted"
+REVIEW: Final = "review-"
+"""Begins the codes of images that wait for a person, with the boxes found in them."""
 STORAGE: Final = "storage"
 """Begins the codes by which a worker says that our own disk failed, not the file."""
 MODALITIES: Final = frozenset(
@@ -61,6 +65,8 @@ class Task:
     """Folder for the de-identified file."""
     person: Person | None = None
     """Given for PNG and JPEG, which are wrapped first."""
+    decision: Decision | None = None
+    """Given for an image that a person let out of review."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,17 @@ class Outcome:
     """Fields of `client.index.ImageRow`, without the label's."""
     digest: str = ""
     """SHA-256 of the de-identified file in hexadecimal; empty where none was written."""
+    boxes: tuple[Box, ...] = ()
+    """Of an image in review: the places a person should look at. Of an accepted one: what was blanked."""
+    actions: Mapping[str, int] = field(default_factory=dict)
+    """How many elements were kept, given a pseudonym, shifted, generalised, emptied, removed; boxes blanked."""
+    methods: tuple[str, ...] = ()
+    """Codes of PS3.16 CID 7050 for what was really done to this image."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person must decide about this file."""
+        return self.code.startswith(REVIEW)
 
     @property
     def accepted(self) -> bool:
@@ -95,8 +112,12 @@ def to_json(thing: Task | Outcome) -> str:
 def task_from(text: str) -> Task:
     """A task from its line."""
     raw = json.loads(text)
-    person = raw.pop("person")
-    return Task(**raw, person=None if person is None else Person(**person))
+    person, decision = raw.pop("person"), raw.pop("decision")
+    return Task(
+        **raw,
+        person=None if person is None else Person(**person),
+        decision=None if decision is None else _decision(decision),
+    )
 
 
 def outcome_from(text: str) -> Outcome:
@@ -107,9 +128,15 @@ def outcome_from(text: str) -> Outcome:
     """
     try:
         raw = json.loads(text)
+        raw["boxes"] = tuple(Box(*map(int, box)) for box in raw.get("boxes", ()))
+        raw["methods"] = tuple(map(str, raw.get("methods", ())))
         return Outcome(**raw)
-    except (TypeError, json.JSONDecodeError):
+    except (TypeError, ValueError):
         raise ValueError("not an outcome") from None
+
+
+def _decision(raw: Mapping[str, Any]) -> Decision:
+    return Decision(tuple(Box(*map(int, box)) for box in raw["blank"]), tuple(map(str, raw["waive"])))
 
 
 def modality_word(value: object) -> str:

@@ -15,12 +15,13 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from client.deid.pseudonyms import Pseudonyms
+from client.deid.settings import DeidSettings
 from client.index_rows import Percentiles
 from client.intake.outcome import Outcome, Task, outcome_from, to_json
 from client.intake.parse import too_much
@@ -49,6 +50,9 @@ class Setup:
     names: Pseudonyms
     percentiles: Mapping[tuple[str, str], Percentiles] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    deid: DeidSettings = field(default_factory=DeidSettings)
+    tighten: str = ""
+    """Text of the site's own stricter profile; empty: none."""
 
     def hello(self) -> str:
         """The first line a worker reads."""
@@ -59,6 +63,8 @@ class Setup:
                 "spend": self.names.spend.hex(),
                 "percentiles": rows,
                 "memory": self.limits.memory_bytes,
+                "deid": asdict(self.deid),
+                "tighten": self.tighten,
                 "parent": os.getpid(),
             }
         )

@@ -68,7 +68,7 @@ def process(desk: Desk, files: Sequence[Incoming], effort: Effort) -> list[Finis
     """
     done: dict[int, Finished] = {}
     tasks = _tasks(desk, files, done)
-    setup = Setup(desk.names, bounds(desk.index), effort.limits)
+    setup = Setup(desk.names, bounds(desk.index), effort.limits, desk.site.deid, desk.site.tighten)
     with Pool(setup, effort.workers) as pool:
         for task, outcome in pool.run(tasks):
             if outcome.code.startswith(STORAGE):
