@@ -131,7 +131,7 @@ def outcome_from(text: str) -> Outcome:
         raw["boxes"] = tuple(Box(*map(int, box)) for box in raw.get("boxes", ()))
         raw["methods"] = tuple(map(str, raw.get("methods", ())))
         return Outcome(**raw)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         raise ValueError("not an outcome") from None
 
 
