@@ -8,6 +8,7 @@ hid behind the last element stay with the old bytes.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +33,17 @@ METHODS: Final = (
     ("113108", "Retain Patient Characteristics Option"),
 )
 """PS3.16 CID 7050: what is really done here, and no more."""
+DONE: Final = {
+    "keep": "kept",
+    "pseudonym": "pseudonym",
+    "uid": "uid",
+    "shift": "shifted",
+    "generalise": "generalised",
+    "empty": "emptied",
+    "enter": "entered",
+}
+"""An action of the profile, and the word by which receipts count it."""
+_PIXELS: Final = 0x7FE00010
 
 
 @dataclass(frozen=True)
@@ -41,12 +53,15 @@ class Deidentifier:
     profile: Profile
     names: Pseudonyms
 
-    def apply(self, source: Dataset, pixels: npt.NDArray[np.integer[Any]]) -> Dataset:
+    def apply(
+        self, source: Dataset, pixels: npt.NDArray[np.integer[Any]], tally: Counter[str] | None = None
+    ) -> Dataset:
         """The de-identified image, not yet marked as such.
 
         Args:
             source: the data set as it came; it is only read.
             pixels: [rows, columns] or [frames, rows, columns], 8 or 16 bits, from `pixels.decode`.
+            tally: receives how many elements met each action: `DONE`, `removed`, `private-removed`.
 
         Raises:
             FileRefused: `patient-unknown`, `deid-value`, `deid-uid`.
@@ -57,6 +72,7 @@ class Deidentifier:
         for rule in self.profile.top:
             if rule.tag in source or rule.action in ("pseudonym", "empty", "generalise"):
                 self._place(rule, source, target, who, known)
+        _count(source, target, self.profile, Counter() if tally is None else tally)
         _set_pixels(target, pixels)
         target.file_meta = _file_meta(target)
         return target
@@ -121,6 +137,18 @@ class Deidentifier:
         parts = ("DeviceSerialNumber", "Manufacturer", "ManufacturerModelName")
         serial, maker, model = (str(source.get(k) or "") for k in parts)
         return self.names.scanner(serial, maker, model)
+
+
+def _count(source: Dataset, target: Dataset, profile: Profile, tally: Counter[str]) -> None:
+    """What became of every element; pixels, which are always written anew, count nowhere."""
+    actions = {rule.tag: DONE[rule.action] for rule in profile.top}
+    tally.update(actions[tag] for tag in target.keys())  # noqa: SIM118 (iterating would convert elements)
+    gone = (tag for tag in source.keys() if tag not in target and tag != _PIXELS)  # noqa: SIM118
+    tally.update("private-removed" if tag >> 16 & 1 else "removed" for tag in gone)
+    for sequence in (e for e in target if e.VR == "SQ"):
+        for before, after in zip(source[sequence.tag].value, sequence.value, strict=True):
+            tally["kept"] += len(after)
+            tally["removed"] += len(before) - len(after)
 
 
 def _little_endian(raw: bytes, source: Dataset, rule: Rule) -> bytes:

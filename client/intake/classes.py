@@ -7,6 +7,8 @@ from typing import Final
 
 from pydicom.dataset import Dataset
 
+from client.deid.settings import DeidSettings
+from client.deid.text.found import Decision
 from common.errors import FileRefused
 
 _STORAGE: Final = "1.2.840.10008.5.1.4.1.1."
@@ -42,7 +44,9 @@ _OTHERS: Final = (
 _SCREENS: Final = frozenset(("SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "SCREENSHOT"))
 
 
-def check_class(ds: Dataset) -> None:
+def check_class(
+    ds: Dataset, _settings: DeidSettings | None = None, _decision: Decision | None = None
+) -> None:
     """Let listed image classes pass, without a burned-in name, and no screen shots.
 
     Raises:

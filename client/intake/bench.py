@@ -1,0 +1,195 @@
+"""What a worker does with one file: parse, de-identify, clean its pixels, write, scan again, judge."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from pydicom.dataset import Dataset
+
+from client.deid.deidentify import METHODS, Deidentifier, encode, identity, mark
+from client.deid.pixels import decode
+from client.deid.profile import Profile, built_in
+from client.deid.pseudonyms import Pseudonyms
+from client.deid.settings import DeidSettings
+from client.deid.verify import Wanted, check, identifiers
+from client.files import storage_error
+from client.index_rows import Percentiles
+from client.intake.classes import check_class
+from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
+from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
+from client.intake.wrap import wrap
+from client.preprocess import decode as in_units
+from client.quality import QualityContext, pixel_digest
+from client.quality import check as quality_check
+from client.quality_tags import check_tags
+from common.errors import FileRefused, StorageError
+
+
+@dataclass
+class Bench:
+    """What a worker needs for every file; made once."""
+
+    deidentifier: Deidentifier
+    settings: DeidSettings = field(default_factory=DeidSettings)
+    percentiles: Mapping[tuple[str, str], Percentiles] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, hello: Mapping[str, Any]) -> Self:
+        """The bench that a parent's first line describes; see `client.intake.pool.Setup.hello`."""
+        names = Pseudonyms(bytes.fromhex(hello["key"]), bytes.fromhex(hello["spend"]))
+        settings = DeidSettings(**hello["deid"])
+        percentiles = {
+            (m, s): Percentiles(n, {k: (a, b) for k, (a, b) in d.items()})
+            for m, s, n, d in hello["percentiles"]
+        }
+        return cls(Deidentifier(_effective(settings, hello["tighten"]), names), settings, percentiles)
+
+    def process(self, task: Task) -> Outcome:
+        """Bring one file to its outcome. Never raises for what a file holds.
+
+        Raises:
+            StorageError: the staged file cannot be written.
+        """
+        found: dict[str, Any] = {}
+        try:
+            with quiet():
+                row = self._take(task, found)
+        except FileRefused as refusal:
+            return _refused(refusal, found)
+        except (RecursionError, MemoryError):
+            return _refused(too_much(), found)
+        except StorageError:
+            raise
+        except Exception:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
+            return _refused(damaged(), found)
+        return Outcome(ACCEPTED, row=row, **found)
+
+    def _take(self, task: Task, found: dict[str, Any]) -> dict[str, Any]:
+        source = _source(task)
+        found["modality"] = modality_word(source.get("Modality"))
+        found["keys"] = self._keys(source)
+        found |= self._patient(source)
+        check_class(source, self.settings, task.decision)
+        wanted = identifiers(source)
+        pixels = decode(source)
+        tally: Counter[str] = Counter()
+        target = self.deidentifier.apply(source, pixels, tally)
+        path = Path(task.staging) / f"{task.key}.dcm"
+        found["digest"] = _write_checked(path, target, wanted)
+        found["actions"] = dict(tally)
+        found["methods"] = tuple(code for code, _ in METHODS)
+        try:
+            return self._row(source, target)
+        except FileRefused:
+            path.unlink(missing_ok=True)
+            del found["digest"]
+            raise
+
+    def _keys(self, source: Dataset) -> dict[str, str]:
+        names = self.deidentifier.names
+        made = {
+            "accession": (names.accession, source.get("AccessionNumber")),
+            "study": (names.uid, source.get("StudyInstanceUID")),
+            "instance": (names.uid, source.get("SOPInstanceUID")),
+        }
+        return {kind: name(str(value)) for kind, (name, value) in made.items() if value}
+
+    def _patient(self, source: Dataset) -> dict[str, str]:
+        """Whose file it is, so that it can be found when they withdraw even if it is refused."""
+        names = self.deidentifier.names
+        try:
+            who = identity(source)
+        except FileRefused:
+            return {}  # refused for that later, if for nothing else before
+        return {"patient": names.patient(who), "spend_key": names.spend_key(who)}
+
+    def _row(self, source: Dataset, target: Dataset) -> dict[str, Any]:
+        units = in_units(target)
+        where = (str(target.Modality), str(target.DeviceSerialNumber))
+        report = quality_check(units, QualityContext(*where, self.percentiles.get(where)))
+        for verdict in (report, check_tags(target)):
+            if not verdict.ok:
+                raise FileRefused("an image", verdict.rule, verdict.remedy, code=verdict.code or "quality")
+        names = self.deidentifier.names
+        age = str(target.get("PatientAge", ""))[:3]
+        return {
+            "sop_uid": str(target.SOPInstanceUID),
+            "patient": str(target.PatientID),
+            "spend_key": names.spend_key(identity(source)),
+            "study_uid": str(target.StudyInstanceUID),
+            "series_uid": str(target.SeriesInstanceUID),
+            "file": f"{target.PatientID}/{target.SOPInstanceUID}.dcm",
+            "modality": where[0],
+            "manufacturer": str(target.get("Manufacturer", "")),
+            "model": str(target.get("ManufacturerModelName", "")),
+            "scanner": where[1],
+            "projection": str(target.get("ViewPosition", "")),
+            "age": int(age) if age else None,
+            "sex": str(target.get("PatientSex", "")),
+            "rows": int(target.Rows),
+            "cols": int(target.Columns),
+            "quality": report.figures,
+            "pixel_digest": pixel_digest(units),
+        }
+
+
+def _effective(_settings: DeidSettings, _tighten: str) -> Profile:
+    """The profile of the release, as strict as the site asks."""
+    return built_in()
+
+
+def _refused(refusal: FileRefused, found: Mapping[str, Any]) -> Outcome:
+    """The outcome of a refusal, with the places a person should look at where the gate named some."""
+    boxes = tuple(getattr(refusal, "boxes", ()))
+    return Outcome(refusal.code, refusal.rule, refusal.remedy, **{**found, "boxes": boxes})
+
+
+def _source(task: Task) -> Dataset:
+    path = Path(task.path)
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= MAX_FILE_BYTES else b""
+    except OSError:
+        raise FileRefused(
+            "a file", "it cannot be read", "Check its rights and the disk it lies on", code="file-unreadable"
+        ) from None
+    if size > MAX_FILE_BYTES:
+        raise FileRefused(
+            "a file",
+            f"it is larger than {MAX_FILE_BYTES >> 20} MiB",
+            "Split or leave it out",
+            code="file-size",
+        )
+    return read(data) if task.person is None else wrap(data, task.person)
+
+
+def _write_checked(path: Path, target: Dataset, wanted: Wanted) -> str:
+    """Scan; only then say that it is de-identified, write, read back and scan once more.
+
+    Bytes that were not scanned never touch the disk, and the file takes its name last: a process that is
+    killed anywhere leaves nothing that could be mistaken for it.
+
+    Returns:
+        SHA-256 of the file, in hexadecimal.
+    """
+    check(encode(target), wanted)
+    mark(target)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    try:
+        part.write_bytes(encode(target))
+        written = part.read_bytes()
+        check(written, wanted)
+        part.replace(path)
+    except OSError as error:
+        raise storage_error(error, "staging") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return hashlib.sha256(written).hexdigest()
