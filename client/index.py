@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from client.index_labels import Labels
 from client.index_rows import (
     CHOSEN,
     FILES_OF,
@@ -24,33 +25,38 @@ from client.index_rows import (
     PATIENTS_QUERY,
     VOLUMES_OF,
     FileOutcome,
+    GivenLabel,
     ImageRow,
     Label,
     PatientRow,
     Percentiles,
     VolumeRow,
+    WaitingLabel,
     Withdrawal,
     image_record,
     image_row,
-    label_text,
     volume_row,
 )
-from client.index_uses import Uses, now
-from common.errors import DataError, FileRefused, WrongOrder
+from client.index_uses import now
+from common.errors import FileRefused, WrongOrder
 
 __all__ = [
     "FileOutcome",
+    "GivenLabel",
     "ImageRow",
     "Index",
     "Label",
     "PatientRow",
     "Percentiles",
     "VolumeRow",
+    "WaitingLabel",
     "Withdrawal",
 ]
 
+_OUTCOMES = "SELECT code, quarantine_id, sop_uid, modality, scanner, quality FROM files "
 
-class Index(Uses):
+
+class Index(Labels):
     """A site's index; use it as a context manager. One process writes at a time, any number read.
 
     Args:
@@ -97,22 +103,6 @@ class Index(Uses):
     def has_pixels(self, pixel_digest: str) -> bool:
         """Whether some image with exactly these pixels is here."""
         return self._one("SELECT 1 FROM images WHERE pixel_digest = ? LIMIT 1", (pixel_digest,)) is not None
-
-    def set_label(self, sop_uid: str, label: Label, *, source: str, version: str, split: str = "") -> None:
-        """Give an image another label, as a newer label table does.
-
-        Raises:
-            DataError: when there is no such image.
-        """
-        with self.transaction():
-            changed = self._run(
-                "UPDATE images SET label = ?, label_source = ?, label_version = ?, split = ? WHERE sop_uid = ?",
-                (label_text(label), source, version, split, sop_uid),
-            )
-            if not changed:
-                raise DataError(
-                    "a label", "it names an image that is not in the index", "Ingest the image first"
-                )
 
     # patients
 
@@ -166,11 +156,16 @@ class Index(Uses):
             if not self.is_withdrawn(pseudonym):
                 raise WrongOrder("a withdrawal", "it is finished before it began", "Begin it first")
             for sop_uid, _ in self._all(FILES_OF, (pseudonym,)):
-                self._run("UPDATE files SET code = 'withdrawn', sop_uid = '' WHERE sop_uid = ?", (sop_uid,))
+                self._run(
+                    "UPDATE files SET code = 'withdrawn', sop_uid = '', quality = '{}' WHERE sop_uid = ?",
+                    (sop_uid,),
+                )
             for name in quarantined:
                 self._run(
-                    "UPDATE files SET code = 'withdrawn', quarantine_id = '' WHERE quarantine_id = ?", (name,)
+                    "UPDATE files SET code = 'withdrawn', quarantine_id = '', quality = '{}' WHERE quarantine_id = ?",
+                    (name,),
                 )
+            self.forget_waiting({}, patient=pseudonym)
             self._run("DELETE FROM parts WHERE patient = ?", (pseudonym,))
             self._run("DELETE FROM studies WHERE patient = ?", (pseudonym,))  # series and below follow
         self._forget()
@@ -187,14 +182,22 @@ class Index(Uses):
         """Remember what became of an incoming file, by its keyed digest."""
         with self.transaction():
             self._run(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
-                (key, outcome.code, outcome.quarantine_id, outcome.sop_uid),
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(key, outcome.code, outcome.quarantine_id, outcome.sop_uid),
+                    *(outcome.modality, outcome.scanner, json.dumps(dict(outcome.quality))),
+                ),
             )
 
     def file_outcome(self, key: str) -> FileOutcome | None:
         """What became of this file before, or None when it is new."""
-        record = self._one("SELECT code, quarantine_id, sop_uid FROM files WHERE key = ?", (key,))
-        return None if record is None else FileOutcome(*record)
+        record = self._one(_OUTCOMES + "WHERE key = ?", (key,))
+        return None if record is None else _outcome(record)
+
+    def judged(self) -> list[FileOutcome]:
+        """Every file that was refused after its figures were measured, by code."""
+        records = self._all(_OUTCOMES + "WHERE quality <> '{}' ORDER BY code, key")
+        return [_outcome(record) for record in records]
 
     def outcomes(self) -> dict[str, int]:
         """Number of incoming files by outcome code, over all ingestions."""
@@ -281,6 +284,15 @@ class Index(Uses):
         record = image_record(row)
         marks = ", ".join("?" * len(record))
         self._run(f"INSERT INTO images VALUES ({marks})", record)  # noqa: S608 (question marks only)
+        if row.label is not None:
+            self._note_label(
+                row.sop_uid, GivenLabel(row.label, row.label_source, row.label_version, row.split)
+            )
+
+
+def _outcome(record: tuple[Any, ...]) -> FileOutcome:
+    code, quarantine_id, sop_uid, modality, scanner, quality = record
+    return FileOutcome(code, quarantine_id, sop_uid, modality, scanner, json.loads(quality))
 
 
 def _conflict(code: str, rule: str) -> FileRefused:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from client.index_rows import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, TABLES
+from client.index_schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, TABLES
 from common.errors import StorageError
 
 LOCK_TIMEOUT_S: Final = 30.0

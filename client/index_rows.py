@@ -1,4 +1,4 @@
-"""What the index holds, as frozen rows, and the tables they lie in.
+"""What the index holds, as frozen rows, and the queries that read them.
 
 No row holds an identifier that came from outside: patients are pseudonyms, UIDs are our own, files
 are named by us. `client.index` alone writes them.
@@ -14,100 +14,6 @@ from typing import Any, Final
 Label = float | int | tuple[float, ...] | None
 """One truth of one image: a number (binary, multiclass), one number per class (multilabel), or none."""
 
-SCHEMA_VERSION: Final = 2
-APPLICATION_ID: Final = 0x434F4E53  # "CONS", so that no foreign SQLite file is taken for an index
-
-_PARTS: Final = """
-CREATE TABLE parts (
-    split TEXT NOT NULL,
-    patient TEXT NOT NULL REFERENCES patients (pseudonym),
-    part TEXT NOT NULL CHECK (part IN ('train', 'validation', 'test')),
-    PRIMARY KEY (split, patient)
-) STRICT;
-CREATE INDEX parts_by_patient ON parts (patient);
-"""
-
-TABLES: Final = (
-    """
-CREATE TABLE patients (
-    pseudonym TEXT PRIMARY KEY,
-    spend_key TEXT NOT NULL,
-    withdrawn_at TEXT
-) STRICT;
-CREATE INDEX patients_by_spend_key ON patients (spend_key);
-CREATE TABLE studies (
-    study_uid TEXT PRIMARY KEY,
-    patient TEXT NOT NULL REFERENCES patients (pseudonym)
-) STRICT;
-CREATE INDEX studies_by_patient ON studies (patient);
-CREATE TABLE series (
-    series_uid TEXT PRIMARY KEY,
-    study_uid TEXT NOT NULL REFERENCES studies (study_uid) ON DELETE CASCADE,
-    modality TEXT NOT NULL,
-    assembled TEXT NOT NULL DEFAULT ''
-) STRICT;
-CREATE INDEX series_by_study ON series (study_uid);
-CREATE TABLE images (
-    sop_uid TEXT PRIMARY KEY,
-    series_uid TEXT NOT NULL REFERENCES series (series_uid) ON DELETE CASCADE,
-    file TEXT NOT NULL UNIQUE,
-    manufacturer TEXT NOT NULL,
-    model TEXT NOT NULL,
-    scanner TEXT NOT NULL,
-    projection TEXT NOT NULL,
-    age INTEGER,
-    sex TEXT NOT NULL,
-    rows INTEGER NOT NULL CHECK (rows > 0),
-    cols INTEGER NOT NULL CHECK (cols > 0),
-    label TEXT,
-    label_source TEXT NOT NULL,
-    label_version TEXT NOT NULL,
-    split TEXT NOT NULL CHECK (split IN ('', 'train', 'validation', 'test')),
-    quality TEXT NOT NULL,
-    pixel_digest TEXT NOT NULL
-) STRICT;
-CREATE INDEX images_by_series ON images (series_uid);
-CREATE INDEX images_by_digest ON images (pixel_digest);
-CREATE TABLE volumes (
-    series_uid TEXT NOT NULL REFERENCES series (series_uid) ON DELETE CASCADE,
-    part INTEGER NOT NULL,
-    row TEXT NOT NULL,
-    PRIMARY KEY (series_uid, part)
-) STRICT;
-CREATE TABLE files (
-    key TEXT PRIMARY KEY,
-    code TEXT NOT NULL,
-    quarantine_id TEXT NOT NULL,
-    sop_uid TEXT NOT NULL
-) STRICT;
-CREATE TABLE ingests (
-    id INTEGER PRIMARY KEY,
-    at TEXT NOT NULL,
-    report TEXT NOT NULL
-) STRICT;
-CREATE TABLE runs (
-    run TEXT PRIMARY KEY,
-    at TEXT NOT NULL
-) STRICT;
-CREATE TABLE run_patients (
-    run TEXT NOT NULL REFERENCES runs (run),
-    patient TEXT NOT NULL REFERENCES patients (pseudonym),
-    PRIMARY KEY (run, patient)
-) STRICT;
-CREATE INDEX runs_by_patient ON run_patients (patient);
-CREATE TABLE percentiles (
-    modality TEXT NOT NULL,
-    scanner TEXT NOT NULL,
-    images INTEGER NOT NULL,
-    bounds TEXT NOT NULL,
-    PRIMARY KEY (modality, scanner)
-) STRICT;
-"""
-    + _PARTS
-)
-MIGRATIONS: Final = {1: _PARTS}
-"""What must be added to a file of an older schema version to make it one of the next."""
-
 KEEP_PART: Final = (
     "INSERT INTO parts SELECT ?, pseudonym, ? FROM patients WHERE pseudonym = ? AND withdrawn_at IS NULL "
     "ON CONFLICT (split, patient) DO UPDATE SET part = excluded.part"
@@ -116,7 +22,7 @@ KEEP_PART: Final = (
 IMAGES_QUERY: Final = (
     "SELECT i.sop_uid, t.patient, p.spend_key, s.study_uid, i.series_uid, i.file, s.modality, i.manufacturer, "
     "i.model, i.scanner, i.projection, i.age, i.sex, i.rows, i.cols, i.label, i.label_source, i.label_version, "
-    "i.split, i.quality, i.pixel_digest FROM images i JOIN series s USING (series_uid) "
+    "i.split, i.quality, i.pixel_digest, i.perceptual_hash FROM images i JOIN series s USING (series_uid) "
     "JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
 )
 
@@ -172,6 +78,8 @@ class ImageRow:
     quality: Mapping[str, float] = field(default_factory=dict)
     """Figures of `client.quality`, by name."""
     pixel_digest: str = ""
+    perceptual_hash: str = ""
+    """Of `client.quality_hash`; empty for images that were taken in before there was one."""
 
 
 _FIELDS: Final = tuple(f.name for f in fields(ImageRow))
@@ -219,6 +127,11 @@ class FileOutcome:
     code: str
     quarantine_id: str = ""
     sop_uid: str = ""
+    modality: str = ""
+    scanner: str = ""
+    """Keyed hash of the device, as in `ImageRow`; of files refused after they were de-identified."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """Figures of a file that the quality gate refused; of an accepted one they stand in its image."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +144,32 @@ class Withdrawal:
     runs: tuple[str, ...]
     quarantined: tuple[str, ...] = ()
     """Identifiers of refused originals of this patient that were kept in quarantine."""
+
+
+@dataclass(frozen=True)
+class GivenLabel:
+    """One label as a table gave it: the value, who says so, and in which version of their work."""
+
+    label: Label
+    source: str
+    version: str
+    split: str | None = None
+    """`train`, `validation`, `test`; empty: to be drawn; None: the table says nothing of splits."""
+    at: str = ""
+    """When it was given (UTC, ISO 8601); empty for labels older than this record."""
+
+
+@dataclass(frozen=True)
+class WaitingLabel:
+    """A label whose image is not here: refused, or not yet arrived. `name` is keyed."""
+
+    kind: str
+    """What the table went by: `accession`, `study`, `instance` or `path`."""
+    name: str
+    given: GivenLabel
+    keep_current: bool = False
+    patient: str = ""
+    """Pseudonym, where a refused image told it: the label goes when they withdraw."""
 
 
 @dataclass(frozen=True)
@@ -262,13 +201,16 @@ def image_record(row: ImageRow) -> tuple[object, ...]:
         row.split,
         json.dumps(dict(row.quality)),
         row.pixel_digest,
+        row.perceptual_hash,
     )
 
 
 def image_row(record: tuple[Any, ...]) -> ImageRow:
     """An image from the joined columns, which stand in the order of the fields of `ImageRow`."""
     values = dict(zip(_FIELDS, record, strict=True))
-    return ImageRow(**{**values, "label": _label(values["label"]), "quality": json.loads(values["quality"])})
+    return ImageRow(
+        **{**values, "label": label_of(values["label"]), "quality": json.loads(values["quality"])}
+    )
 
 
 def label_text(label: Label) -> str | None:
@@ -276,7 +218,8 @@ def label_text(label: Label) -> str | None:
     return None if label is None else json.dumps(label)
 
 
-def _label(text: str | None) -> Label:
+def label_of(text: str | None) -> Label:
+    """A label from the JSON text it is kept as."""
     if text is None:
         return None
     value = json.loads(text)

@@ -299,7 +299,11 @@ def test_an_index_of_the_release_before_is_brought_up(tmp_path: Path) -> None:
 def older(path: Path) -> None:
     """Make an index what the first release wrote."""
     with sqlite3.connect(path) as raw:
-        raw.execute("DROP TABLE parts")
+        for table in ("parts", "labels", "labels_waiting"):
+            raw.execute(f"DROP TABLE {table}")
+        raw.execute("ALTER TABLE images DROP COLUMN perceptual_hash")
+        for column in ("modality", "scanner", "quality"):
+            raw.execute(f"ALTER TABLE files DROP COLUMN {column}")
         raw.execute("PRAGMA user_version = 1")
     raw.close()
 
