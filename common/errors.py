@@ -15,6 +15,7 @@
     ├── AdmissionRefused           the server turns an update away                  exit 6
     ├── FederationError            a round, a run or the wire failed                exit 7
     │   └── SubsetError            fewer sites took part than the plan requires
+    ├── PacsError                  an archive does not answer, or not as asked      exit 8
     └── WrongOrder                 a programmer called a door in the wrong order    exit 70
 
 Every error names the input (`subject`), the rule it broke and the remedy, and never a patient:
@@ -174,6 +175,13 @@ class SubsetError(FederationError):
     """Fewer sites took part than the plan requires."""
 
     default_code = "subset"
+
+
+class PacsError(ConsiliumError):
+    """The hospital's archive cannot be reached, refuses, or answers otherwise than DICOM says."""
+
+    default_code = "pacs"
+    exit_status = 8
 
 
 class WrongOrder(ConsiliumError):
