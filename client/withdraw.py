@@ -52,7 +52,7 @@ def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
         erase(site, frozenset(found.sop_uids))
         _remove_scores(site.scores)
         forget(site.data / "staging", pseudonym)
-        quarantined = Quarantine(site.quarantine).withdraw(pseudonym)
+        quarantined = Quarantine.of(site).withdraw(pseudonym, spend_key)
         index.finish_withdrawal(pseudonym, quarantined)
     return replace(found, quarantined=quarantined)
 

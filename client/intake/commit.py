@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from client.deid.text.found import Decision
 from client.files import storage_error
-from client.index import FileOutcome, ImageRow
+from client.index import FileOutcome, ImageRow, Index
 from client.intake.durable import on_disk
 from client.intake.join import Joined
 from client.intake.outcome import ACCEPTED, Outcome
-from client.intake.process import COPY, Desk, Finished
+from client.intake.process import COPY, DISCARDED, Desk, Finished
 from client.intake.quarantine import Quarantine
 from client.intake.report import UNCHANGED, IngestReport, Tally
-from common.errors import FileRefused
+from common.errors import FileRefused, StorageError
 
 WITHDRAWN: Final = Outcome("withdrawn", "its patient has withdrawn", "Nothing to do: it stays out")
 
@@ -27,7 +29,13 @@ class Commit:
     desk: Desk
     quarantine: Quarantine
     joined: Joined
+    decision: Decision | None = None
+    """What a person decided about these files, when they come out of the quarantine."""
     tally: Tally = field(default_factory=Tally)
+    news: list[Finished] = field(default_factory=list)
+    """The files whose fate changed, with what became of each; for the receipts."""
+    _gone: list[str] = field(default_factory=list)
+    """Contents whose original may leave the quarantine once the index says that they are in."""
     _moved: list[tuple[Path, Path]] = field(default_factory=list)
     _codes: dict[str, str] = field(default_factory=dict)
     """Of every content, what became of it."""
@@ -56,6 +64,9 @@ class Commit:
         except BaseException:
             self._move_back()
             raise
+        with suppress(StorageError):  # what stays now goes when the next one begins: see `settle`
+            for key in self._gone:
+                self.quarantine.drop(key)
         return made
 
     def _incoming(self, finished: Sequence[Finished]) -> Iterator[Path]:
@@ -91,10 +102,9 @@ class Commit:
         self._codes[one.key] = outcome.code
         self.tally.add(outcome.code, outcome.modality)
         if outcome.code == WITHDRAWN.code:
-            self._note(one.key, FileOutcome(outcome.code, self.quarantine.put_reason(one.key, outcome)))
-        elif outcome.code != UNCHANGED:
-            name = self.quarantine.put(one.file.path, one.key, outcome)
-            self._note(one.key, FileOutcome(outcome.code, name))
+            self._note(one, outcome, self.quarantine.put_reason(one.key, outcome))
+        elif outcome.code not in (UNCHANGED, DISCARDED.code):
+            self._note(one, outcome, self.quarantine.put(one.file, one.key, outcome, self.decision))
 
     def _accepted(self, one: Finished, row: ImageRow, *, added: bool) -> None:
         code = ACCEPTED if added else UNCHANGED
@@ -102,14 +112,17 @@ class Commit:
         self.tally.add(code, one.outcome.modality)
         if added:
             self._move(self.desk.staging.image(one.key), self.desk.site.dicom / row.file)
-        self.quarantine.drop(one.key)
+            self.news.append(one)
+        self._gone.append(one.key)
         self.desk.index.record_file(one.key, FileOutcome(ACCEPTED, sop_uid=row.sop_uid))
 
-    def _note(self, key: str, outcome: FileOutcome) -> None:
+    def _note(self, one: Finished, outcome: Outcome, name: str) -> None:
         """Note a refusal, unless the same content was accepted before."""
-        before = self.desk.index.file_outcome(key)
+        before = self.desk.index.file_outcome(one.key)
         if before is None or before.code != ACCEPTED:
-            self.desk.index.record_file(key, outcome)
+            self.desk.index.record_file(one.key, FileOutcome(outcome.code, name))
+        if before is None or before.code != outcome.code:
+            self.news.append(replace(one, outcome=outcome))
 
     def _relabel(self) -> None:
         for uid, row in self.joined.labelled.items():
@@ -131,6 +144,18 @@ class Commit:
     def _move_back(self) -> None:
         for source, target in reversed(self._moved):
             target.replace(source)
+
+
+def settle(quarantine: Quarantine, index: Index) -> None:
+    """Let the originals go that a run which was killed had taken in or discarded.
+
+    Raises:
+        StorageError: the disk refuses.
+    """
+    for refusal in quarantine.refusals():
+        held = index.file_outcome(refusal.key) if refusal.key else None
+        if held is not None and held.code in (ACCEPTED, DISCARDED.code):
+            quarantine.drop(refusal.key)
 
 
 def _known_patient(one: Finished) -> Outcome:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
+from client.deid.text.found import Decision
 from client.index import ImageRow, Index
 from client.intake.folder import Incoming
 from client.intake.known import bounds
@@ -25,6 +26,11 @@ DUPLICATE: Final = Outcome(
 )
 COPY: Final = Outcome("copy")
 """The same bytes stand in this folder already, under another name; the first of them decides for all."""
+DISCARDED: Final = Outcome(
+    "discarded",
+    "a person looked at it and refused it",
+    "Nothing to do: it stays out. If that was a mistake: consilium-site quarantine discard ID --undo",
+)
 _UNREADABLE: Final = Outcome(
     "file-unreadable", "it cannot be read", "Check its rights and the disk it lies on"
 )
@@ -59,15 +65,23 @@ class Effort:
     progress: Progress
 
 
-def process(desk: Desk, files: Sequence[Incoming], effort: Effort) -> list[Finished]:
+def process(
+    desk: Desk, files: Sequence[Incoming], effort: Effort, decision: Decision | None = None
+) -> list[Finished]:
     """Bring every file to its outcome, in the order given.
+
+    Args:
+        desk: where.
+        files: what came.
+        effort: at what cost.
+        decision: what a person decided about these files; they were refused before.
 
     Raises:
         StorageError: the staging folder cannot be written.
         IntakeError: no worker process can be started.
     """
     done: dict[int, Finished] = {}
-    tasks = _tasks(desk, files, done)
+    tasks = (replace(task, decision=decision) for task in _tasks(desk, files, done))
     setup = Setup(desk.names, bounds(desk.index), effort.limits, desk.site.deid, desk.site.tighten)
     with Pool(setup, effort.workers) as pool:
         for task, outcome in pool.run(tasks):
@@ -105,6 +119,8 @@ def _ready(desk: Desk, file: Incoming, key: str) -> Finished | None:
         row = desk.index.image(before.sop_uid)
         if row is not None:
             return Finished(file, key, Outcome(UNCHANGED, modality=row.modality), row)
+    if before is not None and before.code == DISCARDED.code:
+        return Finished(file, key, DISCARDED)
     staged = desk.staging.recall(key, desk.site.dicom)
     return None if staged is None else _finished(file, key, staged)
 

@@ -1,17 +1,39 @@
-"""Refused originals, each beside its reason, named by a keyed code and not by what they were called."""
+"""Refused originals, sealed, each beside its reason, named by a keyed code and not by what they were called.
+
+Laws, in order:
+1. No byte of an original lies here unsealed; what an older release left so is sealed by the next ingestion.
+2. The reason beside it holds no patient's name or number: codes, places in the picture, a pseudonym.
+3. An original goes when its image was taken in, a person discarded it, its patient withdrew, or the days that
+   the policy sets are over; never otherwise.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
+from typing import IO, Any, Final, Self
 
+from client.deid.text.found import Box, Decision
 from client.files import storage_error, whole_file
-from client.intake.outcome import Outcome
+from client.intake.folder import Incoming
+from client.intake.outcome import REVIEW, Outcome, Person
+from client.intake.seal import CHUNK_BYTES, Seal, open_seal
+from client.site import Site
+from common.errors import StorageError
 
-_ID_LENGTH = 16
+ID_LENGTH: Final = 16
+_SEALED: Final = ".sealed"
+_PLAIN: Final = ".bin"
+"""How an older release kept originals."""
+_REASON: Final = ".json"
+_LENGTH_BYTES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -25,36 +47,84 @@ class Refusal:
     modality: str
     patient: str = ""
     """Pseudonym, where the file told it; empty once the patient withdrew."""
+    spend_key: str = ""
+    """The patient's name in the privacy ledger, which outlives a change of pseudonyms."""
+    key: str = ""
+    """Keyed digest of the content, under which the index knows the file."""
+    since: str = ""
+    """UTC, ISO 8601: when it was first refused."""
+    bytes: int = 0
+    """Size of the original."""
+    boxes: tuple[Box, ...] = ()
+    """Places a person should look at."""
+    decision: Decision = field(default_factory=Decision)
+    """What persons have decided so far, when one decision led to the next question."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person must decide about it."""
+        return self.code.startswith(REVIEW)
+
+    @property
+    def state(self) -> str:
+        """`waiting` for a person, or `refused`."""
+        return "waiting" if self.waits else "refused"
+
+    def ends(self, days: int) -> datetime:
+        """When it will be removed under a policy of so many days."""
+        return datetime.fromisoformat(self.since) + timedelta(days=days)
 
 
 class Quarantine:
     """The folder of refused originals; readable by its owner only.
 
+    Args:
+        folder: where.
+        site_key: the pseudonym key, under which originals are sealed.
+
     Raises:
-        StorageError: any method, when the disk is full or refuses.
+        StorageError: any method, when the disk is full or refuses, or the originals were sealed under another key.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, site_key: bytes) -> None:
         self._folder = folder
+        self._site_key = site_key
 
-    def put(self, original: Path, key: str, outcome: Outcome) -> str:
-        """Keep a copy of a refused file and its reason; the same file again changes nothing.
+    @classmethod
+    def of(cls, site: Site) -> Self:
+        """The quarantine of this site."""
+        return cls(site.quarantine, site.pseudonym_key)
+
+    @cached_property
+    def _seal(self) -> Seal:
+        return open_seal(self._folder, self._site_key)
+
+    def put(self, file: Incoming, key: str, outcome: Outcome, decision: Decision | None = None) -> str:
+        """Keep a refused file, sealed, and its reason; the same file again keeps its first day.
+
+        Args:
+            file: the original; what it was called is sealed with it.
+            key: keyed digest of its content.
+            outcome: why it was refused.
+            decision: what a person decided before this refusal.
 
         Returns:
             the quarantine identifier.
         """
-        name = key[:_ID_LENGTH]
+        name = key[:ID_LENGTH]
+        before = self.find(name)
+        known = (decision or Decision()) if before is None else (decision or before.decision)
+        since = before.since if before is not None and before.since else _now()
+        said = (outcome.code, outcome.rule, outcome.remedy, outcome.modality)
+        whose = (outcome.patient, outcome.spend_key, key)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            there = file.path.is_file()
+            size = file.path.stat().st_size if there else 0
             # The reason first: it says whose the original is, and a withdrawal must find that.
-            self._say(
-                Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality, outcome.patient)
-            )
-            kept = self._folder / f"{name}.bin"
-            if original.is_file() and not kept.exists():
-                with original.open("rb") as source, whole_file(kept) as target:
-                    os.fchmod(target.fileno(), 0o600)
-                    shutil.copyfileobj(source, target)
+            self._say(Refusal(name, *said, *whose, since, size, outcome.boxes, known))
+            if there and not self._sealed(name).exists():
+                self._put_original(file, name)
         except OSError as error:
             raise storage_error(error, f"quarantine {name}") from None
         return name
@@ -65,38 +135,170 @@ class Quarantine:
         Returns:
             the quarantine identifier.
         """
-        name = key[:_ID_LENGTH]
-        self._remove(f"{name}.bin")
-        self._say(Refusal(name, outcome.code, outcome.rule, outcome.remedy, outcome.modality))
+        name = key[:ID_LENGTH]
+        self._remove(name, _SEALED, _PLAIN)
+        said = (outcome.code, outcome.rule, outcome.remedy, outcome.modality)
+        self._say(Refusal(name, *said, key=key, since=_now()))
         return name
 
     def drop(self, key: str) -> None:
-        """Forget a file that was refused before and is accepted now."""
-        for suffix in (".bin", ".json"):
-            self._remove(f"{key[:_ID_LENGTH]}{suffix}")
+        """Forget a file that was refused before and is accepted or discarded now, by its key or identifier."""
+        self._remove(key[:ID_LENGTH], _SEALED, _PLAIN, _REASON)
 
-    def withdraw(self, pseudonym: str) -> tuple[str, ...]:
+    def withdraw(self, pseudonym: str, spend_key: str = "") -> tuple[str, ...]:
         """Remove every original of a patient with its reason; returns their identifiers.
 
         Files that could not be read far enough to name a patient stay.
         """
-        gone = [refusal.id for refusal in self.refusals() if refusal.patient == pseudonym]
+        gone = [one.id for one in self.refusals() if _is_of(one, pseudonym, spend_key)]
         for name in gone:
-            self._remove(f"{name}.bin")
-            self._remove(f"{name}.json")  # last: a withdrawal that was cut short finds it again
+            self.drop(name)
         return tuple(gone)
 
-    def _say(self, reason: Refusal) -> None:
-        with whole_file(self._folder / f"{reason.id}.json") as file:
-            file.write(json.dumps(vars(reason), indent=1).encode("utf-8"))
+    def expire(self, days: int, now: datetime | None = None) -> list[Refusal]:
+        """Remove what has been here longer than so many days; returns the reasons of what went."""
+        at = now or datetime.now(UTC)
+        over = [one for one in self.refusals() if one.since and one.ends(days) <= at]
+        for one in over:
+            self.drop(one.id)
+        return over
 
-    def _remove(self, name: str) -> None:
+    def seal_all(self) -> int:
+        """Seal what an older release left in plain, and date it; returns how many originals that were."""
+        plain = sorted(self._folder.glob(f"*{_PLAIN}"))
+        for path in plain:
+            try:
+                if not self._sealed(path.stem).exists():
+                    self._put_original(Incoming(path, "", None), path.stem)
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(error, f"quarantine {path.stem}") from None
+        for one in self.refusals():
+            if not one.since:
+                self._say(replace(one, since=_now(), bytes=one.bytes or self._size(one.id)))
+        return len(plain)
+
+    @contextmanager
+    def original(self, name: str, private: Path) -> Iterator[Incoming]:
+        """An original, opened for another process of this user; it has no name on the disk and dies with this one.
+
+        Args:
+            name: the quarantine identifier.
+            private: a folder on the disk that has room for it.
+
+        Raises:
+            StorageError: `quarantine-missing` or `quarantine-damaged`.
+        """
         try:
-            (self._folder / name).unlink(missing_ok=True)
+            private.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with self._sealed(name).open("rb") as sealed, tempfile.TemporaryFile(dir=private) as bare:
+                pieces = self._seal.read(sealed, name)
+                slip, rest = _slip(next(pieces))
+                bare.write(rest)
+                for piece in pieces:
+                    bare.write(piece)
+                bare.flush()
+                yield _incoming(bare, slip)
+        except FileNotFoundError:
+            raise StorageError(
+                f"quarantine {name}",
+                "its original is not there",
+                "Send the file again from its source",
+                code="quarantine-missing",
+            ) from None
         except OSError as error:
             raise storage_error(error, f"quarantine {name}") from None
 
+    def has_original(self, name: str) -> bool:
+        """Whether the sealed original lies beside the reason."""
+        return self._sealed(name).exists()
+
     def refusals(self) -> list[Refusal]:
-        """Every refusal, by code and identifier."""
-        found = [Refusal(**json.loads(path.read_bytes())) for path in self._folder.glob("*.json")]
-        return sorted(found, key=lambda refusal: (refusal.code, refusal.id))
+        """Every refusal, by code and identifier; one whose reason was lost has the code `reason-lost`."""
+        found = {path.stem: _reason(path) for path in self._folder.glob(f"*{_REASON}")}
+        for path in self._folder.glob(f"*{_SEALED}"):
+            found.setdefault(path.stem, _lost(path))
+        return sorted(found.values(), key=lambda refusal: (refusal.code, refusal.id))
+
+    def find(self, name: str) -> Refusal | None:
+        """One refusal by its identifier, or None."""
+        path = self._folder / f"{name}{_REASON}"
+        return _reason(path) if path.exists() else None
+
+    def _sealed(self, name: str) -> Path:
+        return self._folder / f"{name}{_SEALED}"
+
+    def _size(self, name: str) -> int:
+        path = self._sealed(name)
+        return path.stat().st_size if path.exists() else 0
+
+    def _put_original(self, file: Incoming, name: str) -> None:
+        seal = self._seal
+        with file.path.open("rb") as source, whole_file(self._sealed(name)) as target:
+            os.fchmod(target.fileno(), 0o600)
+            seal.write(_pieces(file, source), target, name)
+
+    def _say(self, reason: Refusal) -> None:
+        with whole_file(self._folder / f"{reason.id}{_REASON}") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(json.dumps(asdict(reason), indent=1).encode("utf-8"))
+
+    def _remove(self, name: str, *suffixes: str) -> None:
+        """Remove files in this order; the reason stands last, so that a removal cut short is found again."""
+        try:
+            for suffix in suffixes:
+                (self._folder / f"{name}{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, f"quarantine {name}") from None
+
+
+def _pieces(file: Incoming, source: IO[bytes]) -> Iterator[bytes]:
+    """What is sealed: a slip that says what the file was called and whom it shows, after its length; then the file."""
+    slip = {"relative": file.relative, "person": None if file.person is None else asdict(file.person)}
+    text = json.dumps(slip).encode("utf-8")
+    yield len(text).to_bytes(_LENGTH_BYTES, "big") + text
+    while piece := source.read(CHUNK_BYTES):
+        yield piece
+
+
+def _slip(first: bytes) -> tuple[dict[str, Any], bytes]:
+    """The slip, and the beginning of the file that stands behind it in the same chunk."""
+    end = _LENGTH_BYTES + int.from_bytes(first[:_LENGTH_BYTES], "big")
+    return json.loads(first[_LENGTH_BYTES:end]), first[end:]
+
+
+def _incoming(bare: IO[bytes], slip: Mapping[str, Any]) -> Incoming:
+    person = None if slip["person"] is None else Person(**slip["person"])
+    return Incoming(Path(f"/proc/{os.getpid()}/fd/{bare.fileno()}"), str(slip["relative"]), person)
+
+
+def _reason(path: Path) -> Refusal:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        raw["boxes"] = _boxes(raw.get("boxes", ()))
+        held = raw.get("decision", {})
+        raw["decision"] = Decision(_boxes(held.get("blank", ())), tuple(map(str, held.get("waive", ()))))
+        return Refusal(**raw)
+    except OSError as error:
+        raise storage_error(error, f"quarantine {path.stem}") from None
+    except (AttributeError, TypeError, ValueError):
+        return _lost(path)
+
+
+def _lost(path: Path) -> Refusal:
+    since = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    said = ("reason-lost", "its reason cannot be read any more", "Send the file again; discard this one")
+    return Refusal(path.stem, *said, "other", since=since)
+
+
+def _boxes(raw: Iterable[Iterable[int]]) -> tuple[Box, ...]:
+    return tuple(Box(*map(int, box)) for box in raw)
+
+
+def _is_of(refusal: Refusal, pseudonym: str, spend_key: str) -> bool:
+    same_spender = bool(spend_key) and refusal.spend_key == spend_key
+    return refusal.patient == pseudonym or same_spender
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -49,7 +49,7 @@ def intake_summary(site: Site) -> IntakeCounts:
 def cli_rows(site: Site) -> list[RefusedRow]:
     """Every reason for which files lie in quarantine, with its rule, remedy and identifiers."""
     rows: dict[str, list[tuple[str, str, str]]] = {}
-    for refusal in Quarantine(site.quarantine).refusals():
+    for refusal in Quarantine.of(site).refusals():
         rows.setdefault(refusal.code, []).append((refusal.id, refusal.rule, refusal.remedy))
     return [
         RefusedRow(code, len(found), found[0][1], found[0][2], tuple(one[0] for one in found))

@@ -157,7 +157,7 @@ def _images(
 
 def _intake(site: Site, index: Index) -> IntakeFigures:
     outcomes = index.outcomes()
-    why = {refusal.code: refusal for refusal in Quarantine(site.quarantine).refusals()}
+    why = {refusal.code: refusal for refusal in Quarantine.of(site).refusals()}
     refused = tuple(
         RefusedReason(code, n, why[code].rule if code in why else "", why[code].remedy if code in why else "")
         for code, n in outcomes.items()
