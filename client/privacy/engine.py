@@ -1,154 +1,54 @@
 """The sum of one clipped vector per patient: the only thing noise is ever added to.
 
 A patient's vector is the mean gradient over the images of theirs in the batch, over all trainable
-parameters together, scaled down to norm C where it is longer. Per-sample gradients are Opacus's
-today; whatever replaces it must keep `clipped_sum`'s promise: no patient moves the sum by more than C.
+parameters together, scaled down to norm C where it is longer. Whoever computes it keeps one promise:
+no patient moves the sum by more than C.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final, Self
+from typing import Protocol, Self
 
-import torch
-from opacus import GradSampleModule
 from torch import Tensor, nn
 
+from client.privacy.bookkeeping.engine import BookKeeping
+from client.privacy.bookkeeping.ways import plain
+from client.privacy.clipping import Loss, clip_factors
+from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
 
-_CHUNK: Final = 1 << 22
-"""Numbers added in double precision at a time (32 MiB), so that the upcast copy stays small."""
-
-_LEFT_BEHIND: Final = (
-    "activations",
-    "max_batch_len",
-    "grad_sample",
-    "_current_grad_sample",
-    "_forward_counter",
-)
-"""What Opacus hangs on modules and parameters during a pass."""
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(logits [n, outputs], targets, weights [n]) to losses [n]."""
+__all__ = ["Gradients", "PatientGradients", "clip_factors"]
 
 
-class PatientGradients:
-    """Clipped per-patient gradients of a module; a context manager that takes its hooks off again.
-
-    Args:
-        module: inputs to logits; its parameters with requires_grad are the trainable ones.
-        loss: per-image losses; must not mix the images of a batch.
-    """
-
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
-        self._plain = module
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self._module = GradSampleModule(module, loss_reduction="sum")
-        self._loss = loss
+class Gradients(Protocol):
+    """Clipped per-patient gradients of one module; a context manager."""
 
     def __enter__(self) -> Self:
-        """Use as `with PatientGradients(...) as gradients`."""
-        return self
+        """Begin."""
 
     def __exit__(self, *_: object) -> None:
-        """Remove the hooks and what they left behind."""
-        self._unhook()
+        """Leave the module as it was."""
 
     @property
     def size(self) -> int:
         """Number of trainable numbers."""
-        return sum(p.numel() for p in self._parameters)
 
     def clipped_sum(self, inputs: Tensor, targets: Tensor, slots: Tensor, clip: float) -> Tensor:
-        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size].
+        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size]."""
 
-        Args:
-            inputs: [n, ...] images or feature maps.
-            targets: [n, ...].
-            slots: [n] int64, the patient of each image, 0 to patients - 1, each at least once.
-            clip: C.
 
-        Raises:
-            PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all.
-        """
-        per_patient = self._per_patient(inputs, targets, slots)
-        squares = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64).square() for g in per_patient]
-        norms = torch.stack(squares).sum(dim=0).sqrt()
-        factors = clip_factors(norms, clip)
-        return torch.cat([_weighted_sum(factors, g) for g in per_patient])
+def PatientGradients(module: nn.Module, loss: Loss) -> Gradients:  # noqa: N802 (it makes one)
+    """The quickest engine that knows every layer of the module: book-keeping, else Opacus.
 
-    def _per_patient(self, inputs: Tensor, targets: Tensor, slots: Tensor) -> list[Tensor]:
-        """Mean gradient of each patient, [patients, numbers] for each parameter."""
-        self._clear()
-        counts = torch.bincount(slots)
-        weights = (1.0 / counts)[slots]
-        try:
-            with _quiet_hooks():
-                losses = self._loss(self._module(inputs), targets, torch.ones_like(weights))
-                torch.autograd.backward((losses * weights).sum())
-        except BaseException:
-            # Half a pass, for instance when memory ran out, leaves activations that the next pass
-            # would take for its own.
-            self._unhook()
-            self._module = GradSampleModule(self._plain, loss_reduction="sum")
-            raise
-        each = [self._take(p).reshape(len(inputs), -1) for p in self._parameters]
-        self._clear()
-        if len(counts) == len(inputs):
-            return each
-        return [g.new_zeros(len(counts), g.shape[1]).index_add_(0, slots, g) for g in each]
-
-    @staticmethod
-    def _take(parameter: nn.Parameter) -> Tensor:
-        sample = getattr(parameter, "grad_sample", None)
-        if isinstance(sample, list):
-            return torch.stack(sample).sum(dim=0)
-        if not isinstance(sample, Tensor):
+    Raises:
+        PrivacyRefused: `dp-padding`: a convolution pads in a way that neither of them knows.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d) and not plain(layer):
             raise PrivacyRefused(
-                "network",
-                "a trainable parameter takes no part in the forward pass, so it has no gradient to clip",
-                "Freeze it, or choose another trainable part",
-                code="dp-unused",
+                f"network layer {name}",
+                "it pads with something other than zeros, or more on one side than on the other",
+                "Use zero padding of equal width",
+                code="dp-padding",
             )
-        return sample.detach()
-
-    def _unhook(self) -> None:
-        self._clear()
-        self._module.to_standard_module()
-        for holder in (*self._plain.modules(), *self._parameters):
-            for name in _LEFT_BEHIND:
-                holder.__dict__.pop(name, None)
-
-    def _clear(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
-            parameter.grad_sample = None  # type: ignore[attr-defined]  # Opacus puts it there
-
-
-def clip_factors(norms: Tensor, clip: float) -> Tensor:
-    """What each patient's vector is multiplied by: at most 1, at most clip / norm, 0 if not finite."""
-    factors = (clip / norms).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
-
-
-def _weighted_sum(factors: Tensor, vectors: Tensor) -> Tensor:
-    """Sum over patients of factor * vector, in double precision; [patients, numbers] to [numbers]."""
-    total = torch.zeros(vectors.shape[1], dtype=torch.float64, device=vectors.device)
-    step = max(1, _CHUNK // max(1, vectors.shape[1]))
-    for start in range(0, len(vectors), step):
-        part = vectors[start : start + step].to(torch.float64)
-        factor = factors[start : start + step]
-        # 0 * inf is not 0: a patient whose gradient is not finite must contribute exactly nothing.
-        part = torch.where(factor[:, None] > 0, part, torch.zeros_like(part))
-        total += factor @ part
-    return total
-
-
-@contextmanager
-def _quiet_hooks() -> Iterator[None]:
-    """Opacus hooks a first layer whose input needs no gradient on purpose; torch warns about that."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        yield
+    return BookKeeping(module, loss) if BookKeeping.fits(module) else OpacusGradients(module, loss)

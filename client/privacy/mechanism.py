@@ -8,7 +8,7 @@ from torch import Tensor
 
 from client.batches import Batch
 from client.learner import Learner
-from client.privacy.engine import PatientGradients
+from client.privacy.engine import Gradients
 from client.privacy.noise import NoiseSource
 from client.privacy.plan import DpPlan
 from common.errors import PrivacyRefused
@@ -24,7 +24,7 @@ class Mechanism:
         gradients: per-patient gradients of the learner's module.
     """
 
-    def __init__(self, learner: Learner, dp: DpPlan, gradients: PatientGradients) -> None:
+    def __init__(self, learner: Learner, dp: DpPlan, gradients: Gradients) -> None:
         self._learner = learner
         self._dp = dp
         self._gradients = gradients

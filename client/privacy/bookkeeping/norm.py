@@ -1,0 +1,36 @@
+"""Group and layer normalisation: their gradients are sums over positions, one number a channel."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from client.privacy.bookkeeping.layer import Kept, Seen
+
+
+def group_norm(layer: nn.GroupNorm, seen: Seen) -> Kept:
+    """Every patient's scale and shift gradients, [patients, channels]."""
+    images, channels = seen.inputs.shape[:2]
+    inputs, outputs = seen.inputs.reshape(images, channels, -1), seen.outputs.reshape(images, channels, -1)
+    grouped = inputs.reshape(images, layer.num_groups, -1)
+    variance, mean = torch.var_mean(grouped, dim=2, correction=0)
+    inverse = (variance + layer.eps).rsqrt()
+    size = channels // layer.num_groups
+    mean, inverse = (v.repeat_interleave(size, dim=1) for v in (mean, inverse))
+    shift = outputs.sum(dim=2)
+    product = torch.linalg.vecdot(inputs, outputs)
+    return _kept(layer, seen, (product - shift * mean) * inverse, shift)
+
+
+def layer_norm(layer: nn.LayerNorm, seen: Seen) -> Kept:
+    """Every patient's scale and shift gradients, [patients, *normalised shape]."""
+    normal = functional.layer_norm(seen.inputs, layer.normalized_shape, eps=layer.eps)
+    shape = (len(normal), -1, *layer.normalized_shape)
+    scale = (normal * seen.outputs).reshape(shape).sum(dim=1)
+    return _kept(layer, seen, scale, seen.outputs.reshape(shape).sum(dim=1))
+
+
+def _kept(layer: nn.GroupNorm | nn.LayerNorm, seen: Seen, scale: Tensor, shift: Tensor) -> Kept:
+    pairs = ((layer.weight, scale), (layer.bias, shift))
+    return Kept({p: seen.spans.sums(v) for p, v in pairs if p is not None and p.requires_grad})

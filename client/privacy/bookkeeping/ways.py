@@ -1,0 +1,112 @@
+"""Which ways a layer has, and the choice of the cheapest by a short timing when the layer is first met."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from opacus import GradSampleModule
+from torch import nn
+
+from client.privacy.bookkeeping import conv, linear, norm
+from client.privacy.bookkeeping.layer import Joined, Kept, Seen, Way
+
+MOST_KEPT: Final = 1 << 23
+"""Numbers of one layer's patients' gradients that may be kept until all norms are known (32 MiB)."""
+MOST_GRAM: Final = 1 << 23
+"""Numbers of one layer's Gram matrices."""
+
+Maker = Callable[[Seen], Way]
+
+
+def supported(module: nn.Module) -> bool:
+    """Whether the gradients of this layer's own parameters can be had."""
+    if type(module) is nn.Conv2d:
+        return plain(module)
+    return type(module) in (nn.Linear, nn.GroupNorm, nn.LayerNorm) or (
+        type(module) in GradSampleModule.GRAD_SAMPLERS
+    )
+
+
+def plain(layer: nn.Conv2d) -> bool:
+    """Whether a convolution pads with zeros, alike on both sides: others' gradients nobody here knows."""
+    uneven = layer.padding == "same" and any(
+        d * (k - 1) % 2 for d, k in zip(layer.dilation, layer.kernel_size, strict=True)
+    )
+    return layer.padding_mode == "zeros" and not uneven
+
+
+def ways(module: nn.Module, seen: Seen) -> Mapping[str, Maker]:
+    """Every way this layer could go in a step of this size, by name."""
+    if isinstance(module, nn.Linear):
+        return _with_bias(module, _linear(module, seen), lambda s: linear.linear_bias(module, s))
+    if isinstance(module, nn.Conv2d):
+        return _with_bias(module, _conv(module, seen), lambda s: conv.conv_bias(module, s))
+    if isinstance(module, nn.GroupNorm):
+        return {"closed form": lambda s: norm.group_norm(module, s)}
+    if isinstance(module, nn.LayerNorm):
+        return {"closed form": lambda s: norm.layer_norm(module, s)}
+    return {"opacus": lambda s: by_opacus(module, s)}
+
+
+def by_opacus(module: nn.Module, seen: Seen) -> Kept:
+    """The per-sample gradients of a layer that only Opacus knows."""
+    sampler = GradSampleModule.GRAD_SAMPLERS[type(module)]
+    found = sampler(module, [seen.inputs], seen.outputs)
+    return Kept({p: seen.spans.sums(each) for p, each in found.items() if p.requires_grad})
+
+
+def cheapest(makers: Mapping[str, Maker], seen: Seen) -> str:
+    """The name of the way that takes the least time here; two runs each, the better one counts."""
+    if len(makers) == 1:
+        return next(iter(makers))
+    return min(makers, key=lambda name: min(_seconds(makers[name], seen) for _ in range(2)))
+
+
+def _seconds(maker: Maker, seen: Seen) -> float:
+    begun = time.perf_counter()
+    way = maker(seen)
+    way.totals(way.squares().clamp(max=1))
+    if seen.outputs.is_cuda:
+        import torch  # noqa: PLC0415 (only here is it needed)
+
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def _linear(layer: nn.Linear, seen: Seen) -> dict[str, Maker]:
+    found: dict[str, Maker] = {"norm": lambda s: linear.LinearNorm(layer, s)}
+    if seen.spans.patients * layer.weight.numel() <= MOST_KEPT:
+        found["kept"] = lambda s: linear.linear_kept(layer, s)
+    return found
+
+
+def _conv(layer: nn.Conv2d, seen: Seen) -> dict[str, Maker]:
+    found: dict[str, Maker] = {"loop": lambda s: conv.ConvLoop(layer, s)}
+    kept = seen.spans.patients * layer.weight.numel() <= MOST_KEPT
+    if kept:
+        found["looped"] = lambda s: conv.conv_looped(layer, s)
+    if layer.groups > 1:
+        return found
+    if kept:
+        found["unfolded"] = lambda s: conv.conv_unfolded(layer, s)
+    positions = max(seen.spans.counts) * seen.inputs[0, 0].numel()
+    if seen.spans.patients * positions**2 <= MOST_GRAM:
+        found["norm"] = lambda s: conv.ConvNorm(layer, s)
+    return found
+
+
+def _with_bias(
+    layer: nn.Linear | nn.Conv2d, weight: Mapping[str, Maker], bias: Callable[[Seen], Kept]
+) -> Mapping[str, Maker]:
+    learns = layer.bias is not None and layer.bias.requires_grad
+    if not layer.weight.requires_grad:
+        return {"closed form": bias}
+    if not learns:
+        return weight
+    return {name: _both(make, bias) for name, make in weight.items()}
+
+
+def _both(weight: Maker, bias: Maker) -> Maker:
+    return lambda seen: Joined(weight(seen), bias(seen))

@@ -1,0 +1,29 @@
+"""What clipping is, whoever computes the gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from common.errors import PrivacyRefused
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits [n, outputs], targets, weights [n]) to losses [n]."""
+
+
+def clip_factors(norms: Tensor, clip: float) -> Tensor:
+    """What each patient's vector is multiplied by: at most 1, at most clip / norm, 0 if not finite."""
+    factors = (clip / norms).clamp(max=1.0)
+    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+
+
+def unused() -> PrivacyRefused:
+    """The refusal of a parameter that has no gradient to clip."""
+    return PrivacyRefused(
+        "network",
+        "a trainable parameter takes no part in the forward pass, so it has no gradient to clip",
+        "Freeze it, or choose another trainable part",
+        code="dp-unused",
+    )
