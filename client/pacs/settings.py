@@ -32,6 +32,8 @@ class Listen:
     calling: tuple[AeTitle, ...] = ()
     """AE titles that may send; empty: nobody, and the listener does not start."""
     max_associations: Annotated[int, Field(ge=1, le=256)] = 10
+    max_per_sender: Annotated[int, Field(ge=1, le=256)] = 8
+    """Associations that one calling AE title may hold at a time."""
     quiet_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds without a new instance after which a study is complete."""
     floor_gib: Annotated[float, Field(ge=0)] = 5.0

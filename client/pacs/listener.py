@@ -1,0 +1,262 @@
+"""The C-STORE listener: named senders put instances into the inbox, as they are.
+
+Laws, in order:
+1. Nothing of a data set is decoded here beyond the place of its study instance UID: the limited worker parses.
+2. Success is answered only for what `Inbox.keep` has on the disk. Anything else is a failure status, so that the
+   sender keeps the instance.
+3. Called and calling AE title must both be right; under TLS the certificate too.
+4. No line of a log names a patient, an instance or what a sender said.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import Verification
+from pynetdicom.transport import RequestHandler
+
+from client.pacs.connection import Server, server_tls
+from client.pacs.inbox import BACKLOG, DISK, Inbox
+from client.pacs.part10 import study_uid
+from client.pacs.spool import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Provider, Spool
+from client.site import Site
+from common.audit import AuditLog
+from common.errors import SettingsError, StorageError
+from common.logs import Log
+
+UNIT_BYTES: Final = 2**17
+"""The protocol data unit that senders are asked for: eight times the usual, for fewer turns."""
+ASK_S: Final = 30.0
+"""From the connection to the request for an association."""
+IDLE_S: Final = 300.0
+"""An association on which nothing comes for so long is ended."""
+_POLL_S: Final = 0.1
+_LOG: Final = Log("client.pacs")
+
+
+@dataclass
+class Counts:
+    """What came since the start."""
+
+    received: int = 0
+    again: int = 0
+    """Instances that were there already."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Instances and associations turned away, by reason."""
+
+
+class Listener:
+    """One listening site; a context manager that stops as `stop` does.
+
+    Args:
+        site: settings and audit log.
+        inbox: where instances go.
+
+    Raises:
+        SettingsError: no sender is allowed, or the certificates cannot be used.
+    """
+
+    def __init__(self, site: Site, inbox: Inbox) -> None:
+        settings = site.pacs.listen
+        if not settings.calling:
+            raise SettingsError(
+                "pacs.listen.calling",
+                "no sender is named, so nobody could send",
+                "Name the AE titles that may send",
+            )
+        self._settings = settings
+        self._inbox = inbox
+        self._audit = AuditLog(site.audit)
+        self._lock = threading.Lock()
+        self._full = ""
+        self._draining = False
+        self._tls = server_tls(settings.tls)
+        self.counts = Counts()
+        self._entity = _entity(site)
+        self._server: Server | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> int:
+        """Listen; returns the port.
+
+        Raises:
+            SettingsError: the address cannot be listened on.
+        """
+        quieten()
+        inbox, turned_away = self._inbox, self._turned_away
+
+        class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is not typed for us
+            """Gives each association the receiver that writes to disk."""
+
+            def _create_association(self) -> Any:
+                """As pynetdicom's, with our receiver of messages."""
+                assoc = super()._create_association()
+                assoc.dimse = Provider(assoc, inbox, turned_away)
+                return assoc
+
+        address = (self._settings.host, self._settings.port)
+        try:
+            server = self._entity.make_server(
+                address,
+                ssl_context=self._tls,
+                evt_handlers=self._handlers(),
+                server_class=Server,
+                request_handler=Handler,
+            )
+        except OSError:
+            raise SettingsError(
+                "pacs.listen",
+                "this address cannot be listened on",
+                "Choose a free port and an address of this machine",
+            ) from None
+        server.limit = self._settings.max_associations
+        threading.Thread(
+            target=server.serve_forever, args=(_POLL_S,), daemon=True, name="pacs-accept"
+        ).start()
+        self._entity._servers.append(server)  # noqa: SLF001 - as AE.start_server does; shutdown looks there
+        self._server = server
+        port = int(server.server_address[1])
+        _LOG.info("pacs.listening", port=port)
+        self._audit.append("pacs.listening", port=port)
+        return port
+
+    @property
+    def active(self) -> int:
+        """Associations open now."""
+        return 0 if self._server is None else len(self._server.active_associations)
+
+    def stop(self, grace_s: float = 30.0) -> None:
+        """Accept no more associations, let those open end, abort what is left after the grace, close."""
+        if self._server is None:
+            return
+        self._draining = True
+        until = time.monotonic() + grace_s
+        while self.active and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        self._server.shutdown()
+        for association in self._server.active_associations:
+            association.abort()
+        self._server = None
+        _LOG.info("pacs.stopped", count=self.counts.received)
+        self._audit.append("pacs.stopped", count=self.counts.received)
+
+    def _handlers(self) -> list[Any]:
+        return [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+            (evt.EVT_REQUESTED, self._requested),
+        ]
+
+    def _store(self, event: Any) -> int:
+        """Keep one instance; the status is the sender's to act on."""
+        spool = event.request.DataSet
+        if not isinstance(spool, Spool) or spool.draft is None:
+            return getattr(spool, "status", SUCCESS) or CANNOT_UNDERSTAND
+        draft = spool.draft
+        try:
+            with draft.path.open("rb") as file:
+                file.seek(spool.offset)
+                study = study_uid(file, str(event.context.transfer_syntax))
+            new = self._inbox.keep(
+                draft, study or self._nameless(event.assoc), str(event.request.AffectedSOPInstanceUID)
+            )
+        except (StorageError, OSError):
+            spool.drop()
+            self._turned_away("disk")
+            return OUT_OF_RESOURCES
+        with self._lock:
+            self.counts.received += new
+            self.counts.again += not new
+        self._room()
+        return SUCCESS
+
+    def _nameless(self, association: Any) -> str:
+        """The study of instances that do not say theirs: all of one association together."""
+        return f"association {id(association)} {association.name} {_PROCESS}"
+
+    def _requested(self, event: Any) -> None:
+        """Turn away, by a transient rejection, what settings allow but the moment does not; name the others."""
+        request = event.assoc.requestor.primitive
+        sender = str(request.calling_ae_title).strip()
+        if sender not in self._settings.calling:
+            why = "calling"
+        elif str(request.called_ae_title).strip() != self._entity.ae_title:
+            why = "called"
+        elif self._draining or self._of(sender) > self._settings.max_per_sender:
+            why = "stopping" if self._draining else "too-many"
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
+            event.assoc.is_rejected = True  # pynetdicom then negotiates no further
+            event.assoc.kill()
+        else:
+            return
+        self._count(why)
+        _LOG.warning("pacs.association_refused", code=why)
+
+    def _of(self, sender: str) -> int:
+        """Associations of one sender, the one that asks among them."""
+        active = [] if self._server is None else self._server.active_associations
+        titles = [one.requestor.primitive.calling_ae_title for one in active if one.requestor.primitive]
+        return sum(str(title).strip() == sender for title in titles)
+
+    def _count(self, why: str) -> None:
+        with self._lock:
+            self.counts.refused[why] += 1
+
+    def _turned_away(self, why: str) -> None:
+        """Count an instance refused; the first for want of room opens an episode, and is told."""
+        self._count(why)
+        with self._lock:
+            begins = why in (DISK, BACKLOG) and not self._full
+            self._full = why if begins else self._full
+        if begins:
+            _LOG.warning("pacs.full", code=why)
+            self._audit.append("pacs.full", code=why)
+
+    def _room(self) -> None:
+        """Something was accepted: an episode, if there was one, is over."""
+        with self._lock:
+            why, self._full = self._full, ""
+        if why:
+            _LOG.info("pacs.room_again", code=why)
+            self._audit.append("pacs.room_again", code=why, count=self.counts.refused[why])
+
+
+def _entity(site: Site) -> AE:
+    """The application entity: verification, and storage of every kind in every transfer syntax."""
+    entity = AE(ae_title=site.pacs.ae_title)
+    entity.add_supported_context(Verification)
+    entity.require_called_aet = True
+    entity.require_calling_aet = list(site.pacs.listen.calling)
+    entity.maximum_associations = site.pacs.listen.max_associations
+    entity.maximum_pdu_size = UNIT_BYTES
+    entity.acse_timeout = ASK_S
+    entity.dimse_timeout = ASK_S
+    entity.network_timeout = IDLE_S
+    return entity
+
+
+def quieten() -> None:
+    """Let pynetdicom say nothing, decode nothing for its logs, and accept every storage class.
+
+    Its messages quote what a sender sent. The settings are of the process; a listener has one of its own.
+    """
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.UNRESTRICTED_STORAGE_SERVICE = True
+
+
+_PROCESS: Final = secrets.token_hex(8)
