@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,14 +54,26 @@ class AuditLog:
         Raises:
             StorageError: when the log cannot be written or its last line is not one of ours.
         """
-        safe = {k: v if allowed(k, v) else REFUSED for k, v in fields.items()}
+        return self.append_many([(event, fields)])
+
+    def append_many(self, lines: Iterable[tuple[str, Mapping[str, object]]]) -> Head:
+        """Add lines of (event, fields) in one go and return the new head once all are on disk; as `append`.
+
+        After a crash in the middle the first of them may be there and the rest not.
+
+        Raises:
+            StorageError: as `append`.
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if _cut_torn_line(file):
                     _write(file, _last(file, self._path.name), "audit.torn", {})
-                head = _write(file, _last(file, self._path.name), event, safe)
+                head = _last(file, self._path.name)
+                for event, fields in lines:
+                    safe = {k: v if allowed(k, v) else REFUSED for k, v in fields.items()}
+                    head = _write(file, head, event, safe)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

@@ -37,6 +37,17 @@ _NUMBER_FIELDS: Final = frozenset(
         "norm",
         "threshold",
         "workers",
+        "kept",
+        "pseudonym",
+        "uid",
+        "shifted",
+        "generalised",
+        "emptied",
+        "entered",
+        "removed",
+        "private_removed",
+        "blanked",
+        "other",
     ]
 )
 _WORD_FIELDS: Final = frozenset(
@@ -55,6 +66,12 @@ _WORD_FIELDS: Final = frozenset(
         "strategy",
         "model",
         "device",
+        "study",
+        "quarantine",
+        "reason",
+        "note",
+        "methods",
+        "user",
     ]
 )
 _FIELDS: Final = _NUMBER_FIELDS | _WORD_FIELDS

@@ -16,6 +16,7 @@ from client.intake.join import Joined
 from client.intake.outcome import ACCEPTED, Outcome
 from client.intake.process import COPY, DISCARDED, Desk, Finished
 from client.intake.quarantine import Quarantine
+from client.intake.receipt import promise
 from client.intake.report import UNCHANGED, IngestReport, Tally
 from common.errors import FileRefused, StorageError
 
@@ -60,6 +61,7 @@ class Commit:
                 self._relabel()
                 made = report()
                 self.desk.index.record_ingest(made.as_record())
+                promise(self.desk.site, self.news)
                 on_disk(self._folders(), "the store of images")
         except BaseException:
             self._move_back()

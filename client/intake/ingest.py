@@ -12,17 +12,15 @@ Laws, in order:
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
-from client.files import storage_error, sweep
 from client.index import Index
+from client.intake.begin import begun
 from client.intake.commit import Commit, after
 from client.intake.folder import check_apart, list_files
 from client.intake.join import Arrived, Joined, Known, check_labelled, check_whole, join
@@ -32,7 +30,7 @@ from client.intake.outcome import ACCEPTED
 from client.intake.pool import Limits
 from client.intake.process import Desk, Effort, Finished, Progress, process
 from client.intake.quarantine import Quarantine
-from client.intake.receipt import receipt
+from client.intake.receipt import deliver, receipt
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
 from client.preprocess import assemble_volumes
@@ -83,26 +81,24 @@ def ingest(
     Raises:
         LabelError, IntakeError, DataError, StorageError: index and store are as they were.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     check_apart(folder, (site.data, site.state, site.folder / "site.toml"))
     table = None if labels is None else read_labels(labels)
     files = list_files(folder, labels, table)
     effort = Effort(workers, limits or Limits(), progress or _silent)
-    with _alone(site), Index(site.index) as index:
+    with begun(site) as index:
         desk = Desk(site, index, Staging(site.data / "staging"), Pseudonyms.of(site))
-        for unfinished in (site.quarantine, site.data / "volumes"):
-            sweep(unfinished)
         try:
             finished = process(desk, files, effort)
             joined = _joined(desk, finished, table)
             if table is not None and not allow_unlabelled:
                 check_labelled(table, len(_unlabelled(finished, joined)))
-            report = _committed(desk, finished, joined, Frame(begun, labelled=table is not None))
+            report = _committed(desk, finished, joined, Frame(start, labelled=table is not None))
         except StorageError:
             desk.staging.clear()
             raise
         desk.staging.clear()
-        report = replace(report, volumes=_follow(site, index, report), seconds=time.monotonic() - begun)
+        report = replace(report, volumes=_follow(site, index, report), seconds=time.monotonic() - start)
     _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)
     return report
 
@@ -144,14 +140,14 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
 class Frame:
     """What a report says of an ingestion as a whole."""
 
-    begun: float
+    start: float
     """By the monotonic clock, in seconds."""
     labelled: bool
     """Whether there was a table of labels."""
 
 
 def _committed(desk: Desk, finished: Sequence[Finished], joined: Joined, frame: Frame) -> IngestReport:
-    commit = Commit(desk, Quarantine(desk.site.quarantine), joined)
+    commit = Commit(desk, Quarantine.of(desk.site), joined)
     unlabelled = len(_unlabelled(finished, joined)) if frame.labelled else 0
     return commit.run(finished, lambda: _report(commit, len(finished), unlabelled, frame))
 
@@ -165,7 +161,7 @@ def _report(commit: Commit, received: int, unlabelled: int, frame: Frame) -> Ing
         patients=len(commit.desk.index.patients()),
         labels_without_image=commit.joined.without_image,
         images_without_label=unlabelled,
-        seconds=time.monotonic() - frame.begun,
+        seconds=time.monotonic() - frame.start,
         by_modality=commit.tally.by_modality(),
     )
 
@@ -182,6 +178,7 @@ def _follow(site: Site, index: Index, report: IngestReport) -> int:
         StorageError: `storage-after`; the images are in.
     """
     try:
+        deliver(site, index)
         refresh_percentiles(index)
         receipt(site, report)
         return assemble_volumes(site)
@@ -192,29 +189,6 @@ def _follow(site: Site, index: Index, report: IngestReport) -> int:
             "Free space or mend the disk, then repeat the same command: it goes on from here",
             code="storage-after",
         ) from None
-
-
-@contextmanager
-def _alone(site: Site) -> Iterator[None]:
-    """One ingestion at a time and site.
-
-    Raises:
-        StorageError: another one is running, or the data folder cannot be written.
-    """
-    path = site.data / ".ingest.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise storage_error(error, "the data folder") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(
-                "the data folder", "another ingestion is running", "Wait until it ends", code="storage-busy"
-            ) from None
-        yield
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -92,9 +92,9 @@ def open_seal(folder: Path, site_key: bytes) -> Seal:
     """
     wraps = _wraps(folder)
     if not wraps:
-        seal = Seal(secrets.token_bytes(_KEY_BYTES))
-        _keep(folder, [_wrap(seal, site_key)])
-        return seal
+        fresh = Seal(secrets.token_bytes(_KEY_BYTES))
+        _keep(folder, [_wrap(fresh, site_key)])
+        return fresh
     opened = [(wrap, seal) for wrap in wraps if (seal := _unwrap(wrap, site_key)) is not None]
     if not opened:
         raise StorageError(

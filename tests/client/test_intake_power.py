@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -23,6 +24,7 @@ from client.files import whole_file
 from client.index import Index
 from client.intake.durable import on_disk
 from client.intake.ingest import ingest
+from client.intake.quarantine import Quarantine
 from client.intake.receipt import last_receipt
 from client.intake.staging import Staging
 from client.site import Site, load_site
@@ -81,8 +83,18 @@ def held(site: Site) -> dict[str, object]:
     database.close()
     for path in sorted(site.data.rglob("*")):
         if path.is_file() and "index.sqlite" not in path.name and path.name != ".ingest.lock":
-            found[str(path.relative_to(site.data))] = path.read_bytes()
+            found[str(path.relative_to(site.data))] = content(site, path)
     return found
+
+
+def content(site: Site, path: Path) -> object:
+    """What a file says: an original is sealed anew each time, and a reason has a date."""
+    if path.suffix == ".sealed":
+        with Quarantine.of(site).original(path.stem, site.folder) as opened:
+            return opened.path.read_bytes()
+    if path.parent == site.quarantine:
+        return {k: v for k, v in json.loads(path.read_bytes()).items() if k not in ("since", "wraps")}
+    return path.read_bytes()
 
 
 def start(site: Site, folder: Path) -> subprocess.Popen[bytes]:
@@ -108,7 +120,7 @@ POINTS: dict[str, Reached] = {
     "many are staged": lambda s: count(s.data / "staging", "*.json") > 15,
     "the first moved": lambda s: count(s.dicom, "*.dcm") > 0,
     "half have moved": lambda s: count(s.dicom, "*.dcm") > 8,
-    "an original kept": lambda s: count(s.quarantine, "*.bin") > 0,
+    "an original kept": lambda s: count(s.quarantine, "*.sealed") > 0,
     "staging vanishes": lambda s: count(s.dicom, "*.dcm") > 8 and count(s.data / "staging", "*.json") < 15,
     "a volume is made": lambda s: count(s.data / "volumes", "*") > 0,
 }
@@ -209,7 +221,7 @@ def _alive(pid: str) -> bool:
 def test_half_an_original_of_a_killed_run_does_not_stay_in_quarantine(tmp_path: Path, folder: Path) -> None:
     site = new_site(tmp_path / "site")
     site.quarantine.mkdir()
-    begun = site.quarantine / f".0123456789abcdef.bin.{2**22 + 1}.tmp"  # above the highest process number
+    begun = site.quarantine / f".0123456789abcdef.sealed.{2**22 + 1}.tmp"  # above the highest process number
     begun.write_bytes(b"Abendroth^Wilhelmina")
     withdraw_patient(site, "nobody of this archive")
     assert not begun.exists()
@@ -362,7 +374,7 @@ def test_the_same_bytes_twice_are_one_file_and_keep_the_reason_of_the_first(tmp_
     assert (first.accepted, first.unchanged, first.refused) == (2, 1, {"burned-in": 2})
     again = ingest(site, folder, None, workers=2)
     assert (again.accepted, again.unchanged, again.refused) == (0, 3, {"burned-in": 2})
-    assert len(list(site.quarantine.glob("*.bin"))) == 1
+    assert len(list(site.quarantine.glob("*.sealed"))) == 1
     assert first.received == 5 == first.accepted + first.unchanged + sum(first.refused.values())
 
 

@@ -18,6 +18,8 @@ from client.intake import cli_rows, intake_summary
 from client.intake.folder import list_files
 from client.intake.ingest import ingest
 from client.intake.outcome import ACCEPTED, Outcome
+from client.intake.quarantine import Quarantine
+from client.intake.seal import KEY_FILE
 from client.intake.staging import Staging
 from client.site import Site
 from client.withdraw import withdraw_patient
@@ -39,9 +41,15 @@ class Day:
     def pseudonym(self) -> str:
         return Pseudonyms.of(self.site).patient(Identity(WHO))
 
-    def originals(self, patient: str = WHO) -> list[Path]:
-        """Files of the quarantine that hold a patient's number."""
-        return [path for path in self.site.quarantine.glob("*.bin") if patient.encode() in path.read_bytes()]
+    def originals(self, patient: str = WHO) -> list[str]:
+        """Identifiers of the originals in quarantine that hold a patient's number."""
+        quarantine, private = Quarantine.of(self.site), self.site.data / "staging"
+        found = []
+        for path in self.site.quarantine.glob("*.sealed"):
+            with quarantine.original(path.stem, private) as opened:
+                if patient.encode() in opened.path.read_bytes():
+                    found.append(path.stem)
+        return found
 
     def said_of(self, patient: str = WHO) -> list[dict[str, str]]:
         """Reasons that name the patient's pseudonym."""
@@ -148,9 +156,9 @@ def test_a_picture_without_dicom_leaves_too(tmp_path: Path) -> None:
     labels = label_table(tmp_path / "labels.csv", lines, "path,label,source,version,patient_id")
     report = ingest(site, folder, labels, workers=1, allow_unlabelled=True)
     assert sum(report.refused.values()) == 1
-    assert len(list(site.quarantine.glob("*.bin"))) == 1
+    assert len(list(site.quarantine.glob("*.sealed"))) == 1
     assert len(withdraw_patient(site, "who-0").quarantined) == 1
-    assert not list(site.quarantine.iterdir())
+    assert [path.name for path in site.quarantine.iterdir()] == [KEY_FILE]
 
 
 def test_what_a_killed_ingestion_had_finished_leaves_too(day: Day) -> None:
@@ -221,7 +229,7 @@ def test_the_command_asks_for_exactly_one_name(day: Day, arguments: list[str]) -
 
 def test_an_original_that_cannot_be_removed_is_our_error_and_the_withdrawal_can_be_repeated(day: Day) -> None:
     ingest(day.site, day.folder, None, workers=1)
-    first = day.originals()[0]
+    first = day.site.quarantine / f"{day.originals()[0]}.sealed"
     kept = first.read_bytes()
     first.unlink()
     first.mkdir()
