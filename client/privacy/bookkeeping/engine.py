@@ -101,7 +101,12 @@ class BookKeeping:
         missing = [p for p in self._parameters if p not in totals]
         if missing:
             raise unused()
-        return torch.cat([totals[p].reshape(-1).to(torch.float64) for p in self._parameters])
+        found = torch.empty(self.size, dtype=torch.float64, device=self._parameters[0].device)
+        for part, parameter in zip(
+            found.split([p.numel() for p in self._parameters]), self._parameters, strict=True
+        ):
+            part.copy_(totals.pop(parameter).reshape(-1))
+        return found
 
     def _without_broken(self, seen: dict[nn.Module, list[Seen]], whole: Tensor, factors: Tensor) -> Tensor:
         """The sum where some patients' gradients are not finite: theirs are left out, 0 times inf is not 0."""
