@@ -128,10 +128,15 @@ class Listener:
         ).start()
         self._entity._servers.append(server)  # noqa: SLF001 - as AE.start_server does; shutdown looks there
         self._server = server
-        port = int(server.server_address[1])
+        port = self.port
         _LOG.info("pacs.listening", port=port)
         self._audit.append("pacs.listening", port=port)
         return port
+
+    @property
+    def port(self) -> int:
+        """The port listened on; 0 when it does not listen."""
+        return 0 if self._server is None else int(self._server.server_address[1])
 
     @property
     def active(self) -> int:
