@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from client.deid.codecs import Codestream, decode_with_gdcm
+from client.deid.colour import interpretation, is_colour, luma
 from common.errors import FileRefused
 
 MAX_SIDE: Final = 16_384
@@ -56,11 +57,13 @@ class Layout:
     stored: int
     high: int
     signed: bool
+    samples: int = 1
+    """Of a pixel: 3 in colour."""
 
     @property
     def bytes(self) -> int:
         """Size of all frames, in bytes."""
-        return self.frames * self.rows * self.cols * self.allocated // 8
+        return self.frames * self.rows * self.cols * self.samples * self.allocated // 8
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -68,17 +71,20 @@ class Layout:
         return np.dtype(f"<{'i' if self.signed else 'u'}{self.allocated // 8}")
 
 
-def layout(ds: Dataset) -> Layout:
+def layout(ds: Dataset, *, colour: bool = False) -> Layout:
     """Read the layout of the pixels and refuse what cannot or may not be decoded.
+
+    Args:
+        ds: a data set as read from a file.
+        colour: whether this kind of image may be in colour.
 
     Raises:
         FileRefused: `pixel-missing`, `pixel-colour`, `pixel-bits`, `pixel-size`.
     """
     if "PixelData" not in ds or not len(ds.get_item("PixelData").value or b""):
         raise _refused("pixel-missing", "it has no pixel data", "Export the image itself")
-    if ds.get("SamplesPerPixel", 1) != 1 or not str(ds.get("PhotometricInterpretation", "")).startswith(
-        "MONOCHROME"
-    ):
+    grey = ds.get("SamplesPerPixel", 1) == 1 and interpretation(ds).startswith("MONOCHROME")
+    if not grey and not (colour and is_colour(ds)):
         raise _refused("pixel-colour", "only greyscale images are taken in", "Leave colour images out")
     try:
         found = Layout(
@@ -89,6 +95,7 @@ def layout(ds: Dataset) -> Layout:
             stored=int(ds.BitsStored),
             high=int(ds.get("HighBit", ds.BitsStored - 1)),
             signed=bool(int(ds.get("PixelRepresentation", 0))),
+            samples=1 if grey else int(ds.get("SamplesPerPixel", 1)),
         )
     except (AttributeError, TypeError, ValueError):
         raise _refused(
@@ -111,16 +118,18 @@ def _possible(found: Layout) -> Layout:
     return found
 
 
-def decode(ds: Dataset) -> npt.NDArray[np.integer[Any]]:
+def decode(ds: Dataset, *, colour: bool = False) -> npt.NDArray[np.integer[Any]]:
     """Stored values, [rows, columns] or [frames, rows, columns], in 8 or 16 bits, little endian.
 
     Args:
         ds: a data set as read from a file, with its file meta.
+        colour: whether this kind of image may be in colour; it comes back as 8-bit luma then, and
+            `client.deid.colour.as_grey` describes it.
 
     Raises:
         FileRefused: as `layout`, and `transfer-syntax`, `pixel-truncated`, `pixel-decode`.
     """
-    plan = layout(ds)
+    plan = layout(ds, colour=colour)
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax not in READABLE:
         raise _refused(
@@ -128,6 +137,8 @@ def decode(ds: Dataset) -> npt.NDArray[np.integer[Any]]:
             "no decoder is installed for its compression",
             "Send it uncompressed, or as JPEG, JPEG-LS, JPEG 2000 or RLE",
         )
+    if is_colour(ds):
+        return luma(ds)
     pixels = _native(ds, plan) if syntax in UncompressedTransferSyntaxes else _compressed(ds, plan)
     shape = (plan.rows, plan.cols) if plan.frames == 1 else (plan.frames, plan.rows, plan.cols)
     if pixels.size != plan.frames * plan.rows * plan.cols:

@@ -43,6 +43,8 @@ class DeidSettings:
     """Whether pixels are searched for text; `ignore` is written into every receipt."""
     head_ct: Literal["refuse", "accept"] = "refuse"
     """A face can be rebuilt from a head CT, and nothing removes it reliably."""
+    derived_primary: tuple[Literal["CR", "DX", "MG", "CT", "MR"], ...] = ()
+    """Modalities whose DERIVED\\PRIMARY images (processed, not annotated) pass as ORIGINAL\\PRIMARY ones do."""
     deface_head_mr: bool = False
     """Remove the face of head MR volumes; needs the optional extra `deface`."""
     regions: tuple[Region, ...] = ()
