@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import explain, images, site, status, train
+from client.commands import deid, images, pacs, site, status, train
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -16,9 +16,8 @@ app.command("refused", epilog=example("consilium-site refused"))(images.refused)
 app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
-app.command("explain-deid", epilog=example("consilium-site explain-deid PatientBirthDate"))(
-    explain.explain_deid
-)
+app.add_typer(deid.group, name="deid")
+app.add_typer(pacs.group, name="pacs")
 
 
 def main() -> None:

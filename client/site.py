@@ -76,6 +76,8 @@ class Site:
     spend_key: bytes = field(repr=False)
     deid: DeidSettings = field(default_factory=DeidSettings)
     pacs: PacsSettings = field(default_factory=PacsSettings)
+    secrets: Path = Path("secrets")
+    """Folder of the keys; never inside `data`."""
 
     @property
     def tighten(self) -> str:
@@ -165,7 +167,7 @@ def init_site(
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(tomli_w.dumps(settings), encoding="utf-8")
     section = load_settings(path, SiteSettings, {}).site
-    keys = folder / section.secrets
+    keys = _keys_apart(folder, section)
     keys.mkdir(mode=0o700, exist_ok=True)
     for key in ("pseudonym.key", "spend.key"):
         _write_key(keys / key, _key(name, key, simulation_seed))
@@ -178,11 +180,11 @@ def load_site(folder: Path) -> Site:
     """Read a site; without its keys nothing starts.
 
     Raises:
-        SettingsError: a missing or wrong site.toml, or a missing or malformed key.
+        SettingsError: a missing or wrong site.toml, a missing or malformed key, or keys inside the data folder.
     """
     settings = load_settings(folder / "site.toml", SiteSettings)
     section = settings.site
-    keys = folder / section.secrets
+    keys = _keys_apart(folder, section)
     return Site(
         name=SiteName(section.name),
         folder=folder,
@@ -195,7 +197,26 @@ def load_site(folder: Path) -> Site:
         spend_key=_read_key(keys / "spend.key"),
         deid=settings.deid,
         pacs=settings.pacs,
+        secrets=keys,
     )
+
+
+def _keys_apart(folder: Path, section: SiteSection) -> Path:
+    """The folder of the keys, once it is sure that neither it nor the state lies inside the data.
+
+    Raises:
+        SettingsError: naming the one that does; whoever copies the data would copy the key to it.
+    """
+    data = (folder / section.data).resolve()
+    places = {"secrets": section.secrets, "state": section.state}
+    for name, place in places.items():
+        if (folder / place).resolve().is_relative_to(data):
+            raise SettingsError(
+                f"site.{name}",
+                "it lies inside the data folder, so that who copies the data could name the patients",
+                f"Move it beside the data and set site.{name} in site.toml",
+            )
+    return folder / section.secrets
 
 
 def _policy_dict(policy: Policy) -> dict[str, object]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 
@@ -21,8 +21,13 @@ from common.errors import SettingsError
 
 BUILT_IN: Final = Path(__file__).with_name("profile.toml")
 ACTIONS: Final = ("keep", "pseudonym", "uid", "shift", "generalise", "empty", "enter")
-PURPOSES: Final = ("patient", "accession", "scanner")
-OTHERWISE: Final = ("drop", "other", "refuse")
+PURPOSES: Final = ("patient", "accession", "scanner", "any-scanner")
+OTHERWISE: Final = ("other", "drop", "refuse")
+"""What becomes of a value of the wrong form, the strictest last."""
+OPTIONS: Final = ("patient-characteristics", "device", "dates", "private")
+"""Parts of the profile that a hospital can switch off in `[deid]` of site.toml."""
+WITHOUT: Final = ("remove", "empty", "any-scanner")
+"""What becomes of an attribute whose option is off."""
 _FIELDS: Final = frozenset(
     (
         "keyword",
@@ -36,18 +41,14 @@ _FIELDS: Final = frozenset(
         "purpose",
         "items",
         "nested",
+        "option",
+        "without",
+        "needed",
     )
 )
+_PRIVATE_FIELDS: Final = frozenset(("creator", "group", "element", "name", "vr", "range", "reason"))
+_NUMBER_VRS: Final = frozenset(("DS", "IS", "US", "SS", "UL", "FL", "FD"))
 _TEXT_VRS: Final = frozenset(("CS", "LO", "SH", "UI", "PN"))
-_IN_WORDS: Final = {
-    "keep": "keep",
-    "pseudonym": "replace by a pseudonym of the {}",
-    "uid": "replace by another UID, always the same",
-    "shift": "move back by as many days for all dates of a patient, by the site's key",
-    "generalise": "replace by whole years, 90 for 90 and more",
-    "empty": "write it empty",
-}
-_OTHERWISE_IN_WORDS: Final = {"drop": "", "other": "; else OTHER", "refuse": "; else refuse the file"}
 _VR_OF_ACTION: Final = {
     "uid": {"UI"},
     "shift": {"DA"},
@@ -73,22 +74,32 @@ class Rule:
     purpose: str = ""
     items: tuple[str, ...] = ()
     nested: bool = False
-
-
-class Explained(NamedTuple):
-    """One line of the table a data-protection officer reads."""
-
-    attribute: str
-    action: str
-    reason: str
+    option: str = ""
+    """One of OPTIONS, or empty: no setting switches it off."""
+    without: str = "remove"
+    needed: bool = False
+    """Whether no image can be written or read without it."""
+    creator: str = ""
+    """Of a private element: who defined it. `tag` then holds its group and its last two digits."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """All rules by keyword; `top` are those that apply outside of any sequence."""
+    """All rules by keyword; `top` are those that apply outside of any sequence.
+
+    `private` are the private elements that stay, `offered` all that the release knows to be safe.
+    """
 
     rules: Mapping[str, Rule]
     digest: str
+    offered: tuple[Rule, ...] = ()
+    private: tuple[Rule, ...] = ()
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The options under which something is really kept."""
+        rules = (*self.rules.values(), *self.private)
+        return frozenset(r.option for r in rules if r.option and r.action != "empty") - {""}
 
     def rule(self, keyword: str) -> Rule:
         """The rule of a keyword that is known to be in the profile."""
@@ -108,16 +119,28 @@ def built_in() -> Profile:
 
 
 def load_profile(path: Path) -> Profile:
+    """Read and check a profile from a file.
+
+    Raises:
+        SettingsError: it cannot be read, or as `load`.
+    """
+    try:
+        return load(path.read_bytes().decode("utf-8"), path.name)
+    except (OSError, UnicodeDecodeError):
+        raise _unreadable(path.name) from None
+
+
+def load(text: str, name: str = "profile.toml") -> Profile:
     """Read and check a profile.
 
     Raises:
         SettingsError: naming every wrong row at once.
     """
     try:
-        text = path.read_bytes()
-        rows = tomllib.loads(text.decode("utf-8"))["attribute"]
-    except (OSError, ValueError, KeyError):
-        raise SettingsError(path.name, "the profile is not readable TOML", "Restore it") from None
+        document = tomllib.loads(text)
+        rows, private = document["attribute"], document.get("private", [])
+    except (ValueError, KeyError):
+        raise _unreadable(name) from None
     problems: list[str] = []
     rules: dict[str, Rule] = {}
     for row in rows:
@@ -129,30 +152,15 @@ def load_profile(path: Path) -> Profile:
     problems += [
         f"{r.keyword}: item {k} has no row" for r in rules.values() for k in r.items if k not in rules
     ]
+    problems += [f"{row.get('creator', '?')}: {wrong}" for row in private if (wrong := _private_problem(row))]
     if problems:
-        raise SettingsError(path.name, "; ".join(problems), "Correct these rows")
-    return Profile(rules, "sha256:" + hashlib.sha256(text).hexdigest())
+        raise SettingsError(name, "; ".join(problems), "Correct these rows")
+    digest = "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return Profile(rules, digest, tuple(map(_private_rule, private)))
 
 
-def explain(profile: Profile | None = None) -> list[Explained]:
-    """The profile as a table, closed by the line that makes it an allow-list."""
-    rows = [
-        Explained(rule.keyword, _action_in_words(rule), rule.reason)
-        for rule in (profile or built_in()).rules.values()
-    ]
-    return [*rows, Explained("every other attribute", "remove", "default deny: nobody asked for it")]
-
-
-def _action_in_words(rule: Rule) -> str:
-    if rule.values:
-        return f"keep if one of {', '.join(sorted(rule.values))}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
-    if rule.pattern:
-        return f"keep if it has the form {rule.pattern.pattern}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
-    if rule.range:
-        return f"keep if a number from {rule.range[0]:g} to {rule.range[1]:g}{_OTHERWISE_IN_WORDS[rule.otherwise]}"
-    if rule.action == "enter":
-        return f"keep of each item: {', '.join(rule.items)}"
-    return _IN_WORDS[rule.action].format(rule.purpose)
+def _unreadable(name: str) -> SettingsError:
+    return SettingsError(name, "the profile is not readable TOML", "Restore it")
 
 
 def _rule(row: Mapping[str, Any]) -> Rule:
@@ -170,7 +178,35 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         purpose=row.get("purpose", ""),
         items=tuple(row.get("items", ())),
         nested=bool(row.get("nested", False)),
+        option=row.get("option", ""),
+        without=row.get("without", "remove"),
+        needed=bool(row.get("needed", False)),
     )
+
+
+def _private_rule(row: Mapping[str, Any]) -> Rule:
+    group, element = int(row["group"], 16), int(row["element"], 16)
+    return Rule(
+        keyword=f"({group:04X},xx{element:02X}) {row['name']}",
+        tag=group << 16 | element,
+        vr=tuple(row["vr"]),
+        action="keep",
+        reason=row["reason"],
+        range=(float(row["range"][0]), float(row["range"][1])),
+        option="private",
+        creator=row["creator"],
+    )
+
+
+def _private_problem(row: Mapping[str, Any]) -> str:
+    """What is wrong with a private row, or nothing. Only numbers within bounds are ever offered."""
+    if set(row) != _PRIVATE_FIELDS or not all(row.values()):
+        return f"it has the fields {', '.join(sorted(_PRIVATE_FIELDS))}, none empty"
+    if not re.fullmatch("[0-9A-F]{3}[13579BDF]", row["group"]) or not re.fullmatch(
+        "[0-9A-F]{2}", row["element"]
+    ):
+        return "its group has four digits and is odd, its element two"
+    return "" if set(row["vr"]) <= _NUMBER_VRS else "a private element is kept only when it is a number"
 
 
 def _problem(row: Mapping[str, Any], seen: Mapping[str, Rule]) -> str:
@@ -190,6 +226,9 @@ def _problem(row: Mapping[str, Any], seen: Mapping[str, Rule]) -> str:
         (action == "enter" and not row.get("items"), "an entered sequence names its items"),
         (bool(set(vrs) - _VR_OF_ACTION.get(str(action), set(vrs))), "this action does not fit this VR"),
         ("pattern" in row and not _compiles(row["pattern"]), "the pattern is no regular expression"),
+        (row.get("option", "private") not in OPTIONS, f"option must be one of {', '.join(OPTIONS)}"),
+        (row.get("without", "remove") not in WITHOUT, f"without must be one of {', '.join(WITHOUT)}"),
+        ("without" in row and "option" not in row, "without needs an option"),
     )
     wrong = next((message for broken, message in checks if broken), "")
     if wrong or tag is None:

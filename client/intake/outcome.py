@@ -92,6 +92,8 @@ class Outcome:
     """How many elements were kept, given a pseudonym, shifted, generalised, emptied, removed; boxes blanked."""
     methods: tuple[str, ...] = ()
     """Codes of PS3.16 CID 7050 for what was really done to this image."""
+    sealed: Mapping[str, str] = field(default_factory=dict)
+    """Pseudonym to the original it stands for, encrypted by `client.deid.lookup.seal`; for the look-up table."""
 
     @property
     def waits(self) -> bool:

@@ -118,24 +118,25 @@ def test_a_folder_without_a_site_is_an_input_error_on_stderr(tmp_path) -> None:
     assert "init" in result.stderr
 
 
-def test_explain_deid_knows_kept_removed_and_private_attributes() -> None:
-    def said(attribute: str) -> str:
-        return json.loads(run("consilium-site", "explain-deid", attribute, "--json").stdout)[0]["action"]
-
-    assert "pseudonym" in said("PatientName")
-    assert said("(0010,0010)") == said("PatientName")
-    assert said("OperatorsName") == "remove"
-    assert said("(0009,1001)") == "remove"
+def explained(*arguments: str) -> list[dict[str, str]]:
+    return json.loads(run("consilium-site", "deid", "explain", *arguments, "--json").stdout)
 
 
-def test_explain_deid_of_nothing_lists_all_and_ends_with_the_default() -> None:
-    rows = json.loads(run("consilium-site", "explain-deid", "--json").stdout)
-    assert len(rows) > 20
-    assert rows[-1]["action"] == "remove"
+def test_deid_explain_knows_kept_removed_and_private_attributes() -> None:
+    assert explained("PatientName")[0]["treatment"] == "replaced"
+    assert explained("(0010,0010)") == explained("PatientName")
+    assert explained("OperatorsName")[0]["treatment"] == "removed"
+    assert explained("(0009,1001)")[0]["treatment"] == "removed"
 
 
-def test_explain_deid_refuses_what_dicom_does_not_know() -> None:
-    result = run("consilium-site", "explain-deid", "PatientNam")
+def test_deid_explain_of_nothing_lists_all_and_ends_with_the_default() -> None:
+    rows = explained()
+    assert len(rows) > 700
+    assert rows[-1]["action"] == "removed"
+
+
+def test_deid_explain_refuses_what_dicom_does_not_know() -> None:
+    result = run("consilium-site", "deid", "explain", "PatientNam")
     assert result.exit_code == 2
     assert "PatientNam" in result.stderr
 

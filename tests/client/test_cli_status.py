@@ -147,12 +147,12 @@ def test_a_mistyped_pseudonym_is_not_answered_with_done(site: Site, text: str) -
 
 def test_explanations_are_words(site: Site) -> None:
     said = {
-        attribute: typed("explain-deid", attribute).stdout
+        attribute: typed("deid", "explain", attribute, "--json").stdout
         for attribute in ("StudyDate", "PatientSex", "PatientID")
     }
-    assert "move back" in said["StudyDate"]
-    assert "keep if one of F, M, O" in said["PatientSex"]
-    assert "pseudonym of the patient" in said["PatientID"]
+    assert "moved back" in said["StudyDate"]
+    assert "kept if F, M, O" in said["PatientSex"]
+    assert "keyed code of the patient" in said["PatientID"]
 
 
 @pytest.mark.parametrize(
