@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from client.deid.lookup import forget_originals
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.files import storage_error, sweep
 from client.index import Index, Withdrawal
@@ -52,6 +53,7 @@ def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
         erase(site, frozenset(found.sop_uids))
         _remove_scores(site.scores)
         forget(site.data / "staging", pseudonym)
+        forget_originals(site, pseudonym, spend_key)
         quarantined = Quarantine.of(site).withdraw(pseudonym, spend_key)
         index.finish_withdrawal(pseudonym, quarantined)
     return replace(found, quarantined=quarantined)

@@ -20,6 +20,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian
 
 from client.deid.actions import day_of, kept, long_words, years
+from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
 from client.deid.pseudonyms import Identity, Pseudonyms
 from common.errors import FileRefused
@@ -72,6 +73,7 @@ class Deidentifier:
         for rule in self.profile.top:
             if rule.tag in source or rule.action in ("pseudonym", "empty", "generalise"):
                 self._place(rule, source, target, who, known)
+        keep_private(self.profile.private, source, target)
         _count(source, target, self.profile, Counter() if tally is None else tally)
         _set_pixels(target, pixels)
         target.file_meta = _file_meta(target)
@@ -134,6 +136,8 @@ class Deidentifier:
         if rule.purpose == "accession":
             number = str(source.get("AccessionNumber") or "").strip(" \0")
             return self.names.accession(number) if number else ""
+        if rule.purpose == "any-scanner":
+            return self.names.scanner("", "", "")
         parts = ("DeviceSerialNumber", "Manufacturer", "ManufacturerModelName")
         serial, maker, model = (str(source.get(k) or "") for k in parts)
         return self.names.scanner(serial, maker, model)
@@ -142,7 +146,7 @@ class Deidentifier:
 def _count(source: Dataset, target: Dataset, profile: Profile, tally: Counter[str]) -> None:
     """What became of every element; pixels, which are always written anew, count nowhere."""
     actions = {rule.tag: DONE[rule.action] for rule in profile.top}
-    tally.update(actions[tag] for tag in target.keys())  # noqa: SIM118 (iterating would convert elements)
+    tally.update(actions.get(tag, "kept") for tag in target.keys())  # noqa: SIM118 (iterating would convert elements)
     gone = (tag for tag in source.keys() if tag not in target and tag != _PIXELS)  # noqa: SIM118
     tally.update("private-removed" if tag >> 16 & 1 else "removed" for tag in gone)
     for sequence in (e for e in target if e.VR == "SQ"):

@@ -24,7 +24,7 @@ _COLOURS: Final = {
     "emptied": "#6f9fc8",
     "shifted": "#c98a1b",
     "generalised": "#8a5a00",
-    "kept": "#a8071a",
+    "kept": "#55606e",
 }
 _ALL: Final = "all"
 _SCRIPT: Final = """

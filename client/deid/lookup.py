@@ -119,6 +119,15 @@ class LookupTable:
             row = database.execute(query, (pseudonym,)).fetchone()
         return None if row is None else _opened(_cipher(self._key), pseudonym, row[0])
 
+    def spend_key(self, pseudonym: str) -> str:
+        """The ledger name of the patient whose pseudonym this is, or empty."""
+        if not self.path.exists():
+            return ""
+        with self._open() as database:
+            query = "SELECT spend_key FROM originals WHERE pseudonym = ? LIMIT 1"
+            row = database.execute(query, (pseudonym,)).fetchone()
+        return "" if row is None else str(row[0])
+
     def erase(self, pseudonym: str, spend_key: str = "") -> int:
         """Overwrite every entry of a patient, known by pseudonym or ledger name; how many there were."""
         if not self.path.exists():
@@ -217,6 +226,17 @@ def retired_table(site: Site) -> LookupTable | None:
     if len(key) != KEY_BYTES:
         return None
     return LookupTable(site, key=key, path=site.state / "lookup.retired.sqlite")
+
+
+def forget_originals(site: Site, pseudonym: str, spend_key: str = "") -> int:
+    """Erase a patient's entries from the table, and from the one before the last rotation; how many there were.
+
+    Raises:
+        StorageError: a table cannot be written.
+    """
+    keys = {spend_key, LookupTable(site).spend_key(pseudonym)} - {""}
+    tables = [LookupTable(site), *filter(None, [retired_table(site)])]
+    return sum(table.erase(pseudonym, key) for table in tables for key in keys or {""})
 
 
 def _anywhere(site: Site, pseudonym: str) -> Original | None:

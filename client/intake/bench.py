@@ -14,10 +14,11 @@ from typing import Any, Self
 from pydicom.dataset import Dataset
 
 from client.deid.deidentify import METHODS, Deidentifier, encode, identity, mark
+from client.deid.lookup import seal
 from client.deid.pixels import decode
-from client.deid.profile import Profile, built_in
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
+from client.deid.tighten import effective
 from client.deid.verify import Wanted, check, identifiers
 from client.files import storage_error
 from client.index_rows import Percentiles
@@ -49,7 +50,7 @@ class Bench:
             (m, s): Percentiles(n, {k: (a, b) for k, (a, b) in d.items()})
             for m, s, n, d in hello["percentiles"]
         }
-        return cls(Deidentifier(_effective(settings, hello["tighten"]), names), settings, percentiles)
+        return cls(Deidentifier(effective(settings, hello["tighten"]), names), settings, percentiles)
 
     def process(self, task: Task) -> Outcome:
         """Bring one file to its outcome. Never raises for what a file holds.
@@ -101,14 +102,18 @@ class Bench:
         }
         return {kind: name(str(value)) for kind, (name, value) in made.items() if value}
 
-    def _patient(self, source: Dataset) -> dict[str, str]:
+    def _patient(self, source: Dataset) -> dict[str, Any]:
         """Whose file it is, so that it can be found when they withdraw even if it is refused."""
         names = self.deidentifier.names
         try:
             who = identity(source)
         except FileRefused:
             return {}  # refused for that later, if for nothing else before
-        return {"patient": names.patient(who), "spend_key": names.spend_key(who)}
+        return {
+            "patient": names.patient(who),
+            "spend_key": names.spend_key(who),
+            "sealed": seal(names, source),
+        }
 
     def _row(self, source: Dataset, target: Dataset) -> dict[str, Any]:
         units = in_units(target)
@@ -138,11 +143,6 @@ class Bench:
             "quality": report.figures,
             "pixel_digest": pixel_digest(units),
         }
-
-
-def _effective(_settings: DeidSettings, _tighten: str) -> Profile:
-    """The profile of the release, as strict as the site asks."""
-    return built_in()
 
 
 def _refused(refusal: FileRefused, found: Mapping[str, Any]) -> Outcome:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from client.deid.lookup import Entry, LookupTable
 from client.deid.text.found import Decision
 from client.files import storage_error
 from client.index import FileOutcome, ImageRow, Index
@@ -62,6 +63,7 @@ class Commit:
                 made = report()
                 self.desk.index.record_ingest(made.as_record())
                 promise(self.desk.site, self.news)
+                self._remember(finished)
                 on_disk(self._folders(), "the store of images")
         except BaseException:
             self._move_back()
@@ -70,6 +72,15 @@ class Commit:
             for key in self._gone:
                 self.quarantine.drop(key)
         return made
+
+    def _remember(self, finished: Sequence[Finished]) -> None:
+        """Let `deid lookup` find the originals again, before the index says that they are here."""
+        entries = [
+            Entry(one.outcome.spend_key, one.outcome.sealed)
+            for one in finished
+            if one.outcome.sealed and self._codes.get(one.key) != WITHDRAWN.code
+        ]
+        LookupTable(self.desk.site).add(entries)
 
     def _incoming(self, finished: Sequence[Finished]) -> Iterator[Path]:
         """The image files that may be new, where they lie now."""
