@@ -88,17 +88,30 @@ class Said(NamedTuple):
     days: frozenset[str]
 
 
+_NOTHING: Final = Said(frozenset(), frozenset())
+
+
 def said(source: Dataset) -> Said:
     """Collect from every remark and every private element of a source, nested ones too."""
     words: set[str] = set()
     days: set[str] = set()
     for element in source.iterall():
-        private = element.tag.is_private
-        if not (_is_peoples(element) if private else _is_remark(element)):
-            continue
-        for text in _texts(element):
-            days |= dates_in(text)
-            words.update(_people(text, alone=private))
+        heard = said_in(element)
+        words |= heard.words
+        days |= heard.days
+    return Said(frozenset(words), frozenset(days))
+
+
+def said_in(element: DataElement) -> Said:
+    """What one element says, nothing when it is neither a remark nor a private element that speaks of people."""
+    private = element.tag.is_private
+    if not (_is_peoples(element) if private else is_remark(element.keyword, element.VR)):
+        return _NOTHING
+    words: set[str] = set()
+    days: set[str] = set()
+    for text in _texts(element):
+        days |= dates_in(text)
+        words.update(_people(text, alone=private))
     return Said(frozenset(w for w in words if len(w) >= _SHORTEST) - _ORDINARY, frozenset(days))
 
 
@@ -114,8 +127,9 @@ def dates_in(text: str) -> set[str]:
     return {day for parts in found if (day := _compact(*map(int, parts)))}
 
 
-def _is_remark(element: DataElement) -> bool:
-    return element.VR in _PROSE or (element.VR in _TEXT and bool(_REMARK.search(element.keyword)))
+def is_remark(keyword: str, vr: str) -> bool:
+    """Whether a public attribute is meant for free text."""
+    return vr in _PROSE or (vr in _TEXT and bool(_REMARK.search(keyword)))
 
 
 def _is_peoples(element: DataElement) -> bool:

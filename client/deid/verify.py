@@ -1,137 +1,63 @@
 """The second scan: the bytes that were written, searched for everything that could name the source's patient.
 
-It knows nothing of the profile. It takes from the raw source every identifier by its own list, and
-looks for each in every element of the written bytes. One hit, or one byte that should not be there,
-and the file stays in quarantine.
+It knows nothing of the profile. It takes from the raw source every identifier by its own list (`client.deid.wanted`),
+and looks for each in every element of the written bytes, in file meta and pixels too. What we write is ASCII, so a
+name in another script is found in whichever encoding it survives. One hit, or one byte that should not be there, and
+the file stays in quarantine.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+import numpy.typing as npt
 
+from client.deid.methods import MEANINGS
+from client.deid.needles import PLAIN_BYTES, Needles
 from client.deid.reader import Seen, Unreadable, walk
-from client.deid.said import dates_in, said
+from client.deid.said import dates_in
+from client.deid.wanted import LONG, Wanted, identifiers
+from client.deid.writings import as_bytes, joined_digits, squeezed, words
 from common.errors import FileRefused
 
-SHORTEST: Final = 3
-"""Characters of the shortest name or number that counts; initials and digits occur everywhere by chance."""
-LONG: Final = 6
-"""From this length on a token is looked for inside words, numbers and pixels too, not only as a whole word."""
-CERTAIN: Final = 10
-"""Digits from which on a number is looked for inside longer runs of digits; a shorter one meets our own
-random UIDs by chance (six digits: one image in 500, measured)."""
-_PERSONS: Final = frozenset(("PN",))
-_IDENTIFIERS: Final = frozenset(
-    [
-        "PatientID",
-        "OtherPatientIDs",
-        "AccessionNumber",
-        "StudyID",
-        "AdmissionID",
-        "ServiceEpisodeID",
-        "RequestedProcedureID",
-        "ScheduledProcedureStepID",
-        "PerformedProcedureStepID",
-        "FillerOrderNumberImagingServiceRequest",
-        "PlacerOrderNumberImagingServiceRequest",
-        "IssuerOfPatientID",
-        "MedicalRecordLocator",
-        "PatientTelephoneNumbers",
-        "DeviceSerialNumber",
-        "GantryID",
-        "DetectorID",
-        "PlateID",
-        "CassetteID",
-        "PatientInsurancePlanCodeSequence",
-        "MilitaryRank",
-        "PatientReligiousPreference",
-        "RegionOfResidence",
-    ]
-)
-_PLACES: Final = frozenset(
-    [
-        "InstitutionName",
-        "InstitutionAddress",
-        "InstitutionalDepartmentName",
-        "StationName",
-        "PatientAddress",
-        "RequestingService",
-        "CurrentPatientLocation",
-        "PatientInstitutionResidence",
-        "PerformedStationName",
-        "ScheduledStationName",
-        "SendingApplicationEntityTitle",
-        "SourceApplicationEntityTitle",
-        "RetrieveAETitle",
-        "PerformedStationAETitle",
-        "ScheduledStationAETitle",
-        "PerformedLocation",
-    ]
-)
+__all__ = ["Wanted", "check", "identifiers"]
+
 _META: Final = frozenset((0x00, 0x01, 0x02, 0x03, 0x10, 0x12, 0x13))
 _PIXELS: Final = (0x7FE0, 0x0010)
 _NUMBERS: Final = frozenset(("DS", "IS"))
 _BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT", "SQ"))
 _OPEN: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC", "PN"))
-_WELL_KNOWN: Final = "1.2.840.10008."
+_BINARY_NUMBERS: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL"))
+_CODES: Final = frozenset(code.casefold() for code in MEANINGS)
+_CONSTANTS: Final = {
+    (0x0002, 0x0013): frozenset(("consilium_1",)),
+    (0x0008, 0x0008): frozenset(("other",)),
+    (0x0008, 0x0100): _CODES,
+    (0x0008, 0x0102): frozenset(("dcm",)),
+    (0x0008, 0x0104): frozenset(meaning.casefold() for meaning in MEANINGS.values()),
+    (0x0012, 0x0062): frozenset(("yes",)),
+    (0x0028, 0x0301): frozenset(("no",)),
+    (0x0028, 0x0302): frozenset(("no",)),
+    (0x0028, 0x0303): frozenset(("modified", "removed")),
+}
+"""Values that are the same in every file, whoever the patient is; a patient called Profile or Other is no hit."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What to look for, case folded: `words` as whole words, `parts` anywhere, `numbers` as whole runs of digits.
-
-    `days` are YYYYMMDD and are met in any common writing; `said` comes from free text and private elements,
-    and is looked for as whole words where text is open, not where DICOM defines the terms.
-    """
-
-    words: frozenset[str]
-    parts: frozenset[str]
-    numbers: frozenset[str]
-    days: frozenset[str]
-    said: frozenset[str] = frozenset()
-
-
-def identifiers(source: Dataset) -> Wanted:
-    """Every identifier of a source: nested, in private items and in its file meta as well."""
-    tokens: set[str] = set()
-    parts: set[str] = set()
-    days: set[str] = set()
-    vendor = {_fold(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName")}
-    for element in _all(source):
-        texts = [_fold(v) for v in _values(element.value)]
-        if element.VR in _PERSONS or element.keyword in _IDENTIFIERS:
-            tokens.update(w for text in texts for w in _words(text))
-            parts.update(text for text in texts if len(text) >= LONG)
-        elif element.keyword in _PLACES or element.VR == "AE":
-            places = [text for text in texts if not any(text in name for name in vendor)]
-            parts.update(text for text in places if len(text) >= LONG)
-            tokens.update(word for text in places if len(text) < LONG for word in _words(text))
-        elif element.VR == "UI":
-            parts.update(text for text in texts if text and not text.startswith(_WELL_KNOWN))
-        elif element.VR in ("DA", "DT"):
-            days.update(text[:8] for text in texts if re.fullmatch(r"\d{8}", text[:8]))
-    words = {token for token in tokens if len(token) >= SHORTEST}
-    parts |= {token for token in words if len(token) >= LONG}
-    numbers = {part for part in parts if part.isdigit() and len(part) < CERTAIN}
-    remarks = said(source)
-    return Wanted(
-        words=frozenset(words),
-        parts=frozenset(parts - numbers),
-        numbers=frozenset(numbers),
-        days=frozenset(days | remarks.days),
-        said=remarks.words,
-    )
-
-
-def check(data: bytes, wanted: Wanted) -> None:
+def check(data: bytes, wanted: Wanted, private: Sequence[str] = ()) -> Pixels:
     """Search a written file.
+
+    Args:
+        data: the file's bytes.
+        wanted: what the source names.
+        private: creators whose private numbers the hospital keeps.
+
+    Returns:
+        where the pixels are, for whoever looks at them.
 
     Raises:
         FileRefused: `deid-verify`; it says what kind of thing was found, never what.
@@ -140,87 +66,164 @@ def check(data: bytes, wanted: Wanted) -> None:
         elements = list(walk(data))
     except Unreadable as error:
         raise _refused(f"the second scan could not walk it: {error}") from None
-    _structure(elements)
-    for seen in elements:
-        if (seen.group, seen.element) == _PIXELS:
-            continue
-        _search(seen, wanted)
-    _search_bytes(elements[-1].value, wanted)
+    pixels = _structure(elements, private)
+    _Texts.of(elements).search(wanted)
+    needles = _needles(wanted)
+    binary = b"\xff\xff".join(bytes(seen.value) for seen in elements[:-1] if seen.vr in _BINARY)
+    if needles.are_in(binary) or needles.are_in(elements[-1].value):
+        raise _hit()
+    return pixels
 
 
-def _structure(elements: list[Seen]) -> None:
-    """Nothing private, no overlay, no curve, a file meta of seven elements, and pixels at the very end."""
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels as they lie in the written bytes."""
+
+    value: memoryview
+    frames: int
+    rows: int
+    cols: int
+    allocated: int
+    signed: bool
+
+    def array(self) -> npt.NDArray[Any]:
+        """[frames, rows, columns], read only."""
+        kind = f"<{'i' if self.signed else 'u'}{self.allocated // 8}"
+        count = self.frames * self.rows * self.cols
+        flat = np.frombuffer(self.value, dtype=kind, count=count)
+        return flat.reshape(self.frames, self.rows, self.cols)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """All values of a file that are letters, by what may stand in them; one value a line, case folded."""
+
+    free: str
+    """Names, text, codes, dates."""
+    open: str
+    """Of these, what DICOM lets anybody write."""
+    uids: str
+    numbers: str
+
+    @classmethod
+    def of(cls, elements: Sequence[Seen]) -> _Texts:
+        """Sort the elements.
+
+        Raises:
+            FileRefused: a byte that is not ASCII; nothing we keep has one, and a name in another script would.
+        """
+        free: list[str] = []
+        open_: list[str] = []
+        uids: list[str] = []
+        numbers: list[str] = []
+        for seen in elements:
+            if seen.vr in _BINARY:
+                continue
+            raw = bytes(seen.value)
+            if not raw.isascii() or b"\x1b" in raw:
+                raise _refused("a text is not plain ASCII, and a name in another script may be in it")
+            text = raw.decode("ascii").casefold()
+            if seen.vr in _NUMBERS:
+                numbers.append(text)
+            elif seen.vr == "UI":
+                uids.append(text)
+            else:
+                text = _without_constants(seen, text)
+                free.append(text)
+                if seen.vr in _OPEN and seen.group != 0x0002:
+                    open_.append(text)
+        return cls("\n".join(free), "\n".join(open_), "\n".join(uids), "\n".join(numbers))
+
+    def search(self, wanted: Wanted) -> None:
+        """Look for everything.
+
+        Raises:
+            FileRefused: `deid-verify`.
+        """
+        found = words(self.free)
+        everything = f"{self.free}\n{self.uids}\n{self.numbers}"
+        runs = set(re.findall(r"\d+", everything)) | set(re.findall(r"\d+", joined_digits(self.free)))
+        hit = (
+            any(part in everything or part[::-1] in everything for part in wanted.parts)
+            or not wanted.numbers.isdisjoint(runs)
+            or not wanted.numbers.isdisjoint(run[::-1] for run in runs)
+            or not wanted.words.isdisjoint(found)
+            or (bool(wanted.pairs) and not wanted.pairs.isdisjoint(pairwise(found)))
+            or not wanted.said.isdisjoint(words(self.open))
+            or not wanted.days.isdisjoint(dates_in(self.free))
+            or (bool(wanted.tight) and any(one in line for line in self._tight() for one in wanted.tight))
+        )
+        if hit:
+            raise _hit()
+
+    def _tight(self) -> list[str]:
+        return [squeezed(line) for line in self.free.split("\n")]
+
+
+def _without_constants(seen: Seen, text: str) -> str:
+    constant = _CONSTANTS.get((seen.group, seen.element))
+    if constant is None:
+        return text
+    return "\\".join(value for value in text.split("\\") if value.strip(" \0") not in constant)
+
+
+def _needles(wanted: Wanted) -> Needles:
+    """A token of six bytes meets a megabyte by chance once in 10^8."""
+    tokens = {part for part in wanted.parts | wanted.numbers if len(part) >= LONG or not part.isascii()}
+    plain, wide, foreign = as_bytes(tokens, PLAIN_BYTES)
+    return Needles(tuple(plain), tuple(wide), tuple(foreign | wanted.raw))
+
+
+def _structure(elements: list[Seen], private: Sequence[str]) -> Pixels:
+    """No overlay, no curve, nothing private but what the hospital keeps, and pixels at the very end."""
     for seen in elements:
-        if seen.group % 2 or seen.group in range(0x5000, 0x5100) or seen.group in range(0x6000, 0x6100):
-            raise _refused("a private, curve or overlay element was written")
+        if seen.group % 2 and not _is_kept_private(seen, elements, private):
+            raise _refused("a private element was written")
+        if seen.group in range(0x5000, 0x5100) or seen.group in range(0x6000, 0x6100):
+            raise _refused("a curve or overlay element was written")
         if seen.group == 0x0002 and seen.element not in _META:
             raise _refused("file meta holds an element it should not")
     last = elements[-1]
     at_top = {(s.group, s.element): s.value for s in elements if not s.depth}
-    sizes = [_us(at_top.get((0x0028, e))) for e in (0x0010, 0x0011, 0x0100)]
-    frames = bytes(at_top.get((0x0028, 0x0008), b"1")).strip(b" \0") or b"1"
-    size = sizes[0] * sizes[1] * sizes[2] // 8 * int(frames)
+    rows, cols, allocated, stored, signed = (
+        _us(at_top.get((0x0028, e))) for e in (0x0010, 0x0011, 0x0100, 0x0101, 0x0103)
+    )
+    frames = int(bytes(at_top.get((0x0028, 0x0008), b"1")).strip(b" \0") or b"1")
+    size = rows * cols * allocated // 8 * frames
     if (last.group, last.element) != _PIXELS or len(last.value) != size + size % 2:
         raise _refused("the pixels are not the last element, or not of the announced size")
-    stored, signed = (_us(at_top.get((0x0028, e))) for e in (0x0101, 0x0103))
-    _unused_bits(last.value, sizes[2], stored, signed=bool(signed))
+    if size % 2 and last.value[-1]:
+        raise _refused("the byte that fills up the pixels is not empty")
+    pixels = Pixels(last.value, frames, rows, cols, allocated, bool(signed))
+    _unused_bits(pixels, stored)
+    return pixels
 
 
-def _unused_bits(value: memoryview, allocated: int, stored: int, *, signed: bool) -> None:
+def _is_kept_private(seen: Seen, elements: Sequence[Seen], private: Sequence[str]) -> bool:
+    """The name of a block on the list, or a number in such a block."""
+    if not private or seen.depth:
+        return False
+    if seen.element < 0x100:
+        return seen.vr == "LO" and bytes(seen.value).decode("latin-1").strip(" \0") in private
+    block = seen.element >> 8
+    owner = next((s for s in elements if s.group == seen.group and s.element == block and not s.depth), None)
+    return owner is not None and (seen.vr in _NUMBERS or seen.vr in _BINARY_NUMBERS)
+
+
+def _unused_bits(pixels: Pixels, stored: int) -> None:
     """Bits above the stored ones must say nothing: zero, or the sign once more."""
-    words = np.frombuffer(value, dtype=f"<{'i' if signed else 'u'}{allocated // 8}")
-    low, high = (-(1 << (stored - 1)), 1 << (stored - 1)) if signed else (0, 1 << stored)
-    if words.size and not (low <= int(words.min()) and int(words.max()) < high):
+    values = pixels.array()
+    low, high = (-(1 << (stored - 1)), 1 << (stored - 1)) if pixels.signed else (0, 1 << stored)
+    if stored < pixels.allocated and values.size and not (low <= values.min() and values.max() < high):
         raise _refused("bits that belong to no pixel were written")
-
-
-def _search(seen: Seen, wanted: Wanted) -> None:
-    if seen.vr in _BINARY:
-        _search_bytes(seen.value, wanted)
-        return
-    text = bytes(seen.value).decode("latin-1").casefold()
-    numeric = seen.vr in _NUMBERS
-    hit = any(part in text for part in wanted.parts)
-    hit = hit or not wanted.numbers.isdisjoint(re.findall(r"\d+", text))
-    if not numeric:
-        words = _words(text)
-        hit = hit or not wanted.words.isdisjoint(words)
-        hit = hit or (seen.vr in _OPEN and seen.group != 0x0002 and not wanted.said.isdisjoint(words))
-    if not numeric and seen.vr != "UI":  # our random UIDs and numbers meet eight digits by chance
-        hit = hit or not wanted.days.isdisjoint(dates_in(text))
-    if hit:
-        raise _refused("an identifier of the patient, study or hospital is still in it")
-
-
-def _search_bytes(value: memoryview, wanted: Wanted) -> None:
-    """Binary values, pixels too: a token of six bytes meets a megabyte by chance once in 10^8."""
-    raw = bytes(value).lower()
-    if any(part.encode("utf-8") in raw for part in wanted.parts | wanted.numbers if len(part) >= LONG):
-        raise _refused("an identifier of the patient, study or hospital is still in it")
-
-
-def _all(source: Dataset) -> Iterator[Dataset]:
-    yield from getattr(source, "file_meta", None) or ()
-    yield from source.iterall()
-
-
-def _values(value: object) -> Iterable[object]:
-    """The values of an element; a person's name is one value, though it can be walked letter by letter."""
-    if value is None or isinstance(value, (bytes, Dataset)):
-        return ()
-    return value if isinstance(value, (list, MultiValue)) else (value,)
-
-
-def _fold(value: object) -> str:
-    return str(value or "").strip(" \0").casefold()
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text)
 
 
 def _us(value: memoryview | None) -> int:
     return int.from_bytes(bytes(value or b""), "little")
+
+
+def _hit() -> FileRefused:
+    return _refused("an identifier of the patient, study or hospital is still in it")
 
 
 def _refused(rule: str) -> FileRefused:

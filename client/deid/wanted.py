@@ -1,0 +1,251 @@
+"""Every identifier that a source names: what a de-identified image may not hold, wherever it stood.
+
+Nested, private and file-meta elements count as the others do. The list of what identifies is this module's own and
+knows nothing of the profile, so that a mistake in the profile is not made twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from client.deid.said import is_remark, said_in
+from client.deid.writings import folded, joined_digits, spellings, squeezed, words
+
+SHORTEST: Final = 3
+"""Characters of the shortest name or number that counts by itself, as a whole word; a shorter name counts together
+with the name beside it (Wu Li). Initials and two letters occur everywhere by chance."""
+LONG: Final = 6
+"""From this length on a token is looked for inside words, numbers and pixels too, not only as a whole word."""
+CERTAIN: Final = 10
+"""Digits from which on a number is looked for inside longer runs of digits; a shorter one meets our own
+random UIDs by chance (six digits: one image in 500, measured)."""
+_IDENTIFIERS: Final = (
+    "PatientID",
+    "OtherPatientIDs",
+    "AccessionNumber",
+    "StudyID",
+    "AdmissionID",
+    "ServiceEpisodeID",
+    "RequestedProcedureID",
+    "ScheduledProcedureStepID",
+    "PerformedProcedureStepID",
+    "FillerOrderNumberImagingServiceRequest",
+    "PlacerOrderNumberImagingServiceRequest",
+    "IssuerOfPatientID",
+    "MedicalRecordLocator",
+    "PatientTelephoneNumbers",
+    "MilitaryRank",
+    "PatientReligiousPreference",
+    "RegionOfResidence",
+)
+_DEVICES: Final = ("DeviceSerialNumber", "GantryID", "DetectorID", "PlateID", "CassetteID")
+_PLACES: Final = (
+    "InstitutionName",
+    "InstitutionAddress",
+    "InstitutionalDepartmentName",
+    "StationName",
+    "PatientAddress",
+    "RequestingService",
+    "CurrentPatientLocation",
+    "PatientInstitutionResidence",
+    "PerformedStationName",
+    "ScheduledStationName",
+    "PerformedLocation",
+)
+_ALWAYS: Final = frozenset(("PN", "UI", "DA", "DT", "AE", "LT", "ST", "UT", "UR"))
+_BINARY_NUMBERS: Final = frozenset(
+    ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OF", "OD", "OL", "OV", "OW")
+)
+_DECIMALS: Final = re.compile(rb"[0-9eE+\-. \\\0]*")
+_WELL_KNOWN: Final = "1.2.840.10008."
+
+
+def _tags(keywords: Iterable[str]) -> frozenset[int]:
+    return frozenset(int(tag_for_keyword(keyword) or 0) for keyword in keywords)
+
+
+_IDENTIFIER_TAGS: Final = _tags(_IDENTIFIERS)
+_DEVICE_TAGS: Final = _tags(_DEVICES)
+_PLACE_TAGS: Final = _tags(_PLACES)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look for, case folded and in each of its spellings."""
+
+    words: frozenset[str]
+    """As whole words."""
+    parts: frozenset[str]
+    """Anywhere, in text, numbers, UIDs and binary."""
+    numbers: frozenset[str]
+    """Digits, as whole runs of them."""
+    days: frozenset[str]
+    """YYYYMMDD, met in any common writing."""
+    said: frozenset[str] = frozenset()
+    """From free text and private elements: as whole words where text is open, not where DICOM defines the terms."""
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    """Two words beside each other, one of them too short to count by itself."""
+    tight: frozenset[str] = frozenset()
+    """Numbers with letters, looked for in text without its blanks and marks."""
+    raw: frozenset[bytes] = frozenset()
+    """Names that are not ASCII, byte for byte as the source holds them, whatever it says their encoding is."""
+
+    def touches(self, text: str) -> bool:
+        """Whether a value that could be kept holds one of these; it is then left out."""
+        low = text.casefold()
+        found = words(low)
+        return (
+            not self.words.isdisjoint(found)
+            or not self.said.isdisjoint(found)
+            or any(part in low for part in self.parts)
+            or not self.pairs.isdisjoint(itertools.pairwise(found))
+            or not self.numbers.isdisjoint(re.findall(r"\d+", joined_digits(low)))
+            or any(one in squeezed(low) for one in self.tight)
+        )
+
+
+@dataclass
+class _Collector:
+    """One source's identifiers as they are met."""
+
+    vendor: frozenset[str]
+    tokens: set[str] = field(default_factory=set)
+    parts: set[str] = field(default_factory=set)
+    days: set[str] = field(default_factory=set)
+    said: set[str] = field(default_factory=set)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
+    tight: set[str] = field(default_factory=set)
+    raw: set[bytes] = field(default_factory=set)
+
+    def take(self, element: DataElement) -> None:
+        """Note what this element says of a person, a place or an object."""
+        tag, vr = int(element.tag), element.VR
+        if vr == "PN":
+            self._person(element)
+        elif tag in _IDENTIFIER_TAGS:
+            self._number(element)
+        elif tag in _PLACE_TAGS or tag in _DEVICE_TAGS or vr == "AE":
+            self._place(element, whole=tag in _DEVICE_TAGS)
+        elif vr == "UI":
+            texts = _texts(element)
+            self.parts.update(text for text in texts if text and not text.startswith(_WELL_KNOWN))
+        elif vr in ("DA", "DT"):
+            self.days.update(text[:8] for text in _texts(element) if re.fullmatch(r"\d{8}", text[:8]))
+        heard = said_in(element)
+        self.said |= heard.words
+        self.days |= heard.days
+
+    def _person(self, element: DataElement) -> None:
+        for text in _texts(element):
+            self.parts.update(_long(text))
+            for group in text.split("="):
+                names = words(group)
+                self.tokens.update(names)
+                self.parts.update(_long("".join(words(part)) for part in group.split("^")))
+                if any(len(name) < SHORTEST for name in names):
+                    beside = list(itertools.pairwise(names))
+                    self.pairs.update(p for pair in beside for p in (pair, pair[::-1]))
+        for value in _values(element.value):
+            kept = getattr(value, "original_string", b"")
+            if isinstance(kept, bytes) and not (kept.isascii() and b"\x1b" not in kept):
+                self.raw.update(part.lower() for part in re.split(rb"[\^=\\]", kept) if len(part) >= LONG)
+
+    def _number(self, element: DataElement) -> None:
+        for text in _texts(element):
+            self.tokens.update(words(text))
+            self.parts.update(_long(text))
+            plain = squeezed(text)
+            if len(plain) >= LONG and any(letter.isdigit() for letter in plain):
+                (self.parts if plain.isdigit() else self.tight).add(plain)
+
+    def _place(self, element: DataElement, *, whole: bool) -> None:
+        """A place counts as a whole, if it is not merely what the device is called."""
+        for text in _texts(element):
+            if any(text in name for name in self.vendor):
+                continue
+            self.parts.update(_long(text))
+            if whole or len(text) < LONG:
+                self.tokens.update(words(text))
+
+    def wanted(self) -> Wanted:
+        """All of it, in every spelling."""
+        tokens = {form for token in self.tokens for form in spellings(token) if len(form) >= SHORTEST}
+        parts = {form for part in self.parts for form in spellings(part)}
+        parts |= {token for token in tokens if len(token) >= LONG}
+        digits = {part for part in parts if part.isdigit() and len(part) < CERTAIN}
+        return Wanted(
+            words=frozenset(tokens),
+            parts=frozenset(parts - digits),
+            numbers=frozenset(digits),
+            days=frozenset(self.days),
+            said=frozenset(form for word in self.said for form in spellings(word)),
+            pairs=frozenset(self.pairs),
+            tight=frozenset(self.tight),
+            raw=frozenset(self.raw),
+        )
+
+
+def identifiers(source: Dataset) -> Wanted:
+    """Every identifier of a source: nested, in private items and in its file meta as well."""
+    names = (folded(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName"))
+    found = _Collector(frozenset(names))
+    for element in _speaking(getattr(source, "file_meta", None) or Dataset()):
+        found.take(element)
+    for element in _speaking(source):
+        found.take(element)
+    return found.wanted()
+
+
+def _speaking(dataset: Dataset) -> Iterator[DataElement]:
+    """Every element that can name somebody, nested ones too; all others are left as the parser found them."""
+    for item in list(dataset.values()):
+        if not _interesting(int(item.tag), item.VR) or _is_number(item):
+            continue
+        element = dataset[item.tag]
+        if element.VR != "SQ":
+            yield element
+            continue
+        for inner in element.value or ():
+            yield from _speaking(inner)
+
+
+@cache
+def _interesting(tag: int, vr: str | None) -> bool:
+    """Whether an element of this kind can name anybody; what is private can, unless it is made of binary numbers."""
+    if vr is None or vr == "SQ":
+        return True
+    if tag >> 16 & 1:
+        return vr not in _BINARY_NUMBERS
+    if vr in _ALWAYS or tag in _IDENTIFIER_TAGS | _PLACE_TAGS | _DEVICE_TAGS:
+        return True
+    return vr in ("LO", "SH", "UC") and is_remark(keyword_for_tag(tag), vr)
+
+
+def _is_number(item: DataElement | RawDataElement) -> bool:
+    """Whether a private decimal is one, and no word in its place."""
+    return item.VR in ("DS", "IS") and isinstance(item.value, bytes) and bool(_DECIMALS.fullmatch(item.value))
+
+
+def _texts(element: DataElement) -> list[str]:
+    return [folded(value) for value in _values(element.value)]
+
+
+def _values(value: Any) -> Iterable[Any]:
+    """The values of an element; a person's name is one value, though it can be walked letter by letter."""
+    if value is None or isinstance(value, (bytes, Dataset)):
+        return ()
+    return value if isinstance(value, (list, MultiValue)) else (value,)
+
+
+def _long(texts: str | Iterable[str]) -> Iterator[str]:
+    return (text for text in ((texts,) if isinstance(texts, str) else texts) if len(text) >= LONG)
