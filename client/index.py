@@ -199,6 +199,10 @@ class Index(Labels):
         records = self._all(_OUTCOMES + "WHERE quality <> '{}' ORDER BY code, key")
         return [_outcome(record) for record in records]
 
+    def forget_file(self, quarantine_id: str, code: str) -> int:
+        """Let a refused file be judged anew when it comes again; returns how many were forgotten."""
+        return self._run("DELETE FROM files WHERE quarantine_id = ? AND code = ?", (quarantine_id, code))
+
     def outcomes(self) -> dict[str, int]:
         """Number of incoming files by outcome code, over all ingestions."""
         return dict(self._all("SELECT code, COUNT(*) FROM files GROUP BY code ORDER BY code"))

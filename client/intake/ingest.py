@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
-from client.index import Index
 from client.intake.begin import begun
 from client.intake.commit import Commit, after
 from client.intake.folder import check_apart, list_files
+from client.intake.follow import follow
 from client.intake.join import Arrived, Joined, Known, check_labelled, check_whole, join
 from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
@@ -30,11 +30,8 @@ from client.intake.outcome import ACCEPTED
 from client.intake.pool import Limits
 from client.intake.process import Desk, Effort, Finished, Progress, process
 from client.intake.quarantine import Quarantine
-from client.intake.receipt import deliver, receipt
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
-from client.preprocess import assemble_volumes
-from client.quality_site import refresh_percentiles
 from client.site import Site
 from common.errors import StorageError
 from common.logs import Log
@@ -98,7 +95,7 @@ def ingest(
             desk.staging.clear()
             raise
         desk.staging.clear()
-        report = replace(report, volumes=_follow(site, index, report), seconds=time.monotonic() - start)
+        report = replace(report, volumes=follow(site, index, report), seconds=time.monotonic() - start)
     _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)
     return report
 
@@ -169,26 +166,6 @@ def _report(commit: Commit, received: int, unlabelled: int, frame: Frame) -> Ing
 def _unlabelled(finished: Sequence[Finished], joined: Joined) -> set[str]:
     """The images of this folder that no label was found for."""
     return {one.row.sop_uid for one in finished if one.row is not None} - joined.labelled.keys()
-
-
-def _follow(site: Site, index: Index, report: IngestReport) -> int:
-    """What follows from a commit and can be done again: bounds, receipt, volumes. Returns the volumes made.
-
-    Raises:
-        StorageError: `storage-after`; the images are in.
-    """
-    try:
-        deliver(site, index)
-        refresh_percentiles(index)
-        receipt(site, report)
-        return assemble_volumes(site)
-    except StorageError as error:
-        raise StorageError(
-            error.subject,
-            f"the images are taken in, but not all that follows from them could be written: {error.rule}",
-            "Free space or mend the disk, then repeat the same command: it goes on from here",
-            code="storage-after",
-        ) from None
 
 
 def _silent(_done: int, _total: int) -> None:

@@ -1,0 +1,293 @@
+"""The two ways out of the quarantine that a person opens: an image goes in after all, or its original goes.
+
+Laws, in order:
+1. Who, what and why stands in the audit log before anything is done, and what came of it after.
+2. A released image takes the way of every image: limited worker, de-identification, second scan, gate, index.
+   A person waives the doubts they looked into, and nothing else; a patient who withdrew stays out.
+3. A release happens whole or not at all, also when it is killed; the original goes only once the index was told.
+4. What must never go in, or was never looked at by anything that could understand it, cannot be released.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from client.deid.pixels import MAX_SIDE
+from client.deid.pseudonyms import Pseudonyms
+from client.deid.text.found import Box, Decision
+from client.index import FileOutcome, Index
+from client.intake.begin import begun, release_staging
+from client.intake.commit import WITHDRAWN, Commit
+from client.intake.follow import follow
+from client.intake.join import Joined
+from client.intake.outcome import ACCEPTED, REVIEW
+from client.intake.pool import Limits
+from client.intake.process import DISCARDED, Desk, Effort, Finished, process
+from client.intake.quarantine import ID_LENGTH, Quarantine, Refusal
+from client.intake.report import UNCHANGED, IngestReport
+from client.intake.staging import Staging
+from client.site import Site
+from common.audit import AuditLog
+from common.errors import FileRefused, InputError, StorageError
+
+RELEASE: Final = {
+    "nothing-there": "nothing that identifies stands in the picture",
+    "blanked": "what identifies was blanked",
+    "harmless": "what stands there identifies nobody",
+    "quality-fine": "somebody who reads such images finds it good enough",
+}
+"""Why an image is released."""
+DISCARD: Final = {
+    "identifies": "it shows who the patient is, and that cannot be blanked",
+    "unusable": "nothing can be learned from it",
+    "not-wanted": "it does not belong to the study",
+    "other": "another reason",
+}
+"""Why an original is discarded."""
+RELEASABLE: Final = (REVIEW, "quality-")
+"""Begin the codes of what a person may judge; every other code is never released."""
+_NEVER: Final = frozenset(("quality-duplicate",))
+_NOTE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
+_MOST_BOXES: Final = 1000
+DECIDED: Final = "quarantine.decided"
+RELEASED: Final = "quarantine.released"
+HELD: Final = "quarantine.held"
+UNDONE: Final = "quarantine.undone"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a person decides so: a fixed word, and a slug of their own, such as the number of a ticket."""
+
+    code: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What came of a decision."""
+
+    id: str
+    state: str
+    """`accepted`, `held` (another gate refused it) or `discarded`."""
+    code: str
+    """`accepted`, or the code of the refusal that stands now."""
+    rule: str = ""
+    remedy: str = ""
+    boxes: tuple[Box, ...] = field(default=())
+    """Blanked in an accepted image; to be looked at in one that is held."""
+
+
+def release(
+    site: Site, name: str, blank: Sequence[Box], reason: Reason, limits: Limits | None = None
+) -> Decided:
+    """Take a refused image in after all, with these places blanked first.
+
+    Args:
+        site: the hospital.
+        name: the quarantine identifier.
+        blank: every place to blank, in pixels of the image as it came.
+        reason: of `RELEASE`.
+        limits: what the file may cost.
+
+    Raises:
+        InputError: `quarantine-unknown`, or a reason, note or box that is none.
+        FileRefused: `release-never`; `withdrawn`; or the worker could not read it this time.
+        StorageError: nothing was changed.
+    """
+    _check_reason(reason, RELEASE)
+    _check_boxes(blank)
+    with begun(site) as index:
+        quarantine = Quarantine.of(site)
+        refusal = find(quarantine, name)
+        _check_releasable(refusal, index)
+        before = refusal.decision.waive
+        waive = before if refusal.code in before else (*before, refusal.code)
+        decision = Decision(tuple(blank), waive)
+        _decided(site, refusal, "release", reason, len(blank))
+        desk = Desk(site, index, Staging(release_staging(site)), Pseudonyms.of(site))
+        try:
+            with quarantine.original(refusal.id, site.data / "staging") as file:
+                effort = Effort(1, limits or Limits(), lambda _done, _all: None)
+                (one,) = process(desk, [file], effort, decision)
+                _check_read(refusal, one)
+                report = _commit(desk, quarantine, one, decision)
+        finally:
+            desk.staging.clear()
+        accepted = one.outcome.accepted and not report.refused
+        made = _result(quarantine, refusal, one, accepted=accepted)
+        event = RELEASED if accepted else HELD
+        AuditLog(site.audit).append(event, quarantine=name, code=made.code, blanked=len(blank))
+        follow(site, index)
+    return made
+
+
+def discard(site: Site, name: str, reason: Reason) -> Decided:
+    """Remove a refused original for good; the same file, sent again, stays out.
+
+    Args:
+        site: the hospital.
+        name: the quarantine identifier.
+        reason: of `DISCARD`.
+
+    Raises:
+        InputError: `quarantine-unknown`, or a reason or note that is none.
+        StorageError: the disk refuses; repeat to finish.
+    """
+    _check_reason(reason, DISCARD)
+    with begun(site) as index:
+        quarantine = Quarantine.of(site)
+        refusal = find(quarantine, name)
+        _decided(site, refusal, "discard", reason, 0)
+        if refusal.key and refusal.code != WITHDRAWN.code:
+            index.record_file(refusal.key, FileOutcome(DISCARDED.code, name))
+        quarantine.drop(name)
+    return Decided(name, "discarded", DISCARDED.code, DISCARDED.rule, DISCARDED.remedy)
+
+
+def undo_discard(site: Site, name: str) -> None:
+    """Let a file that was discarded by mistake come again: the next ingestion judges it anew.
+
+    Raises:
+        InputError: `quarantine-unknown`: nothing of this name was discarded.
+    """
+    _check_name(name)
+    with begun(site) as index:
+        if not index.forget_file(name, DISCARDED.code):
+            raise _unknown(name)
+        AuditLog(site.audit).append(UNDONE, quarantine=name, user=_user())
+
+
+def find(quarantine: Quarantine, name: str) -> Refusal:
+    """One refusal by its identifier as a person typed it.
+
+    Raises:
+        InputError: `quarantine-unknown`.
+    """
+    _check_name(name)
+    found = {refusal.id: refusal for refusal in quarantine.refusals()}.get(name)
+    if found is None:
+        raise _unknown(name)
+    return found
+
+
+def releasable(refusal: Refusal) -> bool:
+    """Whether a person may let this image in."""
+    return refusal.code.startswith(RELEASABLE) and refusal.code not in _NEVER
+
+
+def _check_releasable(refusal: Refusal, index: Index) -> None:
+    if not releasable(refusal):
+        raise FileRefused(
+            f"quarantine {refusal.id}",
+            f"what was refused as {refusal.code} is never released",
+            f"{refusal.remedy}; then take it in again, or discard this one",
+            code="release-never",
+        )
+    if refusal.patient and index.is_withdrawn(refusal.patient, refusal.spend_key):
+        raise FileRefused(
+            f"quarantine {refusal.id}",
+            WITHDRAWN.rule,
+            "Repeat the withdrawal to finish it",
+            code=WITHDRAWN.code,
+        )
+
+
+def _check_read(refusal: Refusal, one: Finished) -> None:
+    """A worker that had too little time or memory today says nothing about the image: its reason stands."""
+    if one.outcome.code.startswith("parser-"):
+        said = one.outcome
+        raise FileRefused(f"quarantine {refusal.id}", said.rule, said.remedy, code=said.code)
+
+
+def _commit(desk: Desk, quarantine: Quarantine, one: Finished, decision: Decision) -> IngestReport:
+    commit = Commit(desk, quarantine, Joined(), decision)
+
+    def report() -> IngestReport:
+        """Of this one file."""
+        tally = commit.tally
+        accepted, unchanged = tally.total(ACCEPTED), tally.total(UNCHANGED)
+        patients, by_modality = len(desk.index.patients()), tally.by_modality()
+        return IngestReport(1, accepted, unchanged, tally.refused(), patients, 0, 0, 0.0, 0, by_modality)
+
+    return commit.run([one], report)
+
+
+def _result(quarantine: Quarantine, refusal: Refusal, one: Finished, *, accepted: bool) -> Decided:
+    if accepted:
+        return Decided(refusal.id, "accepted", ACCEPTED, boxes=one.outcome.boxes)
+    now = quarantine.find(refusal.id) or refusal
+    return Decided(refusal.id, "held", now.code, now.rule, now.remedy, now.boxes)
+
+
+def _decided(site: Site, refusal: Refusal, kind: str, reason: Reason, blanked: int) -> None:
+    said: dict[str, object] = {"quarantine": refusal.id, "kind": kind, "code": refusal.code}
+    said |= {"reason": reason.code, "blanked": blanked, "user": _user()}
+    if reason.note:
+        said["note"] = reason.note
+    AuditLog(site.audit).append(DECIDED, **said)
+
+
+def _user() -> str:
+    """Who decided, as this machine counts its users."""
+    return f"uid-{os.getuid()}"
+
+
+def _check_reason(reason: Reason, known: dict[str, str]) -> None:
+    if reason.code not in known:
+        raise InputError(
+            "the reason", f"it is one of {', '.join(known)}", "Choose one", code="release-reason"
+        )
+    if reason.note and not _NOTE.fullmatch(reason.note):
+        raise InputError(
+            "the note",
+            "it is made of at most 24 of a-z, 0-9 and hyphen, and is written into the audit log",
+            "Give the number of a ticket, for instance, and nothing of a patient",
+            code="release-note",
+        )
+
+
+def _check_boxes(boxes: Sequence[Box]) -> None:
+    whole = all(
+        box.frame >= 0 and 0 <= box.top < box.bottom <= MAX_SIDE and 0 <= box.left < box.right <= MAX_SIDE
+        for box in boxes
+    )
+    if not whole or len(boxes) > _MOST_BOXES:
+        raise InputError(
+            "a box to blank",
+            f"it lies within {MAX_SIDE} pixels and is not empty, and there are at most {_MOST_BOXES}",
+            "Draw it again",
+            code="release-box",
+        )
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", name):
+        raise _unknown("ID")
+
+
+def _unknown(name: str) -> InputError:
+    return InputError(
+        f"quarantine {name}",
+        "nothing of this identifier is there",
+        "See consilium-site quarantine list --json",
+        code="quarantine-unknown",
+    )
+
+
+__all__ = [
+    "DISCARD",
+    "RELEASE",
+    "Decided",
+    "Reason",
+    "StorageError",
+    "discard",
+    "find",
+    "releasable",
+    "release",
+    "undo_discard",
+]
