@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -22,7 +23,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import RequestHandler
 
-from client.pacs.connection import Server, server_tls
+from client.pacs.connection import SPARE, Server, server_tls
 from client.pacs.inbox import BACKLOG, DISK, Inbox
 from client.pacs.part10 import study_uid
 from client.pacs.spool import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Provider, Spool
@@ -38,6 +39,8 @@ ASK_S: Final = 30.0
 IDLE_S: Final = 300.0
 """An association on which nothing comes for so long is ended."""
 _POLL_S: Final = 0.1
+_TRANSIENT: Final = frozenset(("stopping", "too-many"))
+"""Reasons that pass, so that the sender tries again; pynetdicom itself refuses wrong titles, for good."""
 _LOG: Final = Log("client.pacs")
 
 
@@ -76,11 +79,13 @@ class Listener:
         self._audit = AuditLog(site.audit)
         self._lock = threading.Lock()
         self._full = ""
+        self._held: list[tuple[Any, str]] = []
         self._draining = False
         self._tls = server_tls(settings.tls)
         self.counts = Counts()
         self._entity = _entity(site)
         self._server: Server | None = None
+        self._restore: Callable[[], None] = lambda: None
 
     def __enter__(self) -> Self:
         self.start()
@@ -95,7 +100,7 @@ class Listener:
         Raises:
             SettingsError: the address cannot be listened on.
         """
-        quieten()
+        self._restore = quieten()
         inbox, turned_away = self._inbox, self._turned_away
 
         class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom is not typed for us
@@ -117,6 +122,7 @@ class Listener:
                 request_handler=Handler,
             )
         except OSError:
+            self._restore()
             raise SettingsError(
                 "pacs.listen",
                 "this address cannot be listened on",
@@ -155,6 +161,7 @@ class Listener:
         for association in self._server.active_associations:
             association.abort()
         self._server = None
+        self._restore()
         _LOG.info("pacs.stopped", count=self.counts.received)
         self._audit.append("pacs.stopped", count=self.counts.received)
 
@@ -194,27 +201,34 @@ class Listener:
 
     def _requested(self, event: Any) -> None:
         """Turn away, by a transient rejection, what settings allow but the moment does not; name the others."""
-        request = event.assoc.requestor.primitive
-        sender = str(request.calling_ae_title).strip()
-        if sender not in self._settings.calling:
-            why = "calling"
-        elif str(request.called_ae_title).strip() != self._entity.ae_title:
-            why = "called"
-        elif self._draining or self._of(sender) > self._settings.max_per_sender:
-            why = "stopping" if self._draining else "too-many"
-            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
-            event.assoc.is_rejected = True  # pynetdicom then negotiates no further
-            event.assoc.kill()
-        else:
+        why = self._why_not(event.assoc)
+        if not why:
             return
         self._count(why)
         _LOG.warning("pacs.association_refused", code=why)
+        if why in _TRANSIENT:
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)
+            event.assoc.is_rejected = True  # pynetdicom then negotiates no further
+            event.assoc.kill()
 
-    def _of(self, sender: str) -> int:
-        """Associations of one sender, the one that asks among them."""
-        active = [] if self._server is None else self._server.active_associations
-        titles = [one.requestor.primitive.calling_ae_title for one in active if one.requestor.primitive]
-        return sum(str(title).strip() == sender for title in titles)
+    def _why_not(self, association: Any) -> str:
+        """Why an association is not held; empty, and it is counted, when it is."""
+        request = association.requestor.primitive
+        sender = str(request.calling_ae_title).strip()
+        if sender not in self._settings.calling:
+            return "calling"
+        if str(request.called_ae_title).strip() != self._entity.ae_title:
+            return "called"
+        if self._draining:
+            return "stopping"
+        with self._lock:
+            self._held = [(one, title) for one, title in self._held if _lives(one)]
+            if len(self._held) >= self._settings.max_associations:
+                return "too-many"
+            if sum(title == sender for _, title in self._held) >= self._settings.max_per_sender:
+                return "too-many"
+            self._held.append((association, sender))
+        return ""
 
     def _count(self, why: str) -> None:
         with self._lock:
@@ -239,13 +253,18 @@ class Listener:
             self._audit.append("pacs.room_again", code=why, count=self.counts.refused[why])
 
 
+def _lives(association: Any) -> bool:
+    ended = association.is_released or association.is_aborted or association.is_rejected
+    return association.is_alive() and not ended
+
+
 def _entity(site: Site) -> AE:
     """The application entity: verification, and storage of every kind in every transfer syntax."""
     entity = AE(ae_title=site.pacs.ae_title)
     entity.add_supported_context(Verification)
     entity.require_called_aet = True
     entity.require_calling_aet = list(site.pacs.listen.calling)
-    entity.maximum_associations = site.pacs.listen.max_associations
+    entity.maximum_associations = site.pacs.listen.max_associations + SPARE  # `_why_not` counts more exactly
     entity.maximum_pdu_size = UNIT_BYTES
     entity.acse_timeout = ASK_S
     entity.dimse_timeout = ASK_S
@@ -253,15 +272,25 @@ def _entity(site: Site) -> AE:
     return entity
 
 
-def quieten() -> None:
+def quieten() -> Callable[[], None]:
     """Let pynetdicom say nothing, decode nothing for its logs, and accept every storage class.
 
-    Its messages quote what a sender sent. The settings are of the process; a listener has one of its own.
+    Its messages quote what a sender sent. The settings are of the whole process; call what is returned to have
+    them as they were.
     """
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.UNRESTRICTED_STORAGE_SERVICE = True
+    loggers = {logger: logger.level for logger in map(logging.getLogger, ("pynetdicom", "pydicom"))}
+    before = (_config.LOG_HANDLER_LEVEL, _config.UNRESTRICTED_STORAGE_SERVICE)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL, _config.UNRESTRICTED_STORAGE_SERVICE = "none", True
+
+    def restore() -> None:
+        """As it was."""
+        _config.LOG_HANDLER_LEVEL, _config.UNRESTRICTED_STORAGE_SERVICE = before
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+
+    return restore
 
 
 _PROCESS: Final = secrets.token_hex(8)
