@@ -10,15 +10,14 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, Final
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from client.deid.said import is_remark, said_in
+from client.deid.said import said_in
+from client.deid.speaking import DEVICE_TAGS, IDENTIFIER_TAGS, PLACE_TAGS, speaking
 from client.deid.writings import folded, joined_digits, spellings, squeezed, words
 
 SHORTEST: Final = 3
@@ -29,54 +28,7 @@ LONG: Final = 6
 CERTAIN: Final = 10
 """Digits from which on a number is looked for inside longer runs of digits; a shorter one meets our own
 random UIDs by chance (six digits: one image in 500, measured)."""
-_IDENTIFIERS: Final = (
-    "PatientID",
-    "OtherPatientIDs",
-    "AccessionNumber",
-    "StudyID",
-    "AdmissionID",
-    "ServiceEpisodeID",
-    "RequestedProcedureID",
-    "ScheduledProcedureStepID",
-    "PerformedProcedureStepID",
-    "FillerOrderNumberImagingServiceRequest",
-    "PlacerOrderNumberImagingServiceRequest",
-    "IssuerOfPatientID",
-    "MedicalRecordLocator",
-    "PatientTelephoneNumbers",
-    "MilitaryRank",
-    "PatientReligiousPreference",
-    "RegionOfResidence",
-)
-_DEVICES: Final = ("DeviceSerialNumber", "GantryID", "DetectorID", "PlateID", "CassetteID")
-_PLACES: Final = (
-    "InstitutionName",
-    "InstitutionAddress",
-    "InstitutionalDepartmentName",
-    "StationName",
-    "PatientAddress",
-    "RequestingService",
-    "CurrentPatientLocation",
-    "PatientInstitutionResidence",
-    "PerformedStationName",
-    "ScheduledStationName",
-    "PerformedLocation",
-)
-_ALWAYS: Final = frozenset(("PN", "UI", "DA", "DT", "AE", "LT", "ST", "UT", "UR"))
-_BINARY_NUMBERS: Final = frozenset(
-    ("US", "SS", "UL", "SL", "UV", "SV", "FL", "FD", "AT", "OF", "OD", "OL", "OV", "OW")
-)
-_DECIMALS: Final = re.compile(rb"[0-9eE+\-. \\\0]*")
 _WELL_KNOWN: Final = "1.2.840.10008."
-
-
-def _tags(keywords: Iterable[str]) -> frozenset[int]:
-    return frozenset(int(tag_for_keyword(keyword) or 0) for keyword in keywords)
-
-
-_IDENTIFIER_TAGS: Final = _tags(_IDENTIFIERS)
-_DEVICE_TAGS: Final = _tags(_DEVICES)
-_PLACE_TAGS: Final = _tags(_PLACES)
 
 
 @dataclass(frozen=True)
@@ -132,10 +84,10 @@ class _Collector:
         tag, vr = int(element.tag), element.VR
         if vr == "PN":
             self._person(element)
-        elif tag in _IDENTIFIER_TAGS:
+        elif tag in IDENTIFIER_TAGS:
             self._number(element)
-        elif tag in _PLACE_TAGS or tag in _DEVICE_TAGS or vr == "AE":
-            self._place(element, whole=tag in _DEVICE_TAGS)
+        elif tag in PLACE_TAGS or tag in DEVICE_TAGS or vr == "AE":
+            self._place(element, whole=tag in DEVICE_TAGS)
         elif vr == "UI":
             texts = _texts(element)
             self.parts.update(text for text in texts if text and not text.startswith(_WELL_KNOWN))
@@ -199,41 +151,11 @@ def identifiers(source: Dataset) -> Wanted:
     """Every identifier of a source: nested, in private items and in its file meta as well."""
     names = (folded(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName"))
     found = _Collector(frozenset(names))
-    for element in _speaking(getattr(source, "file_meta", None) or Dataset()):
+    for element in speaking(getattr(source, "file_meta", None) or Dataset()):
         found.take(element)
-    for element in _speaking(source):
+    for element in speaking(source):
         found.take(element)
     return found.wanted()
-
-
-def _speaking(dataset: Dataset) -> Iterator[DataElement]:
-    """Every element that can name somebody, nested ones too; all others are left as the parser found them."""
-    for item in list(dataset.values()):
-        if not _interesting(int(item.tag), item.VR) or _is_number(item):
-            continue
-        element = dataset[item.tag]
-        if element.VR != "SQ":
-            yield element
-            continue
-        for inner in element.value or ():
-            yield from _speaking(inner)
-
-
-@cache
-def _interesting(tag: int, vr: str | None) -> bool:
-    """Whether an element of this kind can name anybody; what is private can, unless it is made of binary numbers."""
-    if vr is None or vr == "SQ":
-        return True
-    if tag >> 16 & 1:
-        return vr not in _BINARY_NUMBERS
-    if vr in _ALWAYS or tag in _IDENTIFIER_TAGS | _PLACE_TAGS | _DEVICE_TAGS:
-        return True
-    return vr in ("LO", "SH", "UC") and is_remark(keyword_for_tag(tag), vr)
-
-
-def _is_number(item: DataElement | RawDataElement) -> bool:
-    """Whether a private decimal is one, and no word in its place."""
-    return item.VR in ("DS", "IS") and isinstance(item.value, bytes) and bool(_DECIMALS.fullmatch(item.value))
 
 
 def _texts(element: DataElement) -> list[str]:
