@@ -23,6 +23,7 @@ from client.deid.actions import day_of, kept, long_words, years
 from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
 from client.deid.pseudonyms import Identity, Pseudonyms
+from client.deid.tables import is_table
 from common.errors import FileRefused
 
 IMPLEMENTATION_UID: Final = "2.25.198211846730541987726013455870216594723"
@@ -111,6 +112,9 @@ class Deidentifier:
                 if inner.tag in item:
                     self._place(inner, item, copy, who, known)
             items.append(copy)
+        if not all(is_table(item) for item in items if "LUTData" in item):
+            _check_dispensable(rule)
+            return None
         return Items(items) if items else None
 
     def _uid(self, rule: Rule, source: Dataset, _who: Identity) -> str | None:
@@ -153,6 +157,21 @@ def _count(source: Dataset, target: Dataset, profile: Profile, tally: Counter[st
         for before, after in zip(source[sequence.tag].value, sequence.value, strict=True):
             tally["kept"] += len(after)
             tally["removed"] += len(before) - len(after)
+
+
+def _check_dispensable(rule: Rule) -> None:
+    """A window may be lost, the meaning of the stored values may not.
+
+    Raises:
+        FileRefused: `deid-value`.
+    """
+    if rule.keyword == "ModalityLUTSequence":
+        raise FileRefused(
+            "an image",
+            "its modality table is not a table of as many rising or falling entries as it announces",
+            "Export it again with its stored values, or leave the image out",
+            code="deid-value",
+        )
 
 
 def _little_endian(raw: bytes, source: Dataset, rule: Rule) -> bytes:

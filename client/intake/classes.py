@@ -131,7 +131,7 @@ def _doubts(ds: Dataset, uid: str, settings: DeidSettings) -> Iterator[str]:
 
 
 def _original(kinds: list[str], uid: str, derived_too: bool) -> bool:  # noqa: FBT001 - a private question
-    if not kinds:
+    if not any(kinds):
         return uid in _OPTIONAL
     return kinds[0] in (("ORIGINAL", "DERIVED") if derived_too else ("ORIGINAL",)) and kinds[1:2] == [
         "PRIMARY"

@@ -32,8 +32,42 @@ WANTED: Final = (
     "XRayTubeCurrent",
 )
 """What a study of scanner bias cannot do without, beside the age; compared with the source, value by value."""
-_FIRST: Final = ["ba", "be", "bi", "bo", "bu", "da", "de", "di", "do", "du", "fa", "fe", "fi", "fo", "fu", "ga"]
-_SECOND: Final = ["la", "le", "li", "lo", "lu", "ma", "me", "mi", "mo", "mu", "na", "ne", "ni", "no", "nu", "ra"]
+_FIRST: Final = [
+    "ba",
+    "be",
+    "bi",
+    "bo",
+    "bu",
+    "da",
+    "de",
+    "di",
+    "do",
+    "du",
+    "fa",
+    "fe",
+    "fi",
+    "fo",
+    "fu",
+    "ga",
+]
+_SECOND: Final = [
+    "la",
+    "le",
+    "li",
+    "lo",
+    "lu",
+    "ma",
+    "me",
+    "mi",
+    "mo",
+    "mu",
+    "na",
+    "ne",
+    "ni",
+    "no",
+    "nu",
+    "ra",
+]
 
 
 @dataclass(frozen=True)

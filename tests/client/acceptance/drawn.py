@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 
-from tests.client.acceptance.case import BLANKED, STORAGE, Canary, Case, Make, attributes, base
+from tests.client.acceptance.case import BLANKED, REVIEW, STORAGE, Canary, Case, Make, attributes, base
 from tests.client.intake_files import chest, set_pixels, to_bytes
 
 SIZE: Final = 512
@@ -132,7 +132,7 @@ CASES: Final = (
         "says that text is burned in",
         "BurnedInAnnotation YES",
         attributes(BurnedInAnnotation="YES", StudyDescription="{word}"),
-        outcome="burned-in",
+        outcome=REVIEW,
     ),
     Case("side markers", "L, R and AP, which must stay", markers, check=markers_stay),
 )

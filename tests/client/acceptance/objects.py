@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
 from tests.client.acceptance.case import REVIEW, STORAGE, Canary, Case, Make, base
@@ -96,19 +98,21 @@ def unknown_coding(uid: str) -> Make:
     """An image in a coding that nothing here reads."""
 
     def make(canary: Canary) -> bytes:
-        ds = base(canary, StudyDescription=canary.word)
         word = canary.word.encode().ljust(20)
-        item = b"\xfe\xff\x00\xe0" + len(word).to_bytes(4, "little") + word
-        whole = to_bytes(_encapsulated(ds, item), JPEG2000Lossless)
-        return whole.replace(JPEG2000Lossless.encode().ljust(22, b"\0"), uid.encode().ljust(22, b"\0"))
+        ds = base(canary, StudyDescription=canary.word)
+        ds.add_new("PixelData", "OB", encapsulate([word]))
+        ds["PixelData"].is_undefined_length = True
+        data = to_bytes(ds, JPEG2000Lossless)
+        old, new = (_meta_uid(one) for one in (JPEG2000Lossless, uid))
+        length = struct.unpack_from("<I", data, 140)[0] + len(new) - len(old)
+        return data[:140] + struct.pack("<I", length) + data[144:].replace(old, new, 1)
 
     return make
 
 
-def _encapsulated(ds: Dataset, item: bytes) -> Dataset:
-    ds.add_new("PixelData", "OB", b"\xfe\xff\x00\xe0\0\0\0\0" + item)
-    ds["PixelData"].is_undefined_length = True
-    return ds
+def _meta_uid(uid: str) -> bytes:
+    value = uid.encode() + b"\0" * (len(uid) % 2)
+    return struct.pack("<HH2sH", 0x0002, 0x0010, b"UI", len(value)) + value
 
 
 CASES: Final = (

@@ -50,7 +50,7 @@ def _lut(entries: np.ndarray) -> Dataset:
 
 def lut_explanation(ds: Dataset, canary: Canary) -> None:
     """The explanations of both kinds of tables."""
-    window, modality = _lut(np.arange(0, 4096, 16)), _lut(np.arange(0, 4096, 16))
+    window, modality = _lut(np.arange(4096)), _lut(np.arange(4096))
     window.LUTExplanation = modality.LUTExplanation = canary.word
     modality.ModalityLUTType = canary.word
     ds.VOILUTSequence, ds.ModalityLUTSequence = [window], [modality]
@@ -149,9 +149,9 @@ def _raw(group: int, number: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", group, number, vr, len(value)) + value
 
 
-def duplicate(canary: Canary) -> bytes:
-    """The same element twice, the second time behind the pixels: parsers keep one, and which one differs."""
-    return to_bytes(base(canary)) + _raw(0x0008, 0x1090, b"LO", canary.word.encode())
+def behind(canary: Canary) -> bytes:
+    """An element behind the pixels: out of order, where few look."""
+    return to_bytes(base(canary)) + _raw(0x0008, 0x1030, b"LO", canary.word.encode())
 
 
 def twice_in_a_row(canary: Canary) -> bytes:
@@ -307,7 +307,7 @@ CASES: Final = (
     ),
     Case("garbage at the end", "bytes after the last element", garbage),
     Case("bytes after the pixels", "PixelData longer than rows times columns", changed(after_the_pixels)),
-    Case("element behind the pixels", "ManufacturerModelName once more at the end", duplicate),
+    Case("element behind the pixels", "StudyDescription after the pixels", behind),
     Case("element twice", "ManufacturerModelName twice in a row", twice_in_a_row),
     Case("name as unknown VR", "PatientName with VR UN", as_unknown),
     Case(
