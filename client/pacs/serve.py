@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Final
 
 from client.pacs.inbox import Inbox
 from client.pacs.listener import Counts, Listener
+from client.pacs.stop import stop_signals
 from client.pacs.take import Taken, Taker, Taking, alone
 from client.site import Site
 from common.errors import StorageError
@@ -51,7 +50,7 @@ def serve(site: Site, how: Taking, *, once: bool, tell: Callable[[Sight], None])
     stop = threading.Event()
     inbox = Inbox.of(site)
     taker = Taker(site, inbox, how, stop.is_set)
-    with _signals(stop), _quiet_threads(), alone(inbox), Listener(site, inbox) as listener:
+    with stop_signals(stop), _quiet_threads(), alone(inbox), Listener(site, inbox) as listener:
         idle_since = time.monotonic()
         while not stop.wait(min(TURN_S, how.quiet_s)):
             before = _arrived(listener)
@@ -81,23 +80,6 @@ def _over(taker: Taker, inbox: Inbox, quiet: bool) -> bool:  # noqa: FBT001 - on
 
 def _arrived(listener: Listener) -> int:
     return listener.counts.received + listener.counts.again
-
-
-@contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let a service manager's signal end the loop; the second one ends the process as usual."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        """Ask for the end, once."""
-        signal.signal(number, before[signal.Signals(number)])
-        stop.set()
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
