@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import deid, images, pacs, site, status, train
+from client.commands import deid, images, pacs, quarantine, receipts, site, status, train
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -12,10 +12,11 @@ app = make_app(
 app.command("init", epilog=example("consilium-site init st-anna --site /srv/consilium"))(site.init)
 app.command("ingest", epilog=example("consilium-site ingest export/ --labels labels.csv"))(images.ingest)
 app.command("status", epilog=example("consilium-site status --json"))(status.status)
-app.command("refused", epilog=example("consilium-site refused"))(images.refused)
 app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
+app.command("receipts", epilog=example("consilium-site receipts"))(receipts.receipts)
+app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")
 

@@ -35,7 +35,7 @@ def ingest(
 ) -> None:
     """Take a folder in: de-identify, verify, check, index. Repeat it at will; known files cost nothing.
 
-    A file that fails stays in quarantine with its reason; the others go on. See `refused`.
+    A file that fails stays in quarantine with its reason; the others go on. See `quarantine list`.
     """
     from client.intake.ingest import ingest as take_in
     from client.site import load_site
@@ -58,34 +58,11 @@ def ingest(
             f"Ingestion at {loaded.name}", ("what", "count"), [*rows, ("time", f"{result.seconds:.1f} s")]
         )
         if result.refused:
-            drawn.caption = "What to do about the refused ones: consilium-site refused"
+            drawn.caption = "What to do about the refused ones: consilium-site quarantine list"
             drawn.caption_justify = "left"
         return drawn
 
     show(result, as_json, table)
-
-
-def refused(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
-    """List what was refused, by which rule, and what to do about it."""
-    from client.intake import cli_rows
-    from client.site import load_site
-
-    loaded = load_site(site)
-    rows = cli_rows(loaded)
-
-    def table() -> Table | str:
-        if not rows:
-            return f"Nothing was refused at {loaded.name}."
-        drawn = grid(
-            f"Refused at {loaded.name}",
-            ("code", "files", "rule", "what to do"),
-            ((row.code, row.count, row.rule, row.remedy) for row in rows),
-        )
-        drawn.caption = "Originals: quarantine/ID.bin in the site's data folder. Each ID by --json."
-        drawn.caption_justify = "left"
-        return drawn
-
-    show(rows, as_json, table)
 
 
 def withdraw(

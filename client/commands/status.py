@@ -209,7 +209,7 @@ def _refusals(status: Status) -> Iterator[tuple[str, str]]:
     for code, count in status.refused.items():
         yield f"refused: {code}", many(count, "file")
     if status.refused:
-        yield "why, and what to do", "consilium-site refused"
+        yield "why, and what to do", "consilium-site quarantine list"
     last = status.last_ingest
     if last is not None:
         yield "ingestions", f"{status.ingests}, the last {last.time[:16].replace('T', ' ')} UTC"

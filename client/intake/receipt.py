@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from client.deid.deidentify import METHODS
-from client.deid.profile import built_in
+from client.deid.tighten import effective
 from client.files import storage_error, whole_file
 from client.intake.report import IngestReport
 from client.site import Site
@@ -79,7 +79,7 @@ def receipt(site: Site, report: IngestReport) -> None:
         images=report.accepted,
         count=sum(report.refused.values()),
         patients=report.patients,
-        digest=built_in().digest,
+        digest=_profile(site),
         version="/".join(code for code, _ in METHODS),
     )
 
@@ -138,7 +138,8 @@ def promise(site: Site, news: Iterable[Finished]) -> None:
             studies.setdefault(study, []).append(one)
     if not studies:
         return
-    lines = [_line(study, files) for study, files in sorted(studies.items())]
+    profile = _profile(site)
+    lines = [_line(study, files, profile) for study, files in sorted(studies.items())]
     proof = {one.key: one.outcome.code for one in changed[:1]}
     with whole_file(_promised(site)) as file:
         file.write(json.dumps({"proof": proof, "lines": lines}).encode("utf-8"))
@@ -183,7 +184,11 @@ def _code(index: Index, key: str) -> str:
     return "" if held is None else held.code
 
 
-def _line(study: str, files: Iterable[Finished]) -> dict[str, object]:
+def _profile(site: Site) -> str:
+    return effective(site.deid, site.tighten).digest
+
+
+def _line(study: str, files: Iterable[Finished], profile: str) -> dict[str, object]:
     outcomes = [one.outcome for one in files]
     accepted = [outcome for outcome in outcomes if outcome.accepted]
     actions: Counter[str] = Counter()
@@ -199,7 +204,7 @@ def _line(study: str, files: Iterable[Finished]) -> dict[str, object]:
         "images": len(accepted),
         "count": len(outcomes) - len(accepted),
         "blanked": sum(len(outcome.boxes) for outcome in accepted),
-        "digest": built_in().digest,
+        "digest": profile,
         "status": STOPPED if stopped else AGREED,
         **{name: count for name, count in actions.items() if count},
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from client.index import Index
 from client.intake.outcome import ACCEPTED
-from client.intake.quarantine import Quarantine
+from client.intake.quarantine import Quarantine, Refusal
 from client.intake.report import IngestReport
 from client.site import Site
 
@@ -31,6 +32,12 @@ class RefusedRow:
     remedy: str
     ids: tuple[str, ...]
     """Quarantine identifiers."""
+    state: str
+    """`waiting` for a person, or `refused`."""
+    oldest_days: int
+    """Whole days since the first of them was refused."""
+    days_left: int
+    """Whole days until the first of them is removed."""
 
 
 def intake_summary(site: Site) -> IntakeCounts:
@@ -48,13 +55,24 @@ def intake_summary(site: Site) -> IntakeCounts:
 
 def cli_rows(site: Site) -> list[RefusedRow]:
     """Every reason for which files lie in quarantine, with its rule, remedy and identifiers."""
-    rows: dict[str, list[tuple[str, str, str]]] = {}
+    rows: dict[str, list[Refusal]] = {}
     for refusal in Quarantine.of(site).refusals():
-        rows.setdefault(refusal.code, []).append((refusal.id, refusal.rule, refusal.remedy))
-    return [
-        RefusedRow(code, len(found), found[0][1], found[0][2], tuple(one[0] for one in found))
-        for code, found in rows.items()
-    ]
+        rows.setdefault(refusal.code, []).append(refusal)
+    return [_row(code, found, site.policy.quarantine_days) for code, found in rows.items()]
+
+
+def _row(code: str, found: list[Refusal], kept_days: int) -> RefusedRow:
+    first, ids = found[0], tuple(one.id for one in found)
+    oldest = max(age_days(one) for one in found)
+    left = max(0, kept_days - oldest)
+    return RefusedRow(code, len(found), first.rule, first.remedy, ids, first.state, oldest, left)
+
+
+def age_days(refusal: Refusal) -> int:
+    """Whole days since a file was first refused; 0 for one of an older release that was not dated yet."""
+    if not refusal.since:
+        return 0
+    return max(0, (datetime.now(UTC) - datetime.fromisoformat(refusal.since)).days)
 
 
 def table(report: IngestReport) -> list[list[str]]:

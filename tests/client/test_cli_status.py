@@ -120,11 +120,11 @@ def test_ingest_tells_what_it_did_and_where_to_read_on(tmp_path: Path) -> None:
     (folder / "x.dcm").write_bytes(b"nothing")
     said = typed("ingest", folder, "--site", site.folder, "--workers", "1").stdout
     assert "images taken in" in said
-    assert "consilium-site refused" in said
+    assert "consilium-site quarantine list" in said
     assert " s " in said
-    refused = typed("refused", "--site", site.folder).stdout
-    assert "Leave it out" in refused
-    assert "quarantine/ID.bin" in refused
+    listed = typed("quarantine", "list", "--site", site.folder).stdout
+    assert "Leave it" in listed
+    assert "quarantine show ID" in listed
 
 
 @pytest.mark.parametrize("name", ["Sankt Anna", "../x", "", "a" * 64, "ÄÖ"])

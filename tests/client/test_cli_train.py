@@ -96,7 +96,7 @@ def test_ingesting_again_costs_nothing_and_changes_nothing(day, taken_in) -> Non
 
 def test_refused_says_by_code_what_to_do(day, taken_in) -> None:
     site, _, _ = day
-    rows = result_of("refused", "--site", site)
+    rows = result_of("quarantine", "list", "--site", site)
     assert {row["code"]: row["count"] for row in rows} == taken_in["refused"]
     assert all(row["rule"] and row["remedy"] for row in rows)
 
@@ -104,7 +104,7 @@ def test_refused_says_by_code_what_to_do(day, taken_in) -> None:
 def test_no_output_names_a_patient(day, taken_in, trained) -> None:
     """Names, numbers and accessions of the export appear in nothing that is printed."""
     site, _, truth = day
-    said = "".join(run(command, "--site", site).output for command in ("status", "refused"))
+    said = "".join(run(*words, "--site", site).output for words in (["status"], ["quarantine", "list"]))
     for image in truth.images:
         assert image.patient not in said
         assert image.accession not in said
