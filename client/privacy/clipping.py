@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +12,17 @@ from common.errors import PrivacyRefused
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits [n, outputs], targets, weights [n]) to losses [n]."""
+
+
+class Labelled(NamedTuple):
+    """Images of whole patients with what is true of them."""
+
+    inputs: Tensor
+    """[n, ...] images or feature maps."""
+    targets: Tensor
+    """[n, ...]"""
+    slots: Tensor
+    """[n] int64, the patient of each image, ascending from 0, each at least once."""
 
 
 def clip_factors(norms: Tensor, clip: float) -> Tensor:

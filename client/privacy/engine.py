@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.bookkeeping.ways import plain
-from client.privacy.clipping import Loss, clip_factors
+from client.privacy.clipping import Labelled, Loss, clip_factors
 from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
 
-__all__ = ["Gradients", "PatientGradients", "clip_factors"]
+__all__ = ["Gradients", "Labelled", "PatientGradients", "clip_factors"]
 
 
 class Gradients(Protocol):
@@ -33,8 +33,8 @@ class Gradients(Protocol):
     def size(self) -> int:
         """Number of trainable numbers."""
 
-    def clipped_sum(self, inputs: Tensor, targets: Tensor, slots: Tensor, clip: float) -> Tensor:
-        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size]."""
+    def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
+        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size], in `out` if given."""
 
 
 def PatientGradients(module: nn.Module, loss: Loss) -> Gradients:  # noqa: N802 (it makes one)

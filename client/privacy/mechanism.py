@@ -8,6 +8,7 @@ from torch import Tensor
 
 from client.batches import Batch
 from client.learner import Learner
+from client.privacy.clipping import Labelled
 from client.privacy.engine import Gradients
 from client.privacy.noise import NoiseSource
 from client.privacy.plan import DpPlan
@@ -29,6 +30,8 @@ class Mechanism:
         self._dp = dp
         self._gradients = gradients
         self._noise = NoiseSource()
+        self._total: Tensor | None = None
+        """Kept from step to step: fresh memory of this size costs more than to fill it."""
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """A Poisson sample of the patients, at most K images of each; it may be empty.
@@ -53,14 +56,19 @@ class Mechanism:
             start += parameter.numel()
 
     def _clipped_sum(self, batch: Batch, images: int) -> Tensor:
-        learner = self._learner
-        total = torch.zeros(self._gradients.size, dtype=torch.float64, device=learner.device)
+        """The clipped sum of a batch, in parts of so many images; what it returns is overwritten by the next call."""
+        learner, size = self._learner, self._gradients.size
+        if self._total is None:
+            self._total = torch.empty(size, dtype=torch.float64, device=learner.device)
+        total: Tensor | None = None
         for part in batch.parts(images):
             slots = torch.from_numpy(part.slots).to(learner.device)
-            total += self._gradients.clipped_sum(
-                learner.inputs(part), learner.targets(part), slots, self._dp.clip
-            )
-        return total
+            labelled = Labelled(learner.inputs(part), learner.targets(part), slots)
+            if total is None:
+                total = self._gradients.clipped_sum(labelled, self._dp.clip, self._total)
+            else:
+                total += self._gradients.clipped_sum(labelled, self._dp.clip)
+        return self._total.zero_() if total is None else total
 
 
 def refuse_unsafe(net: Network) -> None:

@@ -11,7 +11,7 @@ import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
 
-from client.privacy.clipping import Loss, clip_factors, unused
+from client.privacy.clipping import Labelled, Loss, clip_factors, unused
 
 _CHUNK: Final = 1 << 22
 """Numbers added in double precision at a time (32 MiB), so that the upcast copy stays small."""
@@ -53,23 +53,22 @@ class OpacusGradients:
         """Number of trainable numbers."""
         return sum(p.numel() for p in self._parameters)
 
-    def clipped_sum(self, inputs: Tensor, targets: Tensor, slots: Tensor, clip: float) -> Tensor:
+    def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
         """Sum over patients of their mean gradient, clipped to `clip`; float64 [size].
 
         Args:
-            inputs: [n, ...] images or feature maps.
-            targets: [n, ...].
-            slots: [n] int64, the patient of each image, 0 to patients - 1, each at least once.
+            batch: images or feature maps of whole patients, with their targets.
             clip: C.
+            out: where the sum is written; a new tensor when None.
 
         Raises:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all.
         """
-        per_patient = self._per_patient(inputs, targets, slots)
+        per_patient = self._per_patient(*batch)
         squares = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64).square() for g in per_patient]
         norms = torch.stack(squares).sum(dim=0).sqrt()
         factors = clip_factors(norms, clip)
-        return torch.cat([_weighted_sum(factors, g) for g in per_patient])
+        return torch.cat([_weighted_sum(factors, g) for g in per_patient], out=out)
 
     def _per_patient(self, inputs: Tensor, targets: Tensor, slots: Tensor) -> list[Tensor]:
         """Mean gradient of each patient, [patients, numbers] for each parameter."""

@@ -11,7 +11,7 @@ from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.bookkeeping.layer import Seen
 from client.privacy.bookkeeping.spans import Spans
 from client.privacy.bookkeeping.ways import ways
-from client.privacy.engine import PatientGradients
+from client.privacy.engine import Labelled, PatientGradients
 from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
 
@@ -109,7 +109,7 @@ def test_a_layer_that_is_used_twice_is_clipped_as_one(slots):
     wanted = sum(row * min(1.0, clip / float(n)) for row, n in zip(rows, norms, strict=True))
     for engine in (BookKeeping, OpacusGradients):
         with engine(net, loss) as gradients:
-            found = gradients.clipped_sum(x, y, torch.tensor(slots), clip)
+            found = gradients.clipped_sum(Labelled(x, y, torch.tensor(slots)), clip)
         assert torch.allclose(found, wanted, rtol=1e-9), engine
 
 
@@ -124,7 +124,9 @@ class Overwritten(nn.Module):
 
 def test_an_output_overwritten_in_place_is_refused_and_not_clipped_wrongly():
     with pytest.raises(PrivacyRefused) as refusal:
-        BookKeeping(Overwritten(), loss).clipped_sum(torch.ones(2, 3), torch.ones(2, 1), torch.arange(2), 1.0)
+        BookKeeping(Overwritten(), loss).clipped_sum(
+            Labelled(torch.ones(2, 3), torch.ones(2, 1), torch.arange(2)), 1.0
+        )
     assert refusal.value.code == "dp-in-place"
 
 

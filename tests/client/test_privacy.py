@@ -15,7 +15,7 @@ from torch import nn
 
 from client.batches import Batch, Roster
 from client.learner import Learner
-from client.privacy.engine import PatientGradients, clip_factors
+from client.privacy.engine import Labelled, PatientGradients, clip_factors
 from client.privacy.mechanism import Mechanism
 from client.privacy.noise import NoiseSource
 from client.privacy.plan import DpPlan
@@ -158,7 +158,7 @@ def test_the_clipped_sum_is_that_of_single_backward_passes(model, most):
     wanted = sum(g * min(1.0, clip / float(n)) for g, n in zip(by_hand, norms, strict=True))
     with PatientGradients(learner.module, learner.loss) as gradients:
         found = gradients.clipped_sum(
-            learner.inputs(batch), learner.targets(batch), torch.from_numpy(batch.slots), clip
+            Labelled(learner.inputs(batch), learner.targets(batch), torch.from_numpy(batch.slots)), clip
         )
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
@@ -268,7 +268,7 @@ def test_a_parameter_without_a_gradient_is_refused_and_not_left_unprotected():
         PatientGradients(HalfIdle(), lambda logits, _targets, _weights: logits[:, 0]) as gradients,
         pytest.raises(PrivacyRefused) as refusal,
     ):
-        gradients.clipped_sum(inputs, torch.ones(2, 1), slots, 1.0)
+        gradients.clipped_sum(Labelled(inputs, torch.ones(2, 1), slots), 1.0)
     assert refusal.value.code == "dp-unused"
 
 

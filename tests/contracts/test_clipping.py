@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from client.privacy.bookkeeping.engine import BookKeeping
-from client.privacy.engine import PatientGradients
+from client.privacy.engine import Labelled, PatientGradients
 from common.models.losses import Loss
 from tests.contracts.test_networks import CHOICES, PIXELS, SMALL, small
 
@@ -46,5 +46,5 @@ def test_the_clipped_sum_is_that_of_single_passes(name, trainable, slots):
     engine = PatientGradients(net, LOSS)
     assert isinstance(engine, BookKeeping), "the quick engine knows every network"
     with engine as gradients:
-        found = gradients.clipped_sum(x, y, torch.tensor(slots), clip)
+        found = gradients.clipped_sum(Labelled(x, y, torch.tensor(slots)), clip)
     assert float((found - wanted).norm() / wanted.norm()) < 1e-9

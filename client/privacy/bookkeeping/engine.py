@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from client.privacy.bookkeeping.layer import Kept, Seen, Totals, Way
+from client.privacy.bookkeeping.recording import backward, forward
 from client.privacy.bookkeeping.spans import Spans
 from client.privacy.bookkeeping.ways import cheapest, supported, ways
-from client.privacy.clipping import Loss, clip_factors, unused
-from common.errors import PrivacyRefused
-
-
-@dataclass
-class _Call:
-    inputs: Tensor
-    outputs: Tensor
-    version: int
+from client.privacy.clipping import Labelled, Loss, clip_factors, unused
 
 
 @dataclass
@@ -72,72 +64,70 @@ class BookKeeping:
         names = {id(layer): name for name, layer in self.module.named_modules()}
         return {names[layer]: way for (layer, _, _), way in self._chosen.items()}
 
-    def clipped_sum(self, inputs: Tensor, targets: Tensor, slots: Tensor, clip: float) -> Tensor:
+    def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
         """Sum over patients of their mean gradient, clipped to `clip`; float64 [size].
 
         Args:
-            inputs: [n, ...] images or feature maps.
-            targets: [n, ...].
-            slots: [n] int64, the patient of each image, ascending from 0, each at least once.
+            batch: images or feature maps of whole patients, with their targets.
             clip: C.
+            out: where the sum is written, float64 [size]; a new tensor when None.
 
         Raises:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all;
                 `dp-in-place` when a layer's output was overwritten.
         """
-        seen = self._seen(inputs, targets, Spans(slots))
-        with torch.no_grad():
-            taken = [self._way(layer, calls) for layer, calls in seen.items()]
-            norms = torch.stack([way.squares() for way in taken]).sum(dim=0).sqrt()
-            factors = clip_factors(norms, clip)
-            if not torch.isfinite(norms).all():
-                return self._without_broken(seen, torch.isfinite(norms), factors)
-            totals: Totals = {}
-            while taken:  # a way holds its layer's tensors: let go of each as soon as it is summed
-                totals |= taken.pop().totals(factors)
-            return self._flat(totals)
-
-    def _flat(self, totals: Totals) -> Tensor:
-        missing = [p for p in self._parameters if p not in totals]
-        if missing:
-            raise unused()
-        found = torch.empty(self.size, dtype=torch.float64, device=self._parameters[0].device)
-        for part, parameter in zip(
-            found.split([p.numel() for p in self._parameters]), self._parameters, strict=True
-        ):
-            part.copy_(totals.pop(parameter).reshape(-1))
-        return found
-
-    def _without_broken(self, seen: dict[nn.Module, list[Seen]], whole: Tensor, factors: Tensor) -> Tensor:
-        """The sum where some patients' gradients are not finite: theirs are left out, 0 times inf is not 0."""
-        if not whole.any():
-            return torch.zeros(self.size, dtype=torch.float64, device=factors.device)
-        keep = whole[next(iter(seen.values()))[0].spans.slots]
-        spans = Spans(torch.unique(next(iter(seen.values()))[0].spans.slots[keep], return_inverse=True)[1])
+        measured = self._measured(batch)
+        norms = torch.stack([squares for _, squares in measured]).sum(dim=0).sqrt()
+        whole = torch.isfinite(norms)
+        if not whole.all():
+            del measured
+            return self._without(~whole, batch, clip, self._room(out))
+        factors = clip_factors(norms, clip)
         totals: Totals = {}
-        for layer, calls in seen.items():
-            cut = [Seen(call.inputs[keep], call.outputs[keep], spans) for call in calls]
-            totals |= self._way(layer, cut).totals(factors[whole])
-        return self._flat(totals)
+        with torch.no_grad():
+            while measured:  # a way holds its layer's tensors: let go of each as soon as it is summed
+                totals |= measured.pop()[0].totals(factors)
+        return self._flat(totals, self._room(out))
 
-    def _seen(self, inputs: Tensor, targets: Tensor, spans: Spans) -> dict[nn.Module, list[Seen]]:
-        weights = torch.bincount(spans.slots).to(torch.float64).reciprocal()[spans.slots].to(inputs.dtype)
-        with torch.enable_grad(), _recorded(self._layers) as calls:
-            losses = self.loss(self.module(inputs), targets, torch.ones_like(weights))
-        every = [(layer, call) for layer, of_layer in calls.items() for call in of_layer]
+    def _room(self, out: Tensor | None) -> Tensor:
+        if out is not None:
+            return out
+        return torch.empty(self.size, dtype=torch.float64, device=self._parameters[0].device)
+
+    def _measured(self, batch: Labelled) -> list[tuple[Way, Tensor]]:
+        """Every layer's way with the squared norms of the patients' gradients, in one pass forth and back."""
+        spans = Spans(batch.slots)
+        weights = spans.weights.to(batch.inputs.dtype)
+        logits, calls = forward(self.module, self._layers, batch.inputs)
         if len(calls) < len(self._layers):
             raise unused()
-        if any(call.outputs._version != call.version for _, call in every):  # noqa: SLF001 (torch's only way to tell)
-            raise _overwritten()
-        gradients = torch.autograd.grad(
-            (losses * weights).sum(), [call.outputs for _, call in every], allow_unused=True
-        )
-        seen: dict[nn.Module, list[Seen]] = defaultdict(list)
-        for (layer, call), gradient in zip(every, gradients, strict=True):
-            if gradient is None:
-                raise unused()
-            seen[layer].append(Seen(call.inputs, gradient, spans))
-        return seen
+        total = (self.loss(logits, batch.targets, torch.ones_like(weights)) * weights).sum()
+        measured: list[tuple[Way, Tensor]] = []
+
+        def arrived(layer: nn.Module, done: list[Seen]) -> None:
+            """Measure a layer while its gradient is still in the processor's cache."""
+            way = self._way(layer, done)
+            measured.append((way, way.squares()))
+
+        backward(total, calls, spans, arrived)
+        if len(measured) < len(self._layers):
+            raise unused()
+        return measured
+
+    def _without(self, broken: Tensor, batch: Labelled, clip: float, out: Tensor) -> Tensor:
+        """The sum where some patients' gradients are not finite: they contribute nothing, 0 times inf is not 0."""
+        keep = ~broken[batch.slots]
+        if not keep.any():
+            return out.zero_()
+        _, left = torch.unique(batch.slots[keep], return_inverse=True)
+        return self.clipped_sum(Labelled(batch.inputs[keep], batch.targets[keep], left), clip, out)
+
+    def _flat(self, totals: Totals, out: Tensor) -> Tensor:
+        start = 0
+        for parameter in self._parameters:
+            out[start : start + parameter.numel()].copy_(totals.pop(parameter).reshape(-1))
+            start += parameter.numel()
+        return out
 
     def _way(self, layer: nn.Module, calls: list[Seen]) -> Way:
         if len(calls) > 1:
@@ -157,39 +147,12 @@ def _several(layer: nn.Module, calls: list[Seen]) -> Way:
         patients = seen.spans.patients
         for slot, part in enumerate(seen.spans.parts()):
             one = Seen(seen.inputs[part], seen.outputs[part], Spans(torch.zeros_like(seen.spans.slots[part])))
-            makers = ways(layer, one)
-            totals = next(iter(makers.values()))(one).totals(one.outputs.new_ones(1, dtype=torch.float64))
-            for parameter, total in totals.items():
+            maker = next(iter(ways(layer, one).values()))
+            for parameter, total in maker(one).totals(torch.ones(1, dtype=torch.float64)).items():
                 held = kept.setdefault(parameter, total.new_zeros(patients, *total.shape))
                 held[slot] += total
     return Kept(kept)
 
 
-@contextmanager
-def _recorded(layers: list[nn.Module]) -> Iterator[dict[nn.Module, list[_Call]]]:
-    """Note what goes in and out of the layers during one forward pass."""
-    calls: dict[nn.Module, list[_Call]] = defaultdict(list)
-
-    def note(layer: nn.Module, args: tuple[Any, ...], outputs: Tensor) -> None:
-        """Keep one call."""
-        calls[layer].append(_Call(args[0].detach(), outputs, outputs._version))  # noqa: SLF001
-
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:
     return module.parameters(recurse=False)
-
-
-def _overwritten() -> PrivacyRefused:
-    return PrivacyRefused(
-        "network",
-        "a layer's output is overwritten in place, so its gradient cannot be taken apart",
-        "Use inplace=False in its activations",
-        code="dp-in-place",
-    )

@@ -20,6 +20,8 @@ class Seen:
     outputs: Tensor
     """[images, ...] gradient of the batch's loss by what came out."""
     spans: Spans
+    statistics: tuple[Tensor, Tensor] | None = None
+    """Of group normalisation: mean and inverse deviation of each group, [images, groups]."""
 
     def scaled(self, factors: Tensor) -> Tensor:
         """The gradient of the outputs, each image multiplied by its patient's factor."""

@@ -13,7 +13,7 @@ def group_norm(layer: nn.GroupNorm, seen: Seen) -> Kept:
     """Every patient's scale and shift gradients, [patients, channels]."""
     images, channels = seen.inputs.shape[:2]
     inputs, outputs = seen.inputs.reshape(images, channels, -1), seen.outputs.reshape(images, channels, -1)
-    mean, inverse = _statistics(layer, seen)
+    mean, inverse = seen.statistics or _statistics(layer, seen)
     size = channels // layer.num_groups
     mean, inverse = (v.repeat_interleave(size, dim=1) for v in (mean, inverse))
     shift = outputs.sum(dim=2)

@@ -30,6 +30,11 @@ class Spans:
         return len(self.counts)
 
     @property
+    def weights(self) -> Tensor:
+        """1 / (images of the same patient), float64 [images]: a patient's images are averaged."""
+        return torch.bincount(self.slots).to(torch.float64).reciprocal()[self.slots]
+
+    @property
     def single(self) -> bool:
         """Whether every patient has exactly one image."""
         return self.patients == len(self.slots)
