@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from client.index_carry import Carry
 from client.index_labels import Labels
 from client.index_rows import (
     CHOSEN,
@@ -56,7 +57,7 @@ __all__ = [
 _OUTCOMES = "SELECT code, quarantine_id, sop_uid, modality, scanner, quality FROM files "
 
 
-class Index(Labels):
+class Index(Labels, Carry):
     """A site's index; use it as a context manager. One process writes at a time, any number read.
 
     Args:
@@ -130,9 +131,11 @@ class Index(Labels):
         with self.transaction():
             self._run(
                 "INSERT INTO patients VALUES (?, ?, ?) ON CONFLICT (pseudonym) "
-                "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at)",
+                "DO UPDATE SET withdrawn_at = COALESCE(withdrawn_at, excluded.withdrawn_at), "
+                "spend_key = CASE spend_key WHEN '' THEN excluded.spend_key ELSE spend_key END",
                 (pseudonym, spend_key, now()),
             )
+            self.adopt(pseudonym, spend_key)
         images = self._all(FILES_OF, (pseudonym,))
         volumes = [volume_row(record[0]) for record in self._all(VOLUMES_OF, (pseudonym,))]
         return Withdrawal(
@@ -268,6 +271,7 @@ class Index(Labels):
             "INSERT OR IGNORE INTO patients (pseudonym, spend_key) VALUES (?, ?)",
             (row.patient, row.spend_key),
         )
+        self.adopt(row.patient, row.spend_key)
         self._run("INSERT OR IGNORE INTO studies VALUES (?, ?)", (row.study_uid, row.patient))
         self._run(
             "INSERT OR IGNORE INTO series (series_uid, study_uid, modality) VALUES (?, ?, ?)",

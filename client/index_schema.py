@@ -3,13 +3,14 @@
 `labels` holds every label that was ever given to an image that is here; table `images` repeats the current
 one. `labels_waiting` holds labels whose image is not here, by keyed name only. A refused file keeps
 its modality, its scanner's code and its quality figures in `files`; none of them is about a patient.
+`former_runs` and `former_parts` hold by ledger name what a rotation of the key carried over.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x434F4E53  # "CONS", so that no foreign SQLite file is taken for an index
 
 _PARTS: Final = """
@@ -47,6 +48,19 @@ CREATE TABLE labels_waiting (
     UNIQUE (kind, name, source, version)
 ) STRICT;
 CREATE INDEX labels_waiting_by_patient ON labels_waiting (patient);
+"""
+_FORMER: Final = """
+CREATE TABLE former_runs (
+    run TEXT NOT NULL REFERENCES runs (run),
+    spend_key TEXT NOT NULL,
+    PRIMARY KEY (spend_key, run)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE former_parts (
+    split TEXT NOT NULL,
+    spend_key TEXT NOT NULL,
+    part TEXT NOT NULL CHECK (part IN ('train', 'validation', 'test')),
+    PRIMARY KEY (spend_key, split)
+) STRICT, WITHOUT ROWID;
 """
 _LABELS_OF_VERSION_2: Final = """
 INSERT INTO labels (sop_uid, source, version, label, split, at)
@@ -135,6 +149,7 @@ CREATE TABLE percentiles (
 """
     + _PARTS
     + _LABELS
+    + _FORMER
 )
 _COLUMNS_OF_VERSION_3: Final = """
 ALTER TABLE images ADD COLUMN perceptual_hash TEXT NOT NULL DEFAULT '';
@@ -143,5 +158,5 @@ ALTER TABLE files ADD COLUMN scanner TEXT NOT NULL DEFAULT '';
 ALTER TABLE files ADD COLUMN quality TEXT NOT NULL DEFAULT '{}';
 """
 
-MIGRATIONS: Final = {1: _PARTS, 2: _LABELS + _COLUMNS_OF_VERSION_3 + _LABELS_OF_VERSION_2}
+MIGRATIONS: Final = {1: _PARTS, 2: _LABELS + _COLUMNS_OF_VERSION_3 + _LABELS_OF_VERSION_2, 3: _FORMER}
 """What must be added to a file of an older schema version to make it one of the next."""

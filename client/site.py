@@ -34,6 +34,8 @@ from common.settings import load_settings
 from common.types import SiteName
 
 KEY_BYTES: Final = 32
+ROTATING: Final = "rotating.json"
+"""In the folder of the keys while a rotation is under way."""
 _NAME: Final = "[a-z0-9][a-z0-9_-]{0,62}"
 
 
@@ -176,15 +178,22 @@ def init_site(
     return load_site(folder)
 
 
-def load_site(folder: Path) -> Site:
+def load_site(folder: Path, *, rotating: bool = False) -> Site:
     """Read a site; without its keys nothing starts.
 
+    Args:
+        folder: which holds site.toml.
+        rotating: True only for `client.deid.rotate`, which goes on where a rotation of the key was cut short.
+
     Raises:
-        SettingsError: a missing or wrong site.toml, a missing or malformed key, or keys inside the data folder.
+        SettingsError: a missing or wrong site.toml, a missing or malformed key, keys inside the data folder, or
+            a rotation that has begun and not ended.
     """
     settings = load_settings(folder / "site.toml", SiteSettings)
     section = settings.site
     keys = _keys_apart(folder, section)
+    if not rotating:
+        _check_rotation(keys)
     return Site(
         name=SiteName(section.name),
         folder=folder,
@@ -199,6 +208,32 @@ def load_site(folder: Path) -> Site:
         pacs=settings.pacs,
         secrets=keys,
     )
+
+
+def check_key(site: Site) -> None:
+    """Refuse to work on with a key that is no longer the site's; a process may outlive a rotation.
+
+    Raises:
+        SettingsError: `key-changed`, `key-rotating`, or the key is missing.
+    """
+    _check_rotation(site.secrets)
+    if _read_key(site.secrets / "pseudonym.key") != site.pseudonym_key:
+        raise SettingsError(
+            "pseudonym.key",
+            "the key was changed since this process started",
+            "Stop it and start it again",
+            code="key-changed",
+        )
+
+
+def _check_rotation(keys: Path) -> None:
+    if (keys / ROTATING).exists():
+        raise SettingsError(
+            "pseudonym.key",
+            "its rotation has begun and not ended",
+            "Finish it: consilium-site deid rotate-key",
+            code="key-rotating",
+        )
 
 
 def _keys_apart(folder: Path, section: SiteSection) -> Path:

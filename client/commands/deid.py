@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from client.deid.explain import Line
     from client.deid.profile import Profile
+    from client.deid.rotate import Rotation
 
 group = typer.Typer(
     cls=Border,
@@ -93,3 +94,82 @@ def _drawn(rows: tuple[Line, ...], whose: str, html: Path | None) -> Table | str
         return f"Written to {html}."
     cells = ((r.tag, r.attribute, r.demand, r.treatment, r.verdict, r.action, r.reason) for r in rows)
     return grid(f"De-identification by {whose}", _COLUMNS, cells)
+
+
+@group.command("lookup", epilog=example("consilium-site deid lookup P0123… --reason care"))
+def lookup(
+    pseudonym: Annotated[
+        str, typer.Argument(help="Of a patient (P…), an accession number (A…) or a study (2.25.…).")
+    ],
+    *,
+    reason: Annotated[
+        str, typer.Option(help="Why you ask; one of the words the help of the page lists.")
+    ] = "unspecified",
+    site: SiteFolder = HERE,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say whose a pseudonym is. That you asked is in the audit log before you see the answer.
+
+    Reasons: unspecified, care, consent, labels, quality, audit, legal.
+    """
+    from client.deid.lookup import look_up
+    from client.site import load_site
+
+    found = look_up(load_site(site), pseudonym, reason)
+    issuer = f" (issuer {found.issuer})" if found.issuer else ""
+    show(found, as_json, lambda: f"{found.kind} {found.value}{issuer}")
+
+
+@group.command("rotate-key", epilog=example("consilium-site deid rotate-key"))
+def rotate_key(
+    *,
+    site: SiteFolder = HERE,
+    confirm: Annotated[
+        bool,
+        typer.Option("--confirm", help="All is taken in again: destroy the old key and its look-up table."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Give every patient another pseudonym. Removes all images here: take them in again from the archive.
+
+    Withdrawn patients stay out, and nobody's privacy budget is given back. A rotation that was cut short is
+    finished by the same command.
+    """
+    from client.deid.rotate import at_stake, rotate
+    from client.deid.rotate import confirm as destroy
+    from client.site import ROTATING, load_site
+
+    loaded = load_site(site, rotating=True)
+    if confirm:
+        awaited = destroy(load_site(site))
+        show({"awaited": awaited}, as_json, lambda: f"The old key is destroyed. {_awaited(awaited)}")
+        return
+    if not (yes or (loaded.secrets / ROTATING).exists()):
+        stake = at_stake(loaded)
+        typer.confirm(
+            f"This removes {stake.images} images and {stake.quarantined} originals in quarantine, with what was decided "
+            "about them. They must be taken in again. Go on?",
+            abort=True,
+            err=True,
+        )
+    result = rotate(site)
+    show(result, as_json, lambda: _rotated(result))
+
+
+def _rotated(result: Rotation) -> str:
+    lines = [
+        "The key is another one: back up secrets/pseudonym.key now. Start again what was running.",
+        "Take the images and their labels in again.",
+        _awaited(result.awaited),
+        f"{result.withdrawn} withdrawn patients stay out.",
+    ]
+    if result.old_key == "kept":
+        lines.append("When that is done, destroy the old key: consilium-site deid rotate-key --confirm")
+    return "\n".join(lines)
+
+
+def _awaited(count: int) -> str:
+    if not count:
+        return "No patient of an earlier run is missing."
+    return f"{count} patients of earlier runs have not come again."

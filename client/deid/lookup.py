@@ -142,6 +142,22 @@ class LookupTable:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the log would keep what the file forgot
         return int(gone)
 
+    def settled(self) -> bool:
+        """Whether there is a table, and all of it stands in its one file so that it can be moved.
+
+        Raises:
+            StorageError: another process is writing it.
+        """
+        if not self.path.exists():
+            return False
+        with self._open() as database:
+            busy = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if busy:
+            raise StorageError(
+                self.path.name, "another process writes it", "Repeat the command", code="storage-busy"
+            )
+        return True
+
     @property
     def count(self) -> int:
         """How many originals it holds."""
@@ -217,6 +233,11 @@ def retired_key(site: Site) -> Path:
     return site.secrets / "pseudonym.retired.key"
 
 
+def retired_path(site: Site) -> Path:
+    """Where the table of the pseudonyms before the last rotation lies."""
+    return site.state / "lookup.retired.sqlite"
+
+
 def retired_table(site: Site) -> LookupTable | None:
     """The table of the pseudonyms before the last rotation, while their key is kept."""
     try:
@@ -225,7 +246,7 @@ def retired_table(site: Site) -> LookupTable | None:
         return None
     if len(key) != KEY_BYTES:
         return None
-    return LookupTable(site, key=key, path=site.state / "lookup.retired.sqlite")
+    return LookupTable(site, key=key, path=retired_path(site))
 
 
 def forget_originals(site: Site, pseudonym: str, spend_key: str = "") -> int:

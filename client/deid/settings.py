@@ -49,3 +49,5 @@ class DeidSettings:
     """Remove the face of head MR volumes; needs the optional extra `deface`."""
     regions: tuple[Region, ...] = ()
     """Scanners of ultrasound and secondary capture let through with fixed regions blanked."""
+    retired_key: Literal["until-confirmed", "destroy"] = "until-confirmed"
+    """What becomes of the old pseudonym key at a rotation: kept until a person confirms it, or destroyed at once."""

@@ -16,7 +16,7 @@ from client.intake.outcome import outcome_from
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import deliver
 from client.intake.staging import Staging
-from client.site import Site
+from client.site import Site, check_key
 from common.audit import AuditLog
 from common.errors import StorageError
 
@@ -30,8 +30,10 @@ def begun(site: Site) -> Iterator[Index]:
 
     Raises:
         StorageError: `storage-busy`: another one is running; or the disk refuses.
+        SettingsError: the key was rotated since this process started.
     """
     with alone(site), Index(site.index) as index:
+        check_key(site)
         for unfinished in (site.quarantine, site.data / "volumes"):
             sweep(unfinished)
         deliver(site, index)
