@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any, Final
 
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 
 from client.deid.profile import Rule
+from client.deid.wanted import Wanted
 from common.errors import FileRefused
 
 OLDEST_AGE: Final = 90
@@ -24,6 +26,9 @@ _DECIMAL: Final = re.compile(r"[0-9eE+\-. ]{1,32}")
 _AGE: Final = re.compile(r"(\d{1,3})([DWMY])")
 _PER_YEAR: Final = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 _TEXT: Final = frozenset(("CS", "LO", "SH", "UI"))
+_FORMATS: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+_WORDS: Final = {vr: struct.Struct(f"<{letter}") for vr, letter in _FORMATS.items()}
+"""VR to how one of its binary numbers is read."""
 _BINARY_TYPES: Final = (bytes, bytearray)
 _LIMITS: Final[dict[str, tuple[float, float]]] = {
     "US": (0, 2**16 - 1),
@@ -34,23 +39,23 @@ _ANY: Final = (-math.inf, math.inf)
 _DS_CHARACTERS: Final = 16
 
 
-def kept(rule: Rule, element: DataElement, known: frozenset[str]) -> Any:
+def kept(rule: Rule, element: DataElement | RawDataElement, wanted: Wanted) -> Any:
     """The value as it may be written, or None when nothing of it may.
 
     Args:
         rule: a rule with action `keep`.
-        element: the source's element.
-        known: the patient's own tokens, case folded; text that holds one of them is not kept.
+        element: the source's element; raw only in little endian and with a VR of the rule.
+        wanted: what the source names; text that holds any of it is not kept.
 
     Raises:
         FileRefused: `deid-value`, when the rule says to refuse and the value has the wrong form.
     """
-    values = _listed(element.value)
+    values = _from_bytes(element) if isinstance(element, RawDataElement) else _listed(element.value)
     if not values:
         return None
-    if isinstance(element.value, _BINARY_TYPES):
-        return bytes(element.value)
-    checked = [_one(rule, element.VR, value, known) for value in values]
+    if isinstance(values[0], _BINARY_TYPES):
+        return bytes(values[0])
+    checked = [_one(rule, str(element.VR), value, wanted) for value in values]
     if any(value is None for value in checked):
         if rule.otherwise == "refuse":
             raise FileRefused(
@@ -73,16 +78,31 @@ def _listed(value: Any) -> Sequence[Any]:
     return (value,)
 
 
-def _one(rule: Rule, vr: str, value: Any, known: frozenset[str]) -> Any:
+def _from_bytes(element: RawDataElement) -> Sequence[Any]:
+    """The values as `_listed` gives them, read here because a parser's objects for numbers cost more than all else."""
+    raw = element.value or b""
+    kind = _WORDS.get(str(element.VR))
+    if kind is not None:
+        return [number for (number,) in kind.iter_unpack(raw)]
+    if element.VR in ("OB", "OW"):
+        return (raw,) if raw else ()
+    text = raw.decode("latin-1").rstrip(" \0")
+    return text.split("\\") if text else ()
+
+
+def _one(rule: Rule, vr: str, value: Any, wanted: Wanted) -> Any:
     if vr not in rule.vr:
         return None
-    return _text(rule, value, known) if vr in _TEXT else _number(rule, vr, value)
+    return _text(rule, value, wanted) if vr in _TEXT else _number(rule, vr, value)
 
 
-def _text(rule: Rule, value: Any, known: frozenset[str]) -> str | None:
+def _text(rule: Rule, value: Any, wanted: Wanted) -> str | None:
     text = str(value).strip(" \0")
     permitted = text in rule.values or (rule.pattern is not None and bool(rule.pattern.fullmatch(text)))
-    return text if permitted and not (set(words(text)) | {text.casefold()}) & known else None
+    if not permitted or not text.isascii():
+        return None
+    named = any(part in text for part in wanted.parts) if "UI" in rule.vr else wanted.touches(text)
+    return None if named else text
 
 
 def _number(rule: Rule, vr: str, value: Any) -> Any:
@@ -112,16 +132,6 @@ def _decimal(written: str, number: float) -> str | None:
         if len(text) <= _DS_CHARACTERS:
             return text
     return None
-
-
-def words(text: str) -> list[str]:
-    """The runs of letters and digits in a text, case folded."""
-    return re.findall(r"[^\W_]+", text.casefold())
-
-
-def long_words(texts: Iterable[str]) -> frozenset[str]:
-    """The words of at least three characters of several texts, case folded."""
-    return frozenset(word for text in texts for word in words(text) if len(word) >= 3)
 
 
 def day_of(text: object) -> date | None:

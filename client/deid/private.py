@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from client.deid.actions import kept
 from client.deid.profile import Rule
+from client.deid.wanted import Wanted
 
 
 def keep_private(rules: Sequence[Rule], source: Dataset, target: Dataset) -> None:
@@ -28,6 +29,6 @@ def keep_private(rules: Sequence[Rule], source: Dataset, target: Dataset) -> Non
             found = source.private_block(group, rule.creator)[element]
         except KeyError:
             continue
-        value = kept(rule, found, frozenset())
+        value = kept(rule, found, Wanted())
         if value is not None:
             target.private_block(group, rule.creator, create=True).add_new(element, found.VR, value)

@@ -151,7 +151,9 @@ class _Texts:
             or (bool(wanted.pairs) and not wanted.pairs.isdisjoint(pairwise(found)))
             or not wanted.said.isdisjoint(words(self.open))
             or not wanted.days.isdisjoint(dates_in(self.free))
-            or not wanted.days.isdisjoint(re.split(r"[\s\\\0]+", self.numbers))  # whole: a date as an exposure
+            or not wanted.days.isdisjoint(
+                re.split(r"[\s\\\0]+", self.numbers)
+            )  # whole: a date as an exposure
             or (bool(wanted.tight) and any(one in line for line in self._tight() for one in wanted.tight))
         )
         if hit:

@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from client.deid.said import said_in
+from client.deid.said import dates_in, said_in
 from client.deid.speaking import DEVICE_TAGS, IDENTIFIER_TAGS, PLACE_TAGS, speaking
 from client.deid.writings import folded, joined_digits, spellings, squeezed, words
 
@@ -35,13 +35,13 @@ _WELL_KNOWN: Final = "1.2.840.10008."
 class Wanted:
     """What to look for, case folded and in each of its spellings."""
 
-    words: frozenset[str]
+    words: frozenset[str] = frozenset()
     """As whole words."""
-    parts: frozenset[str]
+    parts: frozenset[str] = frozenset()
     """Anywhere, in text, numbers, UIDs and binary."""
-    numbers: frozenset[str]
+    numbers: frozenset[str] = frozenset()
     """Digits, as whole runs of them."""
-    days: frozenset[str]
+    days: frozenset[str] = frozenset()
     """YYYYMMDD, met in any common writing."""
     said: frozenset[str] = frozenset()
     """From free text and private elements: as whole words where text is open, not where DICOM defines the terms."""
@@ -63,6 +63,7 @@ class Wanted:
             or not self.pairs.isdisjoint(itertools.pairwise(found))
             or not self.numbers.isdisjoint(re.findall(r"\d+", joined_digits(low)))
             or any(one in squeezed(low) for one in self.tight)
+            or not self.days.isdisjoint(dates_in(low))
         )
 
 

@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from pydicom.dataset import Dataset
 
-from client.deid.deidentify import METHODS, Deidentifier, encode, identity, mark
+from client.deid.deidentify import Deidentifier, encode, identity, mark
 from client.deid.lookup import seal
+from client.deid.methods import methods as methods_done
 from client.deid.pixels import decode
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
@@ -81,17 +82,23 @@ class Bench:
         wanted = identifiers(source)
         pixels = decode(source)
         tally: Counter[str] = Counter()
-        target = self.deidentifier.apply(source, pixels, tally)
+        target = self.deidentifier.apply(source, pixels, tally, wanted)
+        methods = self._methods(blanked=False, searched=False)
+        mark(target, methods)
         path = Path(task.staging) / f"{task.key}.dcm"
-        found["digest"] = _write_checked(path, target, wanted)
+        found["digest"] = _write_checked(path, target, wanted, self.settings.private_creators)
         found["actions"] = dict(tally)
-        found["methods"] = tuple(code for code, _ in METHODS)
+        found["methods"] = methods
         try:
             return self._row(source, target)
         except FileRefused:
             path.unlink(missing_ok=True)
             del found["digest"]
             raise
+
+    def _methods(self, *, blanked: bool, searched: bool) -> tuple[str, ...]:
+        profile = self.deidentifier.profile
+        return methods_done(self.settings, blanked=blanked, searched=searched, defaced=False, profile=profile)
 
     def _keys(self, source: Dataset) -> dict[str, str]:
         names = self.deidentifier.names
@@ -170,8 +177,8 @@ def _source(task: Task) -> Dataset:
     return read(data) if task.person is None else wrap(data, task.person)
 
 
-def _write_checked(path: Path, target: Dataset, wanted: Wanted) -> str:
-    """Scan; only then say that it is de-identified, write, read back and scan once more.
+def _write_checked(path: Path, target: Dataset, wanted: Wanted, private: Sequence[str]) -> str:
+    """Scan the bytes, write them, and see that they are what was scanned.
 
     Bytes that were not scanned never touch the disk, and the file takes its name last: a process that is
     killed anywhere leaves nothing that could be mistaken for it.
@@ -179,13 +186,19 @@ def _write_checked(path: Path, target: Dataset, wanted: Wanted) -> str:
     Returns:
         SHA-256 of the file, in hexadecimal.
     """
-    check(encode(target), wanted)
-    mark(target)
+    data = encode(target)
+    check(data, wanted, private)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
-        part.write_bytes(encode(target))
+        part.write_bytes(data)
         written = part.read_bytes()
-        check(written, wanted)
+        if written != data:
+            raise StorageError(
+                "staging",
+                "what was read back is not what was written",
+                "Check the disk",
+                code="storage-damaged",
+            )
         part.replace(path)
     except OSError as error:
         raise storage_error(error, "staging") from None
