@@ -51,22 +51,18 @@ def luma(ds: Dataset) -> npt.NDArray[np.uint8]:
     return grey.astype(np.uint8).reshape(pixels.shape[:-1])
 
 
-def as_grey(ds: Dataset) -> Dataset:
-    """A copy of the header that describes what `luma` returns; the data set itself when it is not in colour."""
-    if not is_colour(ds):
-        return ds
-    grey = ds[:]  # a new data set of the same elements; `copy` would change the source
-    grey.file_meta = ds.file_meta
-    grey.PhotometricInterpretation, grey.SamplesPerPixel = "MONOCHROME2", 1
-    grey.BitsAllocated = grey.BitsStored = 8
-    grey.HighBit, grey.PixelRepresentation = 7, 0
-    return grey
+def describe_as_grey(ds: Dataset) -> None:
+    """Change the header of a colour image so that it describes what `luma` returned; call it after decoding."""
+    if is_colour(ds):
+        ds.PhotometricInterpretation, ds.SamplesPerPixel = "MONOCHROME2", 1
+        ds.BitsAllocated = ds.BitsStored = 8
+        ds.HighBit, ds.PixelRepresentation = 7, 0
 
 
 def _decoded(ds: Dataset) -> npt.NDArray[Any]:
     """Red, green and blue, or a palette's numbers; foreign decoders raise their own kinds."""
     try:
-        pixels, _ = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, raw=False)
+        pixels: npt.NDArray[Any] = get_decoder(ds.file_meta.TransferSyntaxUID).as_array(ds, raw=False)[0]
     except (MemoryError, RecursionError):
         raise
     except Exception:  # noqa: BLE001 (pydicom's codecs raise their own kinds)
@@ -76,7 +72,7 @@ def _decoded(ds: Dataset) -> npt.NDArray[Any]:
 
 def _from_palette(ds: Dataset, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     try:
-        colours = apply_color_lut(pixels, ds)[..., :3]
+        colours: npt.NDArray[Any] = apply_color_lut(pixels, ds)[..., :3]
         bits = int(ds.RedPaletteColorLookupTableDescriptor[2])
     except (MemoryError, RecursionError):
         raise

@@ -124,7 +124,7 @@ def decode(ds: Dataset, *, colour: bool = False) -> npt.NDArray[np.integer[Any]]
     Args:
         ds: a data set as read from a file, with its file meta.
         colour: whether this kind of image may be in colour; it comes back as 8-bit luma then, and
-            `client.deid.colour.as_grey` describes it.
+            `client.deid.colour.describe_as_grey` mends the header.
 
     Raises:
         FileRefused: as `layout`, and `transfer-syntax`, `pixel-truncated`, `pixel-decode`.

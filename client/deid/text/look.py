@@ -1,0 +1,165 @@
+"""Detector, then reader, on every distinct frame: what stands in an image, as places and, here only, as words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from client.deid.text.detect import Candidate, candidates
+from client.deid.text.found import Box, Hit
+from client.deid.text.markers import is_marker
+from client.deid.text.reader import Word, read
+from client.deid.text.windows import Window, renderings
+
+SURE: Final = 0.80
+"""Confidence of the reader from which a word is taken for one and blanked."""
+UNSURE: Final = 0.50
+"""Confidence from which a person should look; below, the reader saw letters in noise."""
+SURE_LETTERS: Final = 2
+UNSURE_LETTERS: Final = 3
+"""Letters or digits of a word, at least; single letters in anatomy are read everywhere."""
+PLAIN: Final = 3.0
+"""Strength of a candidate from which it goes to a person even when the reader reads nothing."""
+ENLARGED: Final = 36
+"""Pixels of a line's height, with its margin, as the reader likes it."""
+MOST_ZOOM: Final = 4.0
+MANY: Final = 10
+"""Candidates from which the whole frame is read at once."""
+FEW, ALL = 2, 6
+"""Renderings in which a faint candidate is read, and a plain one."""
+WHOLE_ZOOM: Final = 2.0
+
+Frame = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one frame shows: hits, and the words read, which stay in this process."""
+
+    hits: tuple[Hit, ...] = ()
+    words: frozenset[str] = frozenset()
+
+
+@dataclass
+class Looker:
+    """Looks at frames and remembers those of the last two images, so that equal ones cost nothing."""
+
+    _now: dict[bytes, Seen] = field(default_factory=dict)
+    _before: dict[bytes, Seen] = field(default_factory=dict)
+
+    def look(self, frames: Sequence[Frame], header: Window | None = None) -> list[Seen]:
+        """What every frame of one image shows; `Box.frame` counts them."""
+        self._before, self._now = self._now, {}
+        return [self._frame(number, frame, header) for number, frame in enumerate(frames)]
+
+    def _frame(self, number: int, frame: Frame, header: Window | None) -> Seen:
+        name = (
+            hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest()
+            + repr(frame.shape).encode()
+        )
+        known = self._now.get(name) or self._before.get(name)
+        if known is None:
+            known = _seen(frame, header)
+        self._now[name] = known
+        hits = tuple(Hit(h.box._replace(frame=number), h.confidence, h.kind) for h in known.hits)
+        return Seen(hits, known.words)
+
+
+def _seen(frame: Frame, header: Window | None) -> Seen:
+    found = candidates(frame)
+    if not found:
+        return Seen()
+    place = _Place(frame, (float(frame.min()), float(frame.max())), header)
+    hits: list[Hit] = []
+    words: set[str] = set()
+    if len(found) > MANY:
+        everything = Candidate(0.0, 0, 0, *frame.shape)
+        lines = list(place.lines(everything, 2, zoom=WHOLE_ZOOM))
+        hits += _judged(lines, everything)
+        words.update(line.text.casefold() for line in lines)
+        found = [c for c in found if not any(_covers(hit.box, c) for hit in hits)][:MANY]
+    for candidate in found:
+        lines = list(place.lines(candidate, ALL if candidate.strength >= PLAIN else FEW))
+        hits += _judged(lines, candidate)
+        words.update(line.text.casefold() for line in lines)
+    return Seen(tuple(hits), frozenset(words))
+
+
+def _judged(lines: Sequence[Word], candidate: Candidate) -> Iterator[Hit]:
+    """What a person or a blank must deal with, and the markers that stay."""
+    left_over = candidate.strength >= PLAIN
+    for line in lines:
+        box = Box(0, line.top, line.left, line.bottom, line.right)
+        if is_marker(line.text):
+            left_over = False
+            if line.confidence >= UNSURE:
+                yield Hit(box, line.confidence, "marker")
+        elif _is_sure(line):
+            left_over = False
+            yield Hit(_joined(box, candidate), line.confidence, "text")
+        elif line.confidence >= UNSURE and _letters(line.text) >= UNSURE_LETTERS:
+            left_over = False
+            yield Hit(box, line.confidence, "unread")
+    if left_over:
+        yield Hit(Box(0, *candidate.box), 0.0, "unread")
+
+
+def _joined(box: Box, c: Candidate) -> Box:
+    """The line as read, longer where the detector saw it go on."""
+    if c.strength == 0.0 or not _covers(Box(0, *c.box), Candidate(0, *box[1:])):
+        return box
+    return Box(
+        0, min(box.top, c.top), min(box.left, c.left), max(box.bottom, c.bottom), max(box.right, c.right)
+    )
+
+
+def _covers(box: Box, c: Candidate) -> bool:
+    high = min(box.bottom, c.bottom) - max(box.top, c.top)
+    wide = min(box.right, c.right) - max(box.left, c.left)
+    return high > 0 and wide > 0 and 2 * high * wide >= (c.bottom - c.top) * (c.right - c.left)
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A frame and the windows in which its parts are read."""
+
+    frame: Frame
+    whole: Window
+    header: Window | None
+
+    def lines(self, candidate: Candidate, tries: int, zoom: float = 0.0) -> Iterator[Word]:
+        """Lines in and around a candidate, in pixels of the frame, up to the first rendering that is read surely."""
+        tall = min(candidate.bottom - candidate.top, candidate.right - candidate.left)
+        margin = max(6, tall // 2)
+        top, left = max(0, candidate.top - margin), max(0, candidate.left - margin)
+        crop = self.frame[top : candidate.bottom + margin, left : candidate.right + margin]
+        scale = zoom or min(MOST_ZOOM, max(1.0, ENLARGED / tall))
+        for picture in islice(renderings(crop, self.whole, self.header), tries):
+            upright = np.ascontiguousarray(np.rot90(picture) if candidate.turned else picture)
+            lines = read(upright, scale=scale)
+            if candidate.turned:
+                lines = [_turned_back(line, crop.shape) for line in lines]
+            lines = [line.moved(top, left) for line in lines]
+            yield from lines
+            if any(_is_sure(line) for line in lines):
+                return
+
+
+def _turned_back(word: Word, shape: tuple[int, ...]) -> Word:
+    """From a crop turned to the left by 90 degrees back to the crop of this shape."""
+    cols = shape[1]
+    return Word(word.text, word.confidence, word.left, cols - word.bottom, word.right, cols - word.top)
+
+
+def _letters(text: str) -> int:
+    return sum(char.isalnum() for char in text)
+
+
+def _is_sure(word: Word) -> bool:
+    return word.confidence >= SURE and _letters(word.text) >= SURE_LETTERS
