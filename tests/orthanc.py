@@ -183,7 +183,7 @@ def _started(folder: Path, options: dict[str, Any]) -> Orthanc:
 
 
 def _launch(path: str, folder: Path, options: dict[str, Any]) -> Orthanc:
-    http_port, dicom_port = free_port(), free_port()
+    http_port, dicom_port = options.get("HttpPort") or free_port(), options.get("DicomPort") or free_port()
     settings = {
         "Name": "test archive",
         "StorageDirectory": str(folder / "storage"),

@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 from pynetdicom.transport import ThreadedAssociationServer
@@ -62,6 +63,11 @@ class _Bounded:
         piece = self._held[self._at : self._at + size]
         self._at += len(piece)
         return piece
+
+    def shutdown(self, how: int) -> None:
+        """As a socket's; one that the other side has left is shut down already, and must still be closed."""
+        with suppress(OSError):
+            super().shutdown(how)  # type: ignore[misc]  # the socket's
 
     def _header(self, size: int, flags: int) -> bytes:
         head = b""
@@ -127,6 +133,14 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
                 self.shutdown_request(request)
                 return
         super().finish_request(request, client_address)
+
+    def cut(self) -> None:
+        """End every connection that is still open."""
+        for association in self.active_associations:
+            link = association.dul.socket
+            if link is not None and link.socket is not None:
+                with suppress(OSError):
+                    link.socket.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's
         """Note that a connection failed; what it sent is not repeated."""

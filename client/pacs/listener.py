@@ -146,11 +146,13 @@ class Listener:
 
     @property
     def active(self) -> int:
-        """Associations open now."""
-        return 0 if self._server is None else len(self._server.active_associations)
+        """Associations held now; strangers that only connected do not count."""
+        with self._lock:
+            self._held = [(one, title) for one, title in self._held if _lives(one)]
+            return len(self._held)
 
     def stop(self, grace_s: float = 30.0) -> None:
-        """Accept no more associations, let those open end, abort what is left after the grace, close."""
+        """Accept no more associations, let those open end, cut what is left after the grace, close."""
         if self._server is None:
             return
         self._draining = True
@@ -158,8 +160,7 @@ class Listener:
         while self.active and time.monotonic() < until:
             time.sleep(_POLL_S)
         self._server.shutdown()
-        for association in self._server.active_associations:
-            association.abort()
+        self._server.cut()
         self._server = None
         self._restore()
         _LOG.info("pacs.stopped", count=self.counts.received)
@@ -170,6 +171,8 @@ class Listener:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ABORTED, lambda event: event.assoc.dimse.forget()),
+            (evt.EVT_CONN_CLOSE, lambda event: event.assoc.dimse.forget()),
         ]
 
     def _store(self, event: Any) -> int:

@@ -54,8 +54,8 @@ class Spool(io.BytesIO):
             self._begun = True
             self._begin()
         self.received += len(data)
-        if self.draft is not None:
-            self._put(data)
+        if (draft := self.draft) is not None:
+            self._put(draft, data)
         return len(data)
 
     def _begin(self) -> None:
@@ -72,14 +72,12 @@ class Spool(io.BytesIO):
         except Exception:  # noqa: BLE001 - a malformed command set; the association must answer, not die
             self._refuse(CANNOT_UNDERSTAND, "command")
 
-    def _put(self, data: bytes) -> None:
-        if self.draft is None:
-            return
+    def _put(self, draft: Draft, data: bytes) -> None:
         if self.received > MAX_INSTANCE_BYTES:
             self._refuse(CANNOT_UNDERSTAND, "too-large")
             return
         try:
-            self.draft.write(data)
+            draft.write(data)
             if self.received - self._looked >= _LOOK_EVERY:
                 self._looked = self.received
                 if self._inbox.below_floor():
@@ -124,6 +122,15 @@ class Provider(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom is not
         endless = isinstance(spool, Spool) and spool.received > 2 * MAX_INSTANCE_BYTES
         if endless or self._command_bytes > _MAX_COMMAND_BYTES or self.msg_queue.qsize() > _MAX_WAITING:
             self.condemn()
+
+    def forget(self) -> None:
+        """Drop what an association that ended left unfinished."""
+        spools = [self.message.data_set] if self.message is not None else []
+        while (waiting := self.get_msg()) != (None, None):
+            spools.append(getattr(waiting[1], "DataSet", None))
+        for spool in spools:
+            if isinstance(spool, Spool):
+                spool.drop()
 
     def condemn(self) -> None:
         """End the association at its next piece."""
