@@ -13,6 +13,7 @@ from client.deid.lookup import forget_originals
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.files import storage_error, sweep
 from client.index import Index, Withdrawal
+from client.intake.begin import release_staging
 from client.intake.quarantine import Quarantine
 from client.intake.staging import forget
 from client.site import Site
@@ -52,7 +53,8 @@ def withdraw(site: Site, pseudonym: str, spend_key: str = "") -> Withdrawal:
             sweep(unfinished)
         erase(site, frozenset(found.sop_uids))
         _remove_scores(site.scores)
-        forget(site.data / "staging", pseudonym)
+        for waiting in (site.data / "staging", release_staging(site)):
+            forget(waiting, pseudonym)
         forget_originals(site, pseudonym, spend_key)
         quarantined = Quarantine.of(site).withdraw(pseudonym, spend_key)
         index.finish_withdrawal(pseudonym, quarantined)
