@@ -1,0 +1,71 @@
+"""Mutated real files: no crash of the parent, no hang, no canary kept or answered, every file an outcome by name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from client.intake.ingest import ingest
+from tests.client.fuzz_intake import CODES, FAMILIES, LIMITS, fuzz, unsound
+from tests.client.fuzz_mutations import CANARY, mutate, shared, sources
+from tests.client.intake_files import new_site
+
+MUTATIONS = 10_000 if os.environ.get("CI") else 300
+"""A hospital was promised ten thousand in every check of a change."""
+SEED = 20260101
+FILES = sources()
+"""Files that are there everywhere, so that a seed means the same everywhere."""
+
+
+def test_the_laws_hold_for_mutated_files(tmp_path):
+    figures = fuzz(range(MUTATIONS), SEED, tmp_path, FILES)
+    assert figures.broken == []
+    assert figures.total == MUTATIONS
+    assert (
+        figures.codes["accepted"] > MUTATIONS // 20
+    )  # mutations that are all refused at the door try nothing
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_the_laws_hold_when_pixels_are_searched_for_text(tmp_path):
+    figures = fuzz(range(MUTATIONS // 50), SEED + 1, tmp_path, FILES, search_text=True)
+    assert figures.broken == []
+
+
+def test_the_laws_hold_for_files_of_many_scanners(tmp_path):
+    if not shared().is_dir():
+        pytest.skip("the real files of many scanners are not on this machine (set CONSILIUM_TEST_DATA)")
+    figures = fuzz(range(MUTATIONS // 20), SEED + 2, tmp_path, sources(shared()))
+    assert figures.broken == []
+
+
+def test_a_whole_ingestion_of_mutated_files_keeps_no_canary(tmp_path):
+    """Index, store, quarantine and audit log of a folder of them."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(120):
+        (folder / f"{number}.dcm").write_bytes(mutate(SEED + 3, number, FILES)[0])
+    site = new_site(tmp_path / "site")
+    report = ingest(site, folder, None, workers=1, limits=LIMITS)
+    assert report.received == 120
+    assert all(code in CODES or code.startswith(FAMILIES) for code in report.refused)
+    for path in (p for p in site.folder.rglob("*") if p.is_file()):
+        assert CANARY.casefold().encode() not in path.read_bytes().lower(), path.name
+    assert [law for path in site.dicom.rglob("*.dcm") for law in unsound(path.read_bytes())] == []
+
+
+def test_a_mutation_follows_from_its_seed_and_number():
+    """What a failure names can be made again."""
+    again = [mutate(SEED, number, sources()) for number in range(5)]
+    assert again == [mutate(SEED, number, FILES) for number in range(5)]
+    assert len({data for data, _ in again}) == 5
+
+
+def test_the_laws_see_what_breaks_them(tmp_path):
+    """A kept file with a canary, and one that cannot be walked, are told."""
+    file = next(file for file in FILES if file.name == "own name of a file")
+    assert Path(__file__).exists()
+    assert "the canary was kept" in unsound(file.data + CANARY.encode())
+    assert any(law.startswith("our reader") for law in unsound(file.data[:-9]))
