@@ -21,6 +21,7 @@ from client.batches import at_most
 from client.device import choose_device
 from client.learner import Learner
 from client.patients import PatientSet
+from client.privacy.ahead import NoiseAhead
 from client.privacy.engine import PatientGradients
 from client.privacy.mechanism import Mechanism, refuse_unsafe
 from client.privacy.plan import DpPlan
@@ -160,8 +161,11 @@ def _private_round(
 ) -> tuple[int, int]:
     refuse_unsafe(learner.net)
     seen = 0
-    with PatientGradients(learner.module, learner.loss) as gradients:
-        mechanism = Mechanism(learner, dp, gradients)
+    with (
+        PatientGradients(learner.module, learner.loss) as gradients,
+        NoiseAhead(gradients.size, dp.noise_std, dp.steps_per_round) as ahead,
+    ):
+        mechanism = Mechanism(learner, dp, gradients, ahead)
         for _ in range(dp.steps_per_round):
             batch = mechanism.draw(rng)
             mechanism.gradient(batch)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from client.batches import Batch
 from client.learner import Learner
+from client.privacy.ahead import NoiseAhead
 from client.privacy.clipping import Labelled
 from client.privacy.engine import Gradients
-from client.privacy.noise import NoiseSource
+from client.privacy.noise import Float64, NoiseSource
 from client.privacy.plan import DpPlan
 from common.errors import PrivacyRefused
 from common.models import Network, dp_problems
@@ -23,13 +24,17 @@ class Mechanism:
         learner: the network and its patients.
         dp: how.
         gradients: per-patient gradients of the learner's module.
+        ahead: noise of the plan's scale, made on another thread; made here and now when None.
     """
 
-    def __init__(self, learner: Learner, dp: DpPlan, gradients: Gradients) -> None:
+    def __init__(
+        self, learner: Learner, dp: DpPlan, gradients: Gradients, ahead: NoiseAhead | None = None
+    ) -> None:
         self._learner = learner
         self._dp = dp
         self._gradients = gradients
         self._noise = NoiseSource()
+        self._ahead = ahead
         self._total: Tensor | None = None
         """Kept from step to step: fresh memory of this size costs more than to fill it."""
 
@@ -47,13 +52,19 @@ class Mechanism:
     def gradient(self, batch: Batch) -> None:
         """Leave in `.grad` the noisy mean gradient; noise is added once, also to an empty batch."""
         total = self._learner.physical.attempt(lambda images: self._clipped_sum(batch, images))
-        noise = torch.from_numpy(self._noise.gaussian(len(total), self._dp.noise_std))
-        mean = (total.cpu() + noise) / self._dp.expected_batch
+        mean = total.cpu()
+        mean += torch.from_numpy(self._fresh_noise(len(mean)))
+        mean /= self._dp.expected_batch
         start = 0
         for parameter in self._learner.parameters:
             part = mean[start : start + parameter.numel()].reshape(parameter.shape)
             parameter.grad = part.to(parameter.device, parameter.dtype)
             start += parameter.numel()
+
+    def _fresh_noise(self, count: int) -> Float64:
+        if self._ahead is not None:
+            return self._ahead.take()
+        return self._noise.gaussian(count, self._dp.noise_std)
 
     def _clipped_sum(self, batch: Batch, images: int) -> Tensor:
         """The clipped sum of a batch, in parts of so many images; what it returns is overwritten by the next call."""

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
@@ -26,6 +27,9 @@ _SUMMANDS: Final = 4
 _CHUNK: Final = 1 << 16
 """Coordinates made at a time: 2 MiB of keystream, which stays in the processor's cache."""
 _TWO_POW_64: Final = 1 << 64
+_ONE: Final = np.uint64(0x3FF0_0000_0000_0000)
+"""The bits of the double 1.0."""
+_BLOCK_BYTES: Final = 64
 
 Float64 = npt.NDArray[np.float64]
 
@@ -67,34 +71,61 @@ class NoiseSource:
 
     def gaussian(self, count: int, std: float) -> Float64:
         """`count` independent Gaussians of mean 0 and standard deviation `std`, float64."""
-        out = np.empty(count, dtype=np.float64)
-        for start in range(0, count, _CHUNK):
+        return self.fill(np.empty(count), std)
+
+    def fill(self, out: Float64, std: float) -> Float64:
+        """The same into memory that is there already; returns `out`."""
+        room = _Room(min(len(out), _CHUNK))
+        for start in range(0, len(out), _CHUNK):
             part = out[start : start + _CHUNK]
-            part[:] = self._half_sum_of_four(len(part))
-        out *= std
+            total = self._half_sum_of_four(room)
+            np.multiply(total.reshape(-1)[: len(part)], std, out=part)
         return out
 
-    def _half_sum_of_four(self, count: int) -> Float64:
-        """Standard normals [count]; each is half the sum of four Box-Muller samples.
+    def _half_sum_of_four(self, room: _Room) -> Float64:
+        """Standard normals [2, pairs]; each is half the sum of four Box-Muller samples.
 
         The cosines go to the first half and the sines to the second, so that the four summands of one
         coordinate come from eight uniform words of their own.
         """
-        half = (count + 1) // 2
-        total = np.zeros((2, half))
+        room.total.fill(0.0)
         for _ in range(_SUMMANDS):
-            radius, angle = self._polar(half)
-            total[0] += radius * np.cos(angle)
-            total[1] += radius * np.sin(angle)
-        total *= 0.5
-        return total.reshape(-1)[:count]
+            self._stream.update_into(room.zeros, room.bytes)
+            radius, angle = room.polar()
+            for half, wave in ((0, torch.cos), (1, torch.sin)):
+                wave(angle, out=room.wave)
+                room.wave *= radius
+                room.total[half] += room.wave.numpy()
+        room.total *= 0.5
+        return room.total
 
-    def _polar(self, count: int) -> tuple[Float64, Float64]:
-        """Box and Muller 1958: the radius of a planar Gaussian, and its angle in radians."""
-        words = self.words(2 * count) >> np.uint64(11)
-        uniform = (words.astype(np.float64) + 0.5) * 2.0**-53
-        radius = np.log(uniform[:count])
+
+class _Room:
+    """Memory for one chunk of noise, used again for the next: fresh pages cost more than the arithmetic."""
+
+    def __init__(self, count: int) -> None:
+        pairs = (count + 1) // 2
+        self.zeros = bytes(16 * pairs)
+        self.bytes = bytearray(16 * pairs + _BLOCK_BYTES)
+        """The cipher asks for the room of one block more than it writes."""
+        self.total = np.empty((2, pairs))
+        self.wave = torch.empty(pairs, dtype=torch.float64)
+        self._words = np.frombuffer(self.bytes, dtype=np.uint64, count=2 * pairs)
+        self._uniform = np.empty(2 * pairs)
+
+    def polar(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Box and Muller 1958: the radius of a planar Gaussian, and its angle in radians.
+
+        A uniform number is 52 bits of the keystream set as the fraction of a double between 1 and 2, less
+        1 - 2^-53: it is never 0, and the distance to the next is the same everywhere.
+        """
+        words, uniform = self._words, self._uniform
+        words >>= np.uint64(12)
+        words |= _ONE
+        np.subtract(words.view(np.float64), 1.0 - 2.0**-53, out=uniform)
+        radius, angle = np.split(uniform, 2)
+        np.log(radius, out=radius)
         radius *= -2.0
         np.sqrt(radius, out=radius)
-        uniform[count:] *= 2.0 * np.pi
-        return radius, uniform[count:]
+        angle *= 2.0 * np.pi
+        return torch.from_numpy(radius), torch.from_numpy(angle)

@@ -15,6 +15,7 @@ from torch import nn
 
 from client.batches import Batch, Roster
 from client.learner import Learner
+from client.privacy.ahead import NoiseAhead
 from client.privacy.engine import Labelled, PatientGradients, clip_factors
 from client.privacy.mechanism import Mechanism
 from client.privacy.noise import NoiseSource
@@ -76,6 +77,33 @@ def test_two_sources_never_agree_and_none_can_be_kept():
     for keep in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(WrongOrder):
             keep(one)
+
+
+def test_noise_made_ahead_is_fresh_in_every_step_and_ends_when_it_should():
+    with NoiseAhead(50_000, 2.0, 3) as ahead:
+        vectors = [ahead.take().copy() for _ in range(3)]
+        with pytest.raises(IndexError):
+            ahead.take()
+    assert all(abs(v.std() / 2.0 - 1) < 0.02 for v in vectors)
+    assert all(abs(np.corrcoef(vectors[a], vectors[b])[0, 1]) < 0.03 for a, b in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_a_step_uses_the_noise_made_ahead_at_the_plans_scale():
+    learner, dp = (
+        learner_for(private_plan(model=BIG), few_patients(6)),
+        dp_plan(clip=0.7, noise_multiplier=2.1),
+    )
+    with (
+        PatientGradients(learner.module, learner.loss) as gradients,
+        NoiseAhead(gradients.size, dp.noise_std, 2) as ahead,
+    ):
+        mechanism = Mechanism(learner, dp, gradients, ahead)
+        found = []
+        for _ in range(2):
+            mechanism.gradient(Batch(np.empty(0, np.int64), np.empty(0, np.int64), 0))
+            found.append(flat(learner))
+    assert abs(float(torch.cat(found).std()) / (2.1 * 0.7 / dp.expected_batch) - 1) < BAND
+    assert abs(float(torch.corrcoef(torch.stack(found))[0, 1])) < 0.02
 
 
 def test_seeds_have_no_power_over_the_noise():
@@ -184,7 +212,7 @@ def test_no_patient_moves_the_clipped_sum_by_more_than_the_clip(model):
     with PatientGradients(learner.module, learner.loss) as gradients:
         dp = dp_plan(clip=clip, images_per_patient=1000)
         mechanism = Mechanism(learner, dp, gradients)
-        whole = mechanism._clipped_sum(everyone(learner), 64)
+        whole = mechanism._clipped_sum(everyone(learner), 64).clone()
         for absent in range(7):
             others = np.delete(np.arange(7), absent)
             without = mechanism._clipped_sum(learner.roster.batch(others, lambda i: i), 64)
@@ -200,7 +228,7 @@ def test_a_patient_whose_gradient_is_not_finite_contributes_nothing_and_spoils_n
     dp, others = dp_plan(), np.array([0, 1, 3, 4, 5])
     with PatientGradients(learner.module, learner.loss) as gradients:
         mechanism = Mechanism(learner, dp, gradients)
-        whole = mechanism._clipped_sum(everyone(learner), 64)
+        whole = mechanism._clipped_sum(everyone(learner), 64).clone()
         without = mechanism._clipped_sum(learner.roster.batch(others, lambda i: i), 64)
     assert torch.isfinite(whole).all()
     assert float((whole - without).norm()) <= dp.clip * (1 + 1e-6)
@@ -304,7 +332,7 @@ def test_noise_on_a_full_batch_is_added_once_and_not_per_part():
     dp = dp_plan(clip=0.7, noise_multiplier=2.1, expected_batch=3.5)
     with PatientGradients(learner.module, learner.loss) as gradients:
         mechanism, batch = Mechanism(learner, dp, gradients), everyone(learner)
-        clean = mechanism._clipped_sum(batch, 64)
+        clean = mechanism._clipped_sum(batch, 64).clone()
         samples = []
         for _ in range(2):
             mechanism.gradient(batch)
