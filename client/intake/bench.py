@@ -19,18 +19,19 @@ from client.deid.methods import methods as methods_done
 from client.deid.pixels import decode
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
+from client.deid.text.found import Decision
 from client.deid.tighten import effective
 from client.deid.verify import Wanted, check, identifiers
 from client.files import storage_error
 from client.index_rows import Percentiles
 from client.intake.classes import check_class
+from client.intake.judge import judge
 from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
 from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
 from client.intake.wrap import wrap
 from client.preprocess import decode as in_units
-from client.quality import QualityContext, pixel_digest
-from client.quality import check as quality_check
-from client.quality_tags import check_tags
+from client.quality import pixel_digest
+from client.quality_hash import perceptual_hash
 from common.errors import FileRefused, StorageError
 
 
@@ -90,7 +91,7 @@ class Bench:
         found["actions"] = dict(tally)
         found["methods"] = methods
         try:
-            return self._row(source, target)
+            return self._row(source, target, found, task.decision)
         except FileRefused:
             path.unlink(missing_ok=True)
             del found["digest"]
@@ -122,13 +123,16 @@ class Bench:
             "sealed": seal(names, source),
         }
 
-    def _row(self, source: Dataset, target: Dataset) -> dict[str, Any]:
+    def _row(
+        self, source: Dataset, target: Dataset, found: dict[str, Any], decision: Decision | None
+    ) -> dict[str, Any]:
         units = in_units(target)
         where = (str(target.Modality), str(target.DeviceSerialNumber))
-        report = quality_check(units, QualityContext(*where, self.percentiles.get(where)))
-        for verdict in (report, check_tags(target)):
-            if not verdict.ok:
-                raise FileRefused("an image", verdict.rule, verdict.remedy, code=verdict.code or "quality")
+        waived = decision.waive if decision else ()
+        figures, refusal = judge(units, target, self.percentiles.get(where), waived)
+        found |= {"scanner": where[1], "figures": figures}
+        if refusal is not None:
+            raise refusal
         names = self.deidentifier.names
         age = str(target.get("PatientAge", ""))[:3]
         return {
@@ -147,8 +151,9 @@ class Bench:
             "sex": str(target.get("PatientSex", "")),
             "rows": int(target.Rows),
             "cols": int(target.Columns),
-            "quality": report.figures,
+            "quality": figures,
             "pixel_digest": pixel_digest(units),
+            "perceptual_hash": perceptual_hash(units),
         }
 
 

@@ -133,7 +133,7 @@ class Commit:
         """Note a refusal, unless the same content was accepted before."""
         before = self.desk.index.file_outcome(one.key)
         if before is None or before.code != ACCEPTED:
-            self.desk.index.record_file(one.key, FileOutcome(outcome.code, name))
+            self.desk.index.record_file(one.key, _noted(outcome, name))
         if before is None or before.code != outcome.code:
             self.news.append(replace(one, outcome=outcome))
 
@@ -169,6 +169,15 @@ def settle(quarantine: Quarantine, index: Index) -> None:
         held = index.file_outcome(refusal.key) if refusal.key else None
         if held is not None and held.code in (ACCEPTED, DISCARDED.code):
             quarantine.drop(refusal.key)
+
+
+def _noted(outcome: Outcome, name: str) -> FileOutcome:
+    """A refusal as the index keeps it; of a patient who has withdrawn nothing but the code."""
+    if outcome.code == WITHDRAWN.code:
+        return FileOutcome(outcome.code, name)
+    return FileOutcome(
+        outcome.code, name, modality=outcome.modality, scanner=outcome.scanner, quality=outcome.figures
+    )
 
 
 def _known_patient(one: Finished) -> Outcome:

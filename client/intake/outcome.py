@@ -95,6 +95,11 @@ class Outcome:
     sealed: Mapping[str, str] = field(default_factory=dict)
     """Pseudonym to the original it stands for, encrypted by `client.deid.lookup.seal`; for the look-up table."""
 
+    scanner: str = ""
+    """Keyed hash of the device, where the file was de-identified before it was refused; else empty."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What the quality gate measured, also in an image that it refused."""
+
     @property
     def waits(self) -> bool:
         """Whether a person must decide about this file."""
@@ -132,6 +137,7 @@ def outcome_from(text: str) -> Outcome:
         raw = json.loads(text)
         raw["boxes"] = tuple(Box(*map(int, box)) for box in raw.get("boxes", ()))
         raw["methods"] = tuple(map(str, raw.get("methods", ())))
+        raw["figures"] = {str(name): float(value) for name, value in raw.get("figures", {}).items()}
         return Outcome(**raw)
     except (AttributeError, TypeError, ValueError):
         raise ValueError("not an outcome") from None
