@@ -23,7 +23,8 @@ def chest(seed: int = 0, size: int = 96) -> np.ndarray:
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     smooth = 900 + 1800 * np.exp(-3 * x**2) + 400 * np.sin(9 * y + seed)
     lungs = -700.0 * (((np.abs(x) - 0.45) ** 2 / 0.08 + y**2 / 0.5) < 1)
-    return np.clip(smooth + lungs + rng.normal(0, 25, (size, size)), 0, 4095).astype("<u2")
+    belly = 1000.0 / (1 + np.exp(-12 * (y - 0.6)))  # so that it stands upright
+    return np.clip(smooth + lungs + belly + rng.normal(0, 25, (size, size)), 0, 4095).astype("<u2")
 
 
 def image(number: int = 0, patient: str | None = None, **attributes: object) -> Dataset:
