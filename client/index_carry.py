@@ -94,6 +94,9 @@ class Carry(Database):
 
     def awaited(self) -> int:
         """How many patients whom runs or splits knew before a rotation have not come again."""
-        query = "SELECT COUNT(*) FROM (SELECT spend_key FROM former_runs UNION SELECT spend_key FROM former_parts)"
+        query = (
+            "SELECT COUNT(*) FROM (SELECT spend_key FROM former_runs UNION SELECT spend_key FROM former_parts) "
+            "WHERE spend_key NOT IN (SELECT spend_key FROM patients WHERE withdrawn_at IS NOT NULL)"
+        )
         record = self._one(query)
         return int(record[0]) if record else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pydicom.datadict import (
+    RepeatersDictionary,
     dictionary_description,
     dictionary_has_tag,
     keyword_for_tag,
@@ -129,7 +130,7 @@ def one(profile: Profile, attribute: str | int) -> Line | None:
     Raises:
         StorageError: the table is not installed.
     """
-    number = attribute if isinstance(attribute, int) else tag_for_keyword(attribute)
+    number = attribute if isinstance(attribute, int) else _number_of(attribute)
     if number is None:
         return None
     rule = next((rule for rule in profile.rules.values() if rule.tag == number), None)
@@ -137,6 +138,14 @@ def one(profile: Profile, attribute: str | int) -> Line | None:
     if demand is None and not dictionary_has_tag(number) and not repeater_has_tag(number):
         return None
     return _line(demand if demand and demand.number else _of_number(number), rule)
+
+
+def _number_of(keyword: str) -> int | None:
+    """The tag of a keyword; of a repeating group its first."""
+    masks = (mask for mask, entry in RepeatersDictionary.items() if entry[4] == keyword)
+    number = tag_for_keyword(keyword)
+    mask = next(masks, None) if number is None else None
+    return int(mask.replace("x", "0"), 16) if mask else number
 
 
 def action_in_words(rule: Rule) -> str:

@@ -22,9 +22,9 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as settings_class
 from pydicom.datadict import tag_for_keyword
 
@@ -42,10 +42,9 @@ _OPTIONS: Final = {
 """Option of a rule to its switch in `[deid]`."""
 _NOT_COVERED: Final = ("tighten", "retired_key")
 """Settings that say nothing about an image: a file's name, and what becomes of an old key."""
-T = TypeVar("T")
 
 
-@settings_class(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+@settings_class(frozen=True, config=ConfigDict(extra="forbid"))
 class Stricter:
     """One row of the hospital's file."""
 
@@ -53,7 +52,7 @@ class Stricter:
     action: str | None = None
     values: list[str] | None = None
     pattern: str | None = None
-    range: tuple[float, float] | None = Field(default=None, strict=False)
+    range: tuple[float, float] | None = None
     items: list[str] | None = None
     otherwise: str | None = None
     reason: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -38,25 +39,41 @@ def spend(site: Site) -> float:
         return ledger.charge(release, keys, DpEventSpec(0.25, 2.0, 4), LIMITS).epsilon
 
 
-def lived_in(folder: Path, *, simulated: bool = False) -> tuple[Site, Path]:
+def made(folder: Path, *, simulated: bool) -> None:
     """A hospital with three patients, a run that used them all, and one of them withdrawn."""
     site = init_site(folder / "site", "alder", simulation_seed=3) if simulated else new_site(folder / "site")
     Ledger.create(site.ledger, simulated=simulated).close()
-    files = export(folder / "export", 3)
-    ingest(site, files, None, workers=1)
+    ingest(site, export(folder / "export", 3), None, workers=1)
     with Index(site.index) as index:
         everybody = [row.pseudonym for row in index.patients()]
         index.record_run("run-a", everybody)
         index.keep_parts(SPLIT, dict.fromkeys(everybody, "test"))
     withdraw_patient(site, GONE)
-    return site, files
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """The hospital, made once; every test works on a copy."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def lived_in(kept):
+    def copy(folder: Path, *, simulated: bool = False) -> tuple[Site, Path]:
+        template = kept / str(simulated)
+        if not template.exists():
+            made(template, simulated=simulated)
+        shutil.copytree(template, folder, dirs_exist_ok=True)
+        return load_site(folder / "site"), folder / "export"
+
+    return copy
 
 
 def name(site: Site, number: str) -> str:
     return Pseudonyms.of(site).patient(Identity(number))
 
 
-def test_after_a_rotation_a_patient_has_another_pseudonym_and_the_same_spend(tmp_path):
+def test_after_a_rotation_a_patient_has_another_pseudonym_and_the_same_spend(tmp_path, lived_in):
     """The spend key is another key: what was charged before is still charged, and the next round adds to it."""
     site, files = lived_in(tmp_path)
     first, old, ledger = spend(site), name(site, WHO), site.ledger.read_bytes()
@@ -75,7 +92,7 @@ def test_after_a_rotation_a_patient_has_another_pseudonym_and_the_same_spend(tmp
     assert spend(after) > first
 
 
-def test_what_a_withdrawn_patient_sends_again_stays_refused(tmp_path):
+def test_what_a_withdrawn_patient_sends_again_stays_refused(tmp_path, lived_in):
     site, files = lived_in(tmp_path)
     rotate(site.folder)
     after = load_site(site.folder)
@@ -87,7 +104,7 @@ def test_what_a_withdrawn_patient_sends_again_stays_refused(tmp_path):
     assert LookupTable(after).find(name(after, GONE)) is None
 
 
-def test_runs_and_parts_come_back_with_the_patient(tmp_path):
+def test_runs_and_parts_come_back_with_the_patient(tmp_path, lived_in):
     """A patient who was in the test part stays there, or the next model would be measured on what it learned."""
     site, files = lived_in(tmp_path)
     rotate(site.folder)
@@ -105,7 +122,7 @@ def test_runs_and_parts_come_back_with_the_patient(tmp_path):
         index.check_integrity()
 
 
-def test_a_patient_who_withdraws_after_the_rotation_is_told_their_runs(tmp_path):
+def test_a_patient_who_withdraws_after_the_rotation_is_told_their_runs(tmp_path, lived_in):
     """Also before their images came again; and nothing of them is left in the old look-up table."""
     site, _ = lived_in(tmp_path)
     rotate(site.folder)
@@ -117,7 +134,7 @@ def test_a_patient_who_withdraws_after_the_rotation_is_told_their_runs(tmp_path)
         assert table.execute("SELECT COUNT(*) FROM originals").fetchone()[0] == before - 3
 
 
-def test_two_rotations_carry_what_one_did(tmp_path):
+def test_two_rotations_carry_what_one_did(tmp_path, lived_in):
     site, files = lived_in(tmp_path)
     rotate(site.folder)
     ingest(load_site(site.folder), files, None, workers=1)
@@ -129,7 +146,7 @@ def test_two_rotations_carry_what_one_did(tmp_path):
         assert index.runs_of(name(after, WHO)) == ["run-a"]
 
 
-def test_everything_under_the_old_names_is_gone(tmp_path):
+def test_everything_under_the_old_names_is_gone(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     old = [name(site, WHO).encode(), name(site, "HOSP-7700002").encode()]
     rotate(site.folder)
@@ -139,7 +156,7 @@ def test_everything_under_the_old_names_is_gone(tmp_path):
 
 
 @pytest.mark.parametrize("done", range(len(STEPS)))
-def test_a_rotation_that_is_cut_short_is_finished_by_the_same_command(tmp_path, done):
+def test_a_rotation_that_is_cut_short_is_finished_by_the_same_command(tmp_path, lived_in, done):
     """After any number of its steps; until then nothing else starts."""
     site, files = lived_in(tmp_path)
     old = name(site, WHO)
@@ -159,7 +176,7 @@ def test_a_rotation_that_is_cut_short_is_finished_by_the_same_command(tmp_path, 
 
 
 @pytest.mark.parametrize("step", STEPS[:-1])
-def test_every_step_can_be_repeated(tmp_path, step):
+def test_every_step_can_be_repeated(tmp_path, lived_in, step):
     site, files = lived_in(tmp_path)
     with Index(site.index) as index:
         memory = index.memory()
@@ -171,7 +188,7 @@ def test_every_step_can_be_repeated(tmp_path, step):
     assert ingest(load_site(site.folder), files, None, workers=1).accepted == 2
 
 
-def test_what_was_prepared_and_not_begun_is_made_again(tmp_path):
+def test_what_was_prepared_and_not_begun_is_made_again(tmp_path, lived_in):
     """Killed before the point of no return: the site works on with its key, and a rotation begins afresh."""
     site, _ = lived_in(tmp_path)
     with Index(site.index) as index:
@@ -183,7 +200,7 @@ def test_what_was_prepared_and_not_begun_is_made_again(tmp_path):
     assert rotate(site.folder).awaited == 2
 
 
-def test_a_withdrawal_that_would_be_forgotten_stops_the_rotation(tmp_path):
+def test_a_withdrawal_that_would_be_forgotten_stops_the_rotation(tmp_path, lived_in):
     """Withdrawn by a pseudonym that was never here: under another key nobody could know them again."""
     site, _ = lived_in(tmp_path)
     withdraw(site, "P" + "0" * 32)
@@ -193,14 +210,14 @@ def test_a_withdrawal_that_would_be_forgotten_stops_the_rotation(tmp_path):
     assert load_site(site.folder).pseudonym_key == site.pseudonym_key
 
 
-def test_naming_them_by_number_lets_the_rotation_go_on(tmp_path):
+def test_naming_them_by_number_lets_the_rotation_go_on(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     withdraw(site, name(site, "HOSP-9"))
     withdraw_patient(site, "HOSP-9")
     assert rotate(site.folder).withdrawn == 2
 
 
-def test_the_old_key_waits_for_a_person_or_the_policy(tmp_path):
+def test_the_old_key_waits_for_a_person_or_the_policy(tmp_path, lived_in):
     site, files = lived_in(tmp_path)
     rotate(site.folder)
     after = load_site(site.folder)
@@ -216,7 +233,7 @@ def test_the_old_key_waits_for_a_person_or_the_policy(tmp_path):
         look_up(after, name(site, WHO), "audit")
 
 
-def test_a_policy_that_keeps_no_old_key_is_obeyed(tmp_path):
+def test_a_policy_that_keeps_no_old_key_is_obeyed(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     settings = site.folder / "site.toml"
     settings.write_text(settings.read_text() + '\n[deid]\nretired_key = "destroy"\n')
@@ -225,7 +242,7 @@ def test_a_policy_that_keeps_no_old_key_is_obeyed(tmp_path):
     assert not retired_path(site).exists()
 
 
-def test_a_process_that_holds_the_old_key_takes_nothing_in(tmp_path):
+def test_a_process_that_holds_the_old_key_takes_nothing_in(tmp_path, lived_in):
     """A listener that ran through the rotation would write the old names again."""
     site, files = lived_in(tmp_path)
     rotate(site.folder)
@@ -235,7 +252,7 @@ def test_a_process_that_holds_the_old_key_takes_nothing_in(tmp_path):
     check_key(load_site(site.folder))
 
 
-def test_no_rotation_while_a_round_is_under_way(tmp_path):
+def test_no_rotation_while_a_round_is_under_way(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     with Ledger(site.ledger), pytest.raises(LedgerError) as refused:
         rotate(site.folder)
@@ -243,7 +260,7 @@ def test_no_rotation_while_a_round_is_under_way(tmp_path):
     assert not (site.secrets / ROTATING).exists()
 
 
-def test_a_virtual_hospital_rotates_too_and_always_the_same_way(tmp_path):
+def test_a_virtual_hospital_rotates_too_and_always_the_same_way(tmp_path, lived_in):
     keys = []
     for run in ("a", "b"):
         (tmp_path / run).mkdir()
@@ -256,7 +273,7 @@ def test_a_virtual_hospital_rotates_too_and_always_the_same_way(tmp_path):
     assert keys[0] == keys[1]
 
 
-def test_the_rotation_is_in_the_audit_log_and_the_chain_holds(tmp_path):
+def test_the_rotation_is_in_the_audit_log_and_the_chain_holds(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     rotate(site.folder)
     said = [e["fields"] for e in read(site.audit) if e["event"] == "deid.rotate_key"]
@@ -264,7 +281,7 @@ def test_the_rotation_is_in_the_audit_log_and_the_chain_holds(tmp_path):
     verify(site.audit)
 
 
-def test_keys_are_readable_by_their_owner_only(tmp_path):
+def test_keys_are_readable_by_their_owner_only(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     rotate(site.folder)
     keys = sorted(site.secrets.glob("*.key"))
@@ -272,7 +289,7 @@ def test_keys_are_readable_by_their_owner_only(tmp_path):
     assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
 
 
-def test_the_command_asks_first_and_says_what_is_left_to_do(tmp_path):
+def test_the_command_asks_first_and_says_what_is_left_to_do(tmp_path, lived_in):
     site, files = lived_in(tmp_path)
     runner = CliRunner()
     asked = runner.invoke(app, ["deid", "rotate-key", "--site", str(site.folder)], input="n\n")
