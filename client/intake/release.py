@@ -52,7 +52,8 @@ RELEASABLE: Final = (REVIEW, "quality-")
 """Begin the codes of what a person may judge; every other code is never released."""
 _NEVER: Final = frozenset(("quality-duplicate",))
 _NOTE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
-_MOST_BOXES: Final = 1000
+_MOST_BOXES: Final = 20_000
+"""A box in each of many frames is as many boxes."""
 DECIDED: Final = "quarantine.decided"
 RELEASED: Final = "quarantine.released"
 HELD: Final = "quarantine.held"
