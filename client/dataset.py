@@ -15,6 +15,7 @@ from client.patients import PatientSet, concat
 from client.site import Site
 from client.splits import PARTS, Part, draw_parts, explicit_part, public_bucket, split_key
 from client.store import Progress, Store, build_store
+from client.twins import without_twins
 from common.errors import DataError
 from common.plan import Plan, Task
 
@@ -42,7 +43,8 @@ class SiteData:
 def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> SiteData:
     """The labelled patients of a site as the plan wants them, preprocessed if they are not yet.
 
-    Who is given a part here keeps it: the index remembers it, for this seed and these fractions.
+    Who is given a part here keeps it: the index remembers it, for this seed and these fractions. A picture
+    that stands under two patients is left out (`client.twins`).
 
     Args:
         site: whose index and store are read.
@@ -98,7 +100,8 @@ def _wanted(task: Task) -> str:
 
 def _labelled(site: Site, index: Index, plan: Plan) -> list[ImageRow]:
     images = [row for row in index.images() if row.modality in plan.input.modalities]
-    labelled = [row for row in images if row.label is not None]
+    own = without_twins(images)  # of all images: an unlabelled one may tell that a labelled one is shared
+    labelled = [row for row in own if row.label is not None]
     if not labelled:
         raise DataError(
             f"site {site.name}",
