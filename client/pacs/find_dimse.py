@@ -65,13 +65,17 @@ class DimseFinder:
             for answer in self._find("SERIES", _SERIES, keys)
         ]
 
-    def instances(self, study: str, series: str) -> list[InstanceFound]:
-        """All instances of a series. Raises as `studies`."""
+    def instances(self, study: str, series: str, *, classes: bool) -> list[InstanceFound]:
+        """All instances of a series. Raises as `studies`.
+
+        SOP classes are asked for only where they are needed: Orthanc 1.10 opens every file to tell them, which is
+        slow, and fails as a whole where one file is damaged.
+        """
         name = self._caller.name
         keys = {"StudyInstanceUID": check_uid(name, study), "SeriesInstanceUID": check_uid(name, series)}
         return [
             InstanceFound(check_uid(name, _text(answer, "SOPInstanceUID")), _text(answer, "SOPClassUID"))
-            for answer in self._find("IMAGE", _IMAGE, keys)
+            for answer in self._find("IMAGE", _IMAGE if classes else _IMAGE[:1], keys)
         ]
 
     def _find(self, level: str, asked: tuple[str, ...], keys: Mapping[str, str]) -> Iterator[Dataset]:

@@ -55,8 +55,8 @@ class WebFinder:
             for answer in self._pages(f"studies/{check_uid(self._web.name, study)}/series", fields)
         ]
 
-    def instances(self, study: str, series: str) -> list[InstanceFound]:
-        """All instances of a series. Raises as `studies`."""
+    def instances(self, study: str, series: str, *, classes: bool) -> list[InstanceFound]:  # noqa: ARG002
+        """All instances of a series; servers say the SOP class unasked. Raises as `studies`."""
         name = self._web.name
         path = f"studies/{check_uid(name, study)}/series/{check_uid(name, series)}/instances"
         return [

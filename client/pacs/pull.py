@@ -191,7 +191,9 @@ class Puller:
             error = self._order(Target(study.uid, series.uid, (), series.modality))
             if series.instances and journal.count(series.uid) >= series.instances:
                 return
-        found = self.connection.finder.instances(study.uid, series.uid)
+        found = self.connection.finder.instances(
+            study.uid, series.uid, classes=not only_images(series.modality)
+        )
         usable = [one.uid for one in found if not one.sop_class or one.sop_class in CLASSES]
         self._passed_over += len(found) - len(usable)
         missing = [uid for uid in usable if not journal.has(uid)]

@@ -106,6 +106,7 @@ class InstanceFound:
 
     uid: str = field(repr=False)
     sop_class: str
+    """Empty when it was not asked for or not said."""
 
 
 class Finder(Protocol):
@@ -119,8 +120,8 @@ class Finder(Protocol):
         """All series of a study."""
         ...
 
-    def instances(self, study: str, series: str) -> list[InstanceFound]:
-        """All instances of a series."""
+    def instances(self, study: str, series: str, *, classes: bool) -> list[InstanceFound]:
+        """All instances of a series; with `classes` also their SOP classes, for which an archive may open files."""
         ...
 
 

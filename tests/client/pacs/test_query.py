@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from client.deid.pseudonyms import Pseudonyms
+from client.pacs import find_web
 from client.pacs.accessions import read_accessions
 from client.pacs.connect import finder
 from client.pacs.query import Wanted, find, summarise
@@ -117,8 +118,6 @@ def test_what_was_asked_for_and_is_not_there_is_counted(site: Site) -> None:
 
 def test_an_archive_of_more_studies_than_a_page(site: Site, orthanc: Orthanc) -> None:
     """QIDO-RS answers in pages; none is lost and none comes twice."""
-    from client.pacs import find_web
-
     orthanc.upload(*(file for number in range(10, 10 + 30) for file in study(number, size=16)))
     page, find_web.PAGE = find_web.PAGE, 8
     try:
