@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import tomli_w
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_partial
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
@@ -31,6 +32,8 @@ from tests.orthanc import AE_TITLE, free_port, program
 
 SENDERS = (AE_TITLE, "STORESCU", "SENDER")
 CALLED = "CONSILIUM"
+SOCKETS: list[socket.socket] = []
+"""Those of this test's senders: pynetdicom does not close one that the other side closed first."""
 
 
 def listening_site(folder: Path, **listen: object) -> Site:
@@ -133,10 +136,12 @@ def association(
 ) -> Association:
     """An association of pynetdicom's sender, proposing what these files need."""
     sender = AE(ae_title=calling)
+    sender.acse_timeout = sender.dimse_timeout = 10
     kinds = {_kind(file) for file in files} or {("1.2.840.10008.1.1", "1.2.840.10008.1.2")}
     for sop_class, syntax in sorted(kinds):
         sender.add_requested_context(sop_class, syntax)
-    return sender.associate("127.0.0.1", site.pacs.listen.port, ae_title=called, **options)
+    grab = [(evt.EVT_CONN_OPEN, lambda event: SOCKETS.append(event.assoc.dul.socket.socket))]
+    return sender.associate("127.0.0.1", site.pacs.listen.port, ae_title=called, evt_handlers=grab, **options)
 
 
 def send(site: Site, files: Sequence[bytes], **options: object) -> list[int]:
