@@ -14,12 +14,28 @@ from typing import Final
 from client.deid.said import dates_in
 from client.deid.wanted import Wanted
 from client.deid.writings import spellings, squeezed, words
+from common.errors import FileRefused
 
 FUZZY: Final = 5
 """Characters from which on mistakes are allowed."""
 MISTAKES: Final = 0.2
 """Letters in a name that may be wrong, missing or too many, as a share of it."""
 _ALIKE: Final = str.maketrans("01l|!582zq", "oiiiisbssg")
+
+
+def check_pictured(lines: Iterable[str], wanted: Wanted) -> None:
+    """Refuse an image in whose pixels an identifier can be read.
+
+    Raises:
+        FileRefused: `deid-verify`.
+    """
+    if names_somebody(lines, wanted):
+        raise FileRefused(
+            "a de-identified image",
+            "an identifier of the patient, study or hospital can be read in its pixels",
+            "Blank it at the source, or look at the image with consilium-site review",
+            code="deid-verify",
+        )
 
 
 def names_somebody(lines: Iterable[str], wanted: Wanted) -> bool:

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from client.deid.colour import describe_as_grey
 from client.deid.deidentify import Deidentifier, encode, identity, mark
 from client.deid.lookup import seal
 from client.deid.methods import methods as methods_done
 from client.deid.pixels import decode
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
+from client.deid.text.clean import clean
 from client.deid.text.found import Decision
 from client.deid.tighten import effective
-from client.deid.verify import Wanted, check, identifiers
-from client.files import storage_error
+from client.deid.wanted import identifiers
 from client.index_rows import Percentiles
-from client.intake.classes import check_class
+from client.intake.classes import WAITING, check_class, sop_class
 from client.intake.judge import judge
 from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
 from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
+from client.intake.proof import Proof, write_proved
 from client.intake.wrap import wrap
-from client.preprocess import decode as in_units
+from client.preprocess.modality import to_units
 from client.quality import pixel_digest
 from client.quality_hash import perceptual_hash
 from common.errors import FileRefused, StorageError
@@ -81,21 +82,20 @@ class Bench:
         found |= self._patient(source)
         check_class(source, self.settings, task.decision)
         wanted = identifiers(source)
-        pixels = decode(source)
-        tally: Counter[str] = Counter()
-        target = self.deidentifier.apply(source, pixels, tally, wanted)
-        methods = self._methods(blanked=False, searched=False)
+        pixels = decode(source, colour=sop_class(source) in WAITING)
+        describe_as_grey(source)
+        cleaned = clean(pixels, source, self.settings, task.decision)
+        tally: Counter[str] = Counter(blanked=len(cleaned.blanked))
+        target = self.deidentifier.apply(source, cleaned.pixels, tally, wanted)
+        methods = self._methods(blanked=bool(cleaned.blanked), searched=cleaned.searched)
         mark(target, methods)
+        data = encode(target)
+        row = self._row(target, cleaned.pixels, found, task.decision)
+        proof = Proof(wanted, self.settings.private_creators, searched=cleaned.searched)
         path = Path(task.staging) / f"{task.key}.dcm"
-        found["digest"] = _write_checked(path, target, wanted, self.settings.private_creators)
-        found["actions"] = dict(tally)
-        found["methods"] = methods
-        try:
-            return self._row(source, target, found, task.decision)
-        except FileRefused:
-            path.unlink(missing_ok=True)
-            del found["digest"]
-            raise
+        found["digest"] = write_proved(path, data, proof)
+        found |= {"actions": dict(tally), "methods": methods, "boxes": cleaned.blanked}
+        return row
 
     def _methods(self, *, blanked: bool, searched: bool) -> tuple[str, ...]:
         profile = self.deidentifier.profile
@@ -124,21 +124,25 @@ class Bench:
         }
 
     def _row(
-        self, source: Dataset, target: Dataset, found: dict[str, Any], decision: Decision | None
+        self,
+        target: Dataset,
+        pixels: npt.NDArray[np.integer[Any]],
+        found: dict[str, Any],
+        decision: Decision | None,
     ) -> dict[str, Any]:
-        units = in_units(target)
+        """The image's row in the index, once its quality is judged."""
+        units = to_units(target, pixels).astype(np.float32)
         where = (str(target.Modality), str(target.DeviceSerialNumber))
         waived = decision.waive if decision else ()
         figures, refusal = judge(units, target, self.percentiles.get(where), waived)
         found |= {"scanner": where[1], "figures": figures}
         if refusal is not None:
             raise refusal
-        names = self.deidentifier.names
         age = str(target.get("PatientAge", ""))[:3]
         return {
             "sop_uid": str(target.SOPInstanceUID),
             "patient": str(target.PatientID),
-            "spend_key": names.spend_key(identity(source)),
+            "spend_key": found["spend_key"],
             "study_uid": str(target.StudyInstanceUID),
             "series_uid": str(target.SeriesInstanceUID),
             "file": f"{target.PatientID}/{target.SOPInstanceUID}.dcm",
@@ -180,34 +184,3 @@ def _source(task: Task) -> Dataset:
             code="file-size",
         )
     return read(data) if task.person is None else wrap(data, task.person)
-
-
-def _write_checked(path: Path, target: Dataset, wanted: Wanted, private: Sequence[str]) -> str:
-    """Scan the bytes, write them, and see that they are what was scanned.
-
-    Bytes that were not scanned never touch the disk, and the file takes its name last: a process that is
-    killed anywhere leaves nothing that could be mistaken for it.
-
-    Returns:
-        SHA-256 of the file, in hexadecimal.
-    """
-    data = encode(target)
-    check(data, wanted, private)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        written = part.read_bytes()
-        if written != data:
-            raise StorageError(
-                "staging",
-                "what was read back is not what was written",
-                "Check the disk",
-                code="storage-damaged",
-            )
-        part.replace(path)
-    except OSError as error:
-        raise storage_error(error, "staging") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-    return hashlib.sha256(written).hexdigest()
