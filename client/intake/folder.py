@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from client.deid.pseudonyms import Pseudonyms
 from client.intake.labels import LabelTable
-from client.intake.outcome import Person
+from client.intake.outcome import Outcome, Person
 from client.intake.wrap import SUFFIXES
 from common.errors import IntakeError
 
@@ -37,6 +37,13 @@ _NO_IMAGES: Final = frozenset(
         ".db",
     )
 )
+_SPECIAL: Final = Outcome(
+    "file-special", "it is no file: a pipe, a device, or a link to nothing", "Leave it out of the folder"
+)
+_OUTSIDE: Final = Outcome(
+    "file-outside", "it is a link that leads out of the folder", "Put the file itself into the folder"
+)
+"""A link may lead to anything that this user can read, the site's own keys too."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Incoming:
     relative: str
     """With forward slashes, as a label table names it."""
     person: Person | None
+    refusal: Outcome | None = None
+    """Why it must not be opened at all."""
 
     @property
     def may_be_image(self) -> bool:
@@ -68,6 +77,8 @@ class Incoming:
 def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> list[Incoming]:
     """Every file under a folder, ordered by name; hidden files and the label table itself are left out.
 
+    What is no file, or leads out of the folder, is listed with its refusal.
+
     Raises:
         IntakeError: the folder is missing, unreadable or empty.
     """
@@ -78,11 +89,7 @@ def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> l
     if not os.access(folder, os.R_OK | os.X_OK):
         raise _error("the folder cannot be read", "Give this user the right to read it", "intake-unreadable")
     own = labels.resolve() if labels is not None else None
-    found = [
-        path
-        for path in _walk(folder)
-        if not path.name.startswith(".") and path.is_file() and path.resolve() != own
-    ]
+    found = [path for path in _walk(folder) if not path.name.startswith(".") and path.resolve() != own]
     if not found:
         raise _error("the folder holds no files", "Give the folder that holds the images", "intake-empty")
     incoming = [_incoming(folder, path, table) for path in found]
@@ -115,12 +122,23 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _incoming(folder: Path, path: Path, table: LabelTable | None) -> Incoming:
-    relative = path.relative_to(folder).as_posix()
-    if path.suffix.casefold() not in SUFFIXES:
-        return Incoming(path, relative, None)
+    # A name that is not UTF-8 cannot stand in a table; it must not stop the others.
+    relative = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+    refusal = _refusal(folder, path)
+    if refusal is not None or path.suffix.casefold() not in SUFFIXES:
+        return Incoming(path, relative, None, refusal)
     row = table.rows.get(relative) if table is not None and table.kind == "path" else None
-    person = row.person if row is not None and row.person is not None else Person(path.stem)
+    person = (
+        row.person if row is not None and row.person is not None else Person(PurePosixPath(relative).stem)
+    )
     return Incoming(path, relative, person)
+
+
+def _refusal(folder: Path, path: Path) -> Outcome | None:
+    """Why a name in a folder must not be opened: opening a pipe waits for ever, opening a link may read anything."""
+    if not path.resolve().is_relative_to(folder.resolve()):
+        return _OUTSIDE
+    return None if path.is_file() else _SPECIAL
 
 
 def _error(rule: str, remedy: str, code: str) -> IntakeError:

@@ -48,6 +48,8 @@ NAMELESS: Final = frozenset(
         "deflate-bomb",
         "file-size",
         "file-unreadable",
+        "file-special",
+        "file-outside",
         "sop-class-missing",
     )
 )

@@ -100,10 +100,12 @@ def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> 
     seen: set[str] = set()
     for number, file in enumerate(files):
         try:
-            key = file.key(desk.names)
+            refusal, key = file.refusal, "" if file.refusal else file.key(desk.names)
         except OSError:
+            refusal, key = _UNREADABLE, ""
+        if refusal is not None:
             key = desk.names.content(hashlib.sha256(file.relative.encode("utf-8")).digest())
-            done[number] = Finished(file, key, _UNREADABLE)
+            done[number] = Finished(file, key, refusal)
             continue
         ready = Finished(file, key, COPY) if key in seen else _ready(desk, file, key)
         seen.add(key)

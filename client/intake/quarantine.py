@@ -119,7 +119,7 @@ class Quarantine:
         whose = (outcome.patient, outcome.spend_key, key)
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            there = file.path.is_file()
+            there = file.refusal is None and file.path.is_file()
             size = file.path.stat().st_size if there else 0
             # The reason first: it says whose the original is, and a withdrawal must find that.
             self._say(Refusal(name, *said, *whose, since, size, outcome.boxes, known))
