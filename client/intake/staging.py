@@ -50,6 +50,14 @@ class Staging:
         """Where the de-identified file of this key lies."""
         return self.folder / f"{key}.dcm"
 
+    def drop(self, key: str) -> None:
+        """Forget a file that is not to be taken in after all."""
+        try:
+            for suffix in (".json", ".dcm"):  # without its note the image is not recalled
+                (self.folder / f"{key}{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, "staging") from None
+
     def clear(self) -> None:
         """Remove everything that waits."""
         shutil.rmtree(self.folder, ignore_errors=True)
