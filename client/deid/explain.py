@@ -158,8 +158,13 @@ def action_in_words(rule: Rule) -> str:
     forms = [", ".join(sorted(rule.values))] if rule.values else []
     forms += [f"the form {rule.pattern.pattern}"] if rule.pattern else []
     if rule.range:
-        forms = [f"a number from {rule.range[0]:g} to {rule.range[1]:g}"]
+        forms = [f"a number from {_figure(rule.range[0])} to {_figure(rule.range[1])}"]
     return f"kept if {' or '.join(forms) or 'a number'}{_OTHERWISE[rule.otherwise]}"
+
+
+def _figure(number: float) -> str:
+    """A bound as people write it: 10,000,000 and not 1e+07."""
+    return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
 def _line(demand: Demand, rule: Rule | None) -> Line:

@@ -27,6 +27,11 @@ _COLOURS: Final = {
     "kept": "#55606e",
 }
 _ALL: Final = "all"
+_WHEN: Final = {
+    "113101": ": when text was looked for and something was blanked",
+    "113102": ": when the face was removed from a head MR",
+}
+"""Codes that depend on the image, and when it carries them."""
 _SCRIPT: Final = """
 (() => {
   const find = document.getElementById('find'), words = document.getElementById('words');
@@ -80,7 +85,7 @@ def page(lines: Sequence[Line], profile: Profile, whose: str) -> str:
         "summary": _summary(inside),
         "cards": _cards(lines),
         "figure": _figure(lines),
-        "codes": [(code, MEANINGS[code]) for code in _codes(profile)],
+        "codes": [(code, MEANINGS[code] + _WHEN.get(code, "")) for code in _codes(profile)],
         "choices": (_ALL, *TREATMENTS, "by an option", "not in the table"),
         "script": Markup(_SCRIPT),  # noqa: S704 (a constant of this module)
         "script_hash": f"sha256-{digest}",
@@ -121,7 +126,7 @@ def _figure(lines: Sequence[Line]) -> Figure:
     rows = [(name, treatment, count[treatment]) for name, count in bars.items() for treatment in TREATMENTS]
     return Figure(
         "Attributes by treatment",
-        _bars(bars, 1040.0, 210.0),
+        _bars(bars, 1070.0, 230.0),
         _bars(bars, 360.0, 0.0),
         note="Beside the table stand technical attributes: layout of the pixels, exposure, geometry.",
         csv=csv_uri(("where", "treatment", "attributes"), rows),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from client.deid.deidentify import METHODS
+from client.deid.methods import methods
 from client.deid.tighten import effective
 from client.files import storage_error, whole_file
 from client.intake.report import IngestReport
@@ -73,14 +73,16 @@ def receipt(site: Site, report: IngestReport) -> None:
     log = AuditLog(site.audit)
     for code, count in sorted(report.refused.items()):
         log.append(_REFUSED, code=code, count=count)
+    profile = effective(site.deid, site.tighten)
+    usual = methods(site.deid, blanked=False, searched=False, defaced=False, profile=profile)
     log.append(
         _DONE,
         files=report.received,
         images=report.accepted,
         count=sum(report.refused.values()),
         patients=report.patients,
-        digest=_profile(site),
-        version="/".join(code for code, _ in METHODS),
+        digest=profile.digest,
+        version="/".join(usual),
     )
 
 
@@ -195,7 +197,8 @@ def _line(study: str, files: Iterable[Finished], profile: str) -> dict[str, obje
     for outcome in accepted:
         for word, count in outcome.actions.items():
             name = word.replace("-", "_")
-            actions[name if name in ACTIONS else "other"] += count
+            if name != "blanked":  # counted by its places, below
+                actions[name if name in ACTIONS else "other"] += count
     methods = sorted({code for outcome in accepted for code in outcome.methods})
     stopped = any(outcome.code.startswith(_VERIFY) for outcome in outcomes)
     said: dict[str, object] = {

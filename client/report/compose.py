@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from client.deid.deidentify import METHODS
-from client.deid.profile import built_in
+from client.deid.methods import MEANINGS, methods
+from client.deid.tighten import effective
 from client.intake.outcome import ACCEPTED
 from client.intake.quarantine import Quarantine
 from client.privacy.ledger import Ledger, Limits
@@ -91,7 +91,7 @@ def build(
         question=plan.study.question,
         plan_digest=plan.digest,
         intake=intake,
-        deid=_deid(),
+        deid=_deid(site),
         quality=_quality(rows),
         subset=shown.subset,
         metrics=measure(scores, plan, threshold, 1, shown.model),
@@ -174,10 +174,13 @@ def _intake(site: Site, index: Index) -> IntakeFigures:
     )
 
 
-def _deid() -> DeidFigures:
-    profile = built_in()
+def _deid(site: Site) -> DeidFigures:
+    """The rules this site works by; codes that depend on the single image are not among these."""
+    profile = effective(site.deid, site.tighten)
     actions = Counter(rule.action for rule in profile.rules.values())
-    return DeidFigures(profile.digest, dict(sorted(actions.items())), METHODS)
+    codes = methods(site.deid, blanked=False, searched=False, defaced=False, profile=profile)
+    done = tuple((code, MEANINGS[code]) for code in codes)
+    return DeidFigures(profile.digest, dict(sorted(actions.items())), done)
 
 
 def _quality(rows: list[ImageRow]) -> tuple[QualityFigure, ...]:
