@@ -22,6 +22,7 @@ from client.deid.text.found import Box, Decision
 from client.index import FileOutcome, Index
 from client.intake.begin import begun, release_staging
 from client.intake.commit import WITHDRAWN, Commit
+from client.intake.faces import without_faces
 from client.intake.follow import follow
 from client.intake.join import Joined
 from client.intake.outcome import ACCEPTED, REVIEW
@@ -115,6 +116,8 @@ def release(
             with quarantine.original(refusal.id, site.data / "staging") as file:
                 effort = Effort(1, limits or Limits(), lambda _done, _all: None)
                 (one,) = process(desk, [file], effort, decision)
+                if site.deid.deface_head_mr:
+                    (one,) = without_faces(desk, [one], decision)
                 _check_read(refusal, one)
                 report = _commit(desk, quarantine, one, decision)
         finally:
