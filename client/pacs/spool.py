@@ -35,8 +35,15 @@ _LOG: Final = Log("client.pacs")
 class Spool(io.BytesIO):
     """One data set. What is refused is read to its end and dropped, so that the sender gets its answer."""
 
-    def __init__(self, inbox: Inbox, head: Callable[[], bytes], turned_away: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        head: Callable[[], bytes],
+        turned_away: Callable[[str], None],
+        limit: int = MAX_INSTANCE_BYTES,
+    ) -> None:
         super().__init__()
+        self._limit = limit
         self._inbox = inbox
         self._head = head
         self._turned_away = turned_away
@@ -73,7 +80,7 @@ class Spool(io.BytesIO):
             self._refuse(CANNOT_UNDERSTAND, "command")
 
     def _put(self, draft: Draft, data: bytes) -> None:
-        if self.received > MAX_INSTANCE_BYTES:
+        if self.received > self._limit:
             self._refuse(CANNOT_UNDERSTAND, "too-large")
             return
         try:
