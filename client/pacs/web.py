@@ -81,7 +81,7 @@ class Web:
         """
         try:
             with self._client.stream(
-                "GET", f"{self._root}/{path}", params=dict(query or {}), headers={"Accept": accept}
+                "GET", f"{self._root}/{path}", params=query or None, headers={"Accept": accept}
             ) as answer:
                 if not answer.is_success:
                     raise self._status(answer.status_code)
