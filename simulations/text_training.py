@@ -1,15 +1,18 @@
-"""The weights of the text detector, made anew: `python -m simulations.text_training client/deid/text/detect.toml`.
+"""The weights of the text detector, made anew.
 
-Virtual images with invented text at random places, sizes, contrasts and turns, at full, half and quarter size; the
-network learns which squares lie in a line of letters. Only simulated images are used. Squares beside text and text of
-a size that another level is meant for do not count.
+    python -m simulations.text_training client/deid/text/detect.toml FOLDER...
+
+Virtual images, and where folders are named every second or further image of them, with invented text at random places,
+sizes, contrasts and turns, at full, half and quarter size; the network learns which squares lie in a line of letters.
+Squares beside text and text of a size that another level is meant for do not count. Real images may hold text of
+their own at their edges, so only their middle counts.
 """
 
 from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,16 +23,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from client.deid.text.detect import CELL, DILATIONS, LEVELS, MAPS, SMALLEST, stroke_maps
+from client.deid.text.detect import CELL, COARSEST, DILATIONS, LEVELS, MAPS, SMALLEST, stroke_maps
 from simulations.text_corpus import BITS, FONTS, MODALITIES, Modality, background, draw_text, words
+from simulations.text_images import read_image
 
 Floats = npt.NDArray[np.float32]
 
 IMAGES: Final[dict[Modality, int]] = {"DX": 260, "CT": 90, "MR": 130, "US": 90}
+REAL: Final = 240
+"""Images of each folder, spread over it; the others are left for measuring."""
+MIDDLE: Final = (0.15, 0.85)
+"""Part of a real image's sides that counts."""
 COPIES: Final = 3
 """Each background is used so often, with other text."""
 WIDTH: Final = 12
-STEPS: Final = 4_000
+STEPS: Final = 5_000
 BATCH, CROP = 16, 48
 RATE: Final = 6e-3
 HEIGHTS: Final = (5.0, 34.0)
@@ -45,15 +53,40 @@ class Example:
     truth: Floats
 
 
-def examples(seed: int) -> Iterator[Example]:
+def examples(seed: int, folders: Sequence[Path] = ()) -> Iterator[Example]:
     """Every level of every image."""
     for kind, modality in enumerate(MODALITIES):
         for number in range(IMAGES[modality]):
             ground = background(modality, np.random.default_rng([seed, kind, number]))
             for copy in range(COPIES):
                 rng = np.random.default_rng([seed, kind, number, copy])
-                pixels, heights = written(ground, BITS[modality], rng)
-                yield from _levels(pixels, heights)
+                yield from _levels(*written(ground, BITS[modality], rng))
+    for kind, folder in enumerate(folders):
+        for number, ground in enumerate(real_images(folder)):
+            for copy in range(2):
+                rng = np.random.default_rng([seed, 100 + kind, number, copy])
+                pixels, heights = (
+                    written(ground, 12, rng) if copy else (ground.astype(np.float32), ground * 0.0)
+                )
+                for example in _levels(pixels, heights.astype(np.float32)):
+                    yield _middle(example)
+
+
+def real_images(folder: Path) -> Iterator[npt.NDArray[np.uint16]]:
+    """Radiographs and slices of a folder, stretched over 12 bits; pictures that are no DICOM count as radiographs."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in paths[:: max(2, len(paths) // REAL)]:
+        found = read_image(path)
+        if found is not None and found[0] != "US" and found[1].ndim == 2:
+            pixels = found[1].astype(np.float32) - found[1].min()
+            yield np.rint(pixels * (4095 / max(float(pixels.max()), 1.0))).astype(np.uint16)
+
+
+def _middle(example: Example) -> Example:
+    truth = np.full_like(example.truth, IGNORED)
+    rows, cols = (slice(*(round(part * side) for part in MIDDLE)) for side in truth.shape)
+    truth[rows, cols] = example.truth[rows, cols]
+    return Example(example.maps, np.where(example.truth == 1, 1.0, truth).astype(np.float32))
 
 
 def written(ground: npt.NDArray[np.uint16], bits: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -64,12 +97,12 @@ def written(ground: npt.NDArray[np.uint16], bits: int, rng: np.random.Generator)
     return np.clip(np.rint(pixels), 0, 2**bits - 1), heights
 
 
-def train(seed: int = 1) -> list[tuple[Floats, Floats]]:
+def train(seed: int = 1, folders: Sequence[Path] = ()) -> list[tuple[Floats, Floats]]:
     """Weights [inputs, filters] and biases of every layer, as `client.deid.text.detect` uses them."""
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    known = list(examples(seed))
+    known = list(examples(seed, folders))
     network = _network()
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=STEPS)
@@ -80,7 +113,7 @@ def train(seed: int = 1) -> list[tuple[Floats, Floats]]:
         judged, counts = network(maps)[:, 0], truth >= 0
         loss = torch.nn.functional.binary_cross_entropy_with_logits(judged[counts], truth[counts])
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
         optimiser.step()
         schedule.step()
     return [_as_numpy(layer) for layer in network if isinstance(layer, torch.nn.Conv2d)]
@@ -136,7 +169,7 @@ def _level(pixels: Floats, under: Floats, highest: float, rng: np.random.Generat
 def _levels(pixels: Floats, heights: Floats) -> Iterator[Example]:
     level, tall = pixels, heights
     for step in range(LEVELS):
-        if min(level.shape) < SMALLEST:
+        if min(level.shape) < (COARSEST if step else SMALLEST):
             return
         yield Example(stroke_maps(level), _truth(tall, 2**step))
         level = cv2.resize(level, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -188,8 +221,9 @@ def _as_numpy(layer: torch.nn.Conv2d) -> tuple[Floats, Floats]:
 
 
 def main() -> None:
-    """Write the weights to the file that is named."""
-    Path(sys.argv[1]).write_text(as_toml(train()), encoding="utf-8")
+    """Write the weights to the file that is named first, with the images of the folders named after it."""
+    target, *folders = map(Path, sys.argv[1:])
+    target.write_text(as_toml(train(folders=folders)), encoding="utf-8")
 
 
 if __name__ == "__main__":

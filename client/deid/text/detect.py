@@ -35,14 +35,19 @@ DILATIONS: Final = (1, 2, 4)
 MAPS: Final = 7
 """Of `stroke_maps`: strokes bright and dark, change across and down, highest strokes bright and dark, how lively."""
 LEVELS: Final = 3
-SMALLEST: Final = 32
+SMALLEST: Final = 24
 """Pixels a side, below which an image shows no readable text."""
+COARSEST: Final = 96
+"""Pixels a side of the smallest level after the first: letters taller than a third of the image are not looked for."""
 ASK: Final = 1.0
 """Logit from which squares are joined to a candidate."""
 SURE: Final = 3.0
 """Logit that one square of a candidate reaches at least."""
 LEAST_SQUARES: Final = 4
+BLOCK: Final = 1_024
+"""Squares whose neighbourhoods are laid out at once: half a megabyte."""
 WEIGHTS: Final = Path(__file__).with_name("detect.toml")
+_CELL: Final = cv2.getStructuringElement(cv2.MORPH_RECT, (CELL, CELL))
 _SQUARE: Final = cv2.getStructuringElement(cv2.MORPH_RECT, (KERNEL, KERNEL))
 
 
@@ -77,7 +82,7 @@ def candidates(frame: npt.NDArray[Any]) -> list[Candidate]:
     level = np.ascontiguousarray(frame, np.float32)
     found: list[Candidate] = []
     for step in range(LEVELS):
-        if min(level.shape) < SMALLEST:
+        if min(level.shape) < (COARSEST if step else SMALLEST):
             break
         scale = CELL << step
         found += [_scaled(piece, scale, frame.shape) for piece in _pieces(logits(stroke_maps(level)))]
@@ -93,12 +98,12 @@ def stroke_maps(level: Floats) -> Floats:
     across = cv2.copyMakeBorder(cv2.absdiff(smooth[:, 2:], smooth[:, :-2]), 0, 0, 1, 1, cv2.BORDER_REPLICATE)
     down = cv2.copyMakeBorder(cv2.absdiff(smooth[2:], smooth[:-2]), 1, 1, 0, 0, cv2.BORDER_REPLICATE)
     means = [cv2.resize(m, (cols, rows), interpolation=cv2.INTER_AREA) for m in (*strokes, across, down)]
-    peaks = [m.reshape(rows, CELL, cols, CELL).max(axis=(1, 3)) for m in strokes]
+    peaks = [cv2.dilate(m, _CELL, anchor=(0, 0))[::CELL, ::CELL] for m in strokes]
     usual = cv2.blur(means[0] + means[1], (AROUND, AROUND), borderType=cv2.BORDER_REFLECT)
     whole = max(float(usual.mean()), 1e-9)
-    usual = np.maximum(usual, 0.1 * whole)
-    maps = np.stack([*(m / usual + 0.1 for m in (*means, *peaks)), usual / whole], axis=-1)
-    clipped: Floats = np.clip(np.log(maps, out=maps), -4, 6)
+    over = 1 / np.maximum(usual, 0.1 * whole)
+    maps = cv2.merge([*(m * over + 0.1 for m in (*means, *peaks)), 1 / (over * whole)])
+    clipped: Floats = np.clip(cv2.log(maps), -4, 6)
     return clipped
 
 
@@ -106,22 +111,34 @@ def logits(maps: Floats) -> Floats:
     """How much each square looks like a part of a line of text: float32 [rows, columns]."""
     layers = _weights()
     for (weight, bias), dilation in zip(layers[:-1], DILATIONS, strict=True):
-        maps = np.maximum(_convolved(maps, weight, dilation) + bias, 0)
+        maps = _convolved(maps, weight, bias, dilation)
     weight, bias = layers[-1]
     last: Floats = (maps @ weight + bias)[..., 0]
     return last
 
 
-def _convolved(maps: Floats, weight: Floats, dilation: int) -> Floats:
-    """3 x 3 filters, zeros outside; weight is [9 * channels, filters]."""
+def _convolved(maps: Floats, weight: Floats, bias: Floats, dilation: int) -> Floats:
+    """3 x 3 filters, zeros outside, nothing below zero; weight is [9 * channels, filters].
+
+    Some rows at a time, so that their neighbourhoods stay in the cache.
+    """
     rows, cols, channels = maps.shape
     wide = np.zeros((rows + 2 * dilation, cols + 2 * dilation, channels), np.float32)
     wide[dilation:-dilation, dilation:-dilation] = maps
-    seen = np.empty((rows, cols, 9, channels), np.float32)
-    for place in range(9):
-        y, x = (place // 3) * dilation, (place % 3) * dilation
-        seen[:, :, place] = wide[y : y + rows, x : x + cols]
-    return seen.reshape(rows, cols, 9 * channels) @ weight
+    block = max(1, BLOCK // cols)
+    seen = np.empty((min(block, rows), cols, 9, channels), np.float32)
+    made = np.empty((rows, cols, weight.shape[1]), np.float32)
+    for first in range(0, rows, block):
+        count = min(block, rows - first)
+        for place in range(9):
+            y, x = first + (place // 3) * dilation, (place % 3) * dilation
+            seen[:count, :, place] = wide[y : y + count, x : x + cols]
+        near = seen[:count].reshape(count * cols, 9 * channels)
+        out = made[first : first + count].reshape(count * cols, -1)
+        np.matmul(near, weight, out=out)
+        out += bias
+        np.maximum(out, 0, out=out)
+    return made
 
 
 @lru_cache(maxsize=1)
