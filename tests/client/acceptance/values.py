@@ -251,13 +251,13 @@ TEXT: Final = (
         "operator's name as model",
         "ManufacturerModelName equal to OperatorsName",
         attributes(ManufacturerModelName="{word}", OperatorsName="{word}^Uta"),
-        outcome=VERIFY,
+        lost=("ManufacturerModelName",),
     ),
     Case(
         "name in a remark and as model",
         "ManufacturerModelName equal to a name in PatientComments",
         attributes(ManufacturerModelName="{word} 7", PatientComments="for Frau {word}"),
-        outcome=VERIFY,
+        lost=("ManufacturerModelName",),
     ),
     Case(
         "number as model",
@@ -269,7 +269,7 @@ TEXT: Final = (
         "birth date as model",
         "ManufacturerModelName holds PatientBirthDate",
         attributes(ManufacturerModelName="DR {born:%d.%m.%Y}"),
-        outcome=VERIFY,
+        lost=("ManufacturerModelName",),
     ),
     *map(_wrong_number, ("KVP", "Exposure", "PixelSpacing")),
     Case(
