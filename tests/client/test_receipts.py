@@ -111,7 +111,7 @@ def test_counts_are_summed_over_images_and_unknown_words_are_counted_too(site: S
             Outcome(
                 ACCEPTED,
                 keys={"study": "2.25.77"},
-                actions={"kept": 2, "private-removed": 3, "sung-to": 5},
+                actions={"kept": 2, "private-removed": 3, "sung-to": 5, "blanked": 2},
                 methods=("113100", "113101"),
                 boxes=(Box(0, 1, 1, 2, 2),) * 2,
             ),
