@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.commands import deid, images, pacs, quarantine, receipts, review, site, status, train
+from client.commands import bench, deid, images, pacs, quarantine, receipts, review, site, status, train
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -20,6 +20,7 @@ app.command("review", epilog=example("consilium-site review"))(review.review)
 app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -43,6 +43,7 @@ class NoiseSource:
     def __init__(self) -> None:
         cipher = Cipher(ChaCha20(os.urandom(_KEY_BYTES), os.urandom(_NONCE_BYTES)), mode=None)
         self._stream = cipher.encryptor()
+        self._room: _Room | None = None
 
     def __reduce__(self) -> NoReturn:
         """Refuse to be pickled or copied: two sources with one state would cancel each other's noise."""
@@ -75,7 +76,9 @@ class NoiseSource:
 
     def fill(self, out: Float64, std: float) -> Float64:
         """The same into memory that is there already; returns `out`."""
-        room = _Room(min(len(out), _CHUNK))
+        if self._room is None or self._room.count < min(len(out), _CHUNK):
+            self._room = _Room(min(len(out), _CHUNK))
+        room = self._room
         for start in range(0, len(out), _CHUNK):
             part = out[start : start + _CHUNK]
             total = self._half_sum_of_four(room)
@@ -105,6 +108,7 @@ class _Room:
 
     def __init__(self, count: int) -> None:
         pairs = (count + 1) // 2
+        self.count = count
         self.zeros = bytes(16 * pairs)
         self.bytes = bytearray(16 * pairs + _BLOCK_BYTES)
         """The cipher asks for the room of one block more than it writes."""

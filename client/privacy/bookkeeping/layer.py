@@ -23,6 +23,13 @@ class Seen:
     statistics: tuple[Tensor, Tensor] | None = None
     """Of group normalisation: mean and inverse deviation of each group, [images, groups]."""
 
+    def first(self, patients: int) -> Seen:
+        """The same layer for the first few patients."""
+        slots = self.spans.slots
+        images = int((slots < patients).sum())
+        statistics = self.statistics and (self.statistics[0][:images], self.statistics[1][:images])
+        return Seen(self.inputs[:images], self.outputs[:images], Spans(slots[:images]), statistics)
+
     def scaled(self, factors: Tensor) -> Tensor:
         """The gradient of the outputs, each image multiplied by its patient's factor."""
         each = factors.to(self.outputs.dtype)[self.spans.slots]

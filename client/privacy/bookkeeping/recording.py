@@ -83,8 +83,10 @@ def backward(
         def complete(layer: nn.Module = layer, done: list[Seen] = done, uses: int = len(uses)) -> None:
             """Hand the layer over when this was the last of its uses."""
             if len(done) == uses:
+                whole = list(done)
+                done.clear()  # the graph outlives this: it must not keep what the layer no longer needs
                 with torch.no_grad():
-                    arrived(layer, done)
+                    arrived(layer, whole)
 
         for use in uses:
             if use.outputs._version != use.version:  # noqa: SLF001
@@ -97,11 +99,12 @@ def backward(
 def _taker(
     use: Call, spans: Spans, done: list[Seen], complete: Callable[[], None]
 ) -> Callable[[Tensor], None]:
-    """What takes the gradient of one output; it holds the input, not the output: no circle keeps both alive."""
-    inputs, statistics = use.inputs, use.statistics
+    """What takes the gradient of one output, once; it holds the input till then, and never the output."""
+    held = [(use.inputs, use.statistics)]
 
     def take(gradient: Tensor) -> None:
         """Keep it, and say so."""
+        inputs, statistics = held.pop()
         done.append(Seen(inputs, gradient.detach(), spans, statistics))
         complete()
 

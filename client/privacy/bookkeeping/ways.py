@@ -18,6 +18,12 @@ MOST_KEPT: Final = 1 << 23
 MOST_GRAM: Final = 1 << 23
 """Numbers of one layer's Gram matrices."""
 
+_TRIAL: Final = 8
+"""Patients on whom the ways are timed."""
+
+MOST_PATCHES: Final = 1 << 22
+"""Numbers of a whole batch's unfolded patches (16 MiB)."""
+
 Maker = Callable[[Seen], Way]
 
 
@@ -59,10 +65,14 @@ def by_opacus(module: nn.Module, seen: Seen) -> Kept:
 
 
 def cheapest(makers: Mapping[str, Maker], seen: Seen) -> str:
-    """The name of the way that takes the least time here; two runs each, the better one counts."""
+    """The name of the way that takes the least time here; two runs each, the better one counts.
+
+    The first few images decide for all: every way's time grows with their number, and so does its memory.
+    """
     if len(makers) == 1:
         return next(iter(makers))
-    return min(makers, key=lambda name: min(_seconds(makers[name], seen) for _ in range(2)))
+    few = seen.first(_TRIAL)
+    return min(makers, key=lambda name: min(_seconds(makers[name], few) for _ in range(2)))
 
 
 def _seconds(maker: Maker, seen: Seen) -> float:
@@ -90,7 +100,8 @@ def _conv(layer: nn.Conv2d, seen: Seen) -> dict[str, Maker]:
         found["looped"] = lambda s: conv.conv_looped(layer, s)
     if layer.groups > 1:
         return found
-    if kept:
+    patches = layer.weight[0].numel() * seen.outputs[:, 0].numel()
+    if kept and patches <= MOST_PATCHES:
         found["unfolded"] = lambda s: conv.conv_unfolded(layer, s)
     positions = max(seen.spans.counts) * seen.inputs[0, 0].numel()
     if seen.spans.patients * positions**2 <= MOST_GRAM:
