@@ -94,7 +94,7 @@ def layout(ds: Dataset, *, colour: bool = False) -> Layout:
             allocated=int(ds.BitsAllocated),
             stored=int(ds.BitsStored),
             high=int(ds.get("HighBit", ds.BitsStored - 1)),
-            signed=bool(int(ds.get("PixelRepresentation", 0))),
+            signed=bool(int(ds.PixelRepresentation)),
             samples=1 if grey else int(ds.get("SamplesPerPixel", 1)),
         )
     except (AttributeError, TypeError, ValueError):
