@@ -10,7 +10,7 @@ import math
 import re
 import struct
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Any, Final
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -23,6 +23,7 @@ from common.errors import FileRefused
 OLDEST_AGE: Final = 90
 """Years; HIPAA's safe harbour joins all ages over 89 into one."""
 _DECIMAL: Final = re.compile(r"[0-9eE+\-. ]{1,32}")
+_DATE: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 _AGE: Final = re.compile(r"(\d{1,3})([DWMY])")
 _PER_YEAR: Final = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
 _TEXT: Final = frozenset(("CS", "LO", "SH", "UI"))
@@ -136,8 +137,9 @@ def _decimal(written: str, number: float) -> str | None:
 
 def day_of(text: object) -> date | None:
     """A DICOM date, or None when it is none."""
+    match = _DATE.match(str(text).strip(" \0").replace(".", ""))
     try:
-        return datetime.strptime(str(text).strip(" \0").replace(".", "")[:8], "%Y%m%d").date()  # noqa: DTZ007 (a DICOM date has no zone)
+        return None if match is None else date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
         return None
 

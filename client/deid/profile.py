@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,7 +105,7 @@ class Profile:
         """The rule of a keyword that is known to be in the profile."""
         return self.rules[keyword]
 
-    @property
+    @cached_property
     def top(self) -> tuple[Rule, ...]:
         """Rules in the order of their tags, without those that live only inside a sequence."""
         chosen = (rule for rule in self.rules.values() if not rule.nested)

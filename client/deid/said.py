@@ -11,20 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pydicom.datadict import private_dictionary_description
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
-LONGEST: Final = 1024
-"""Bytes of private binary that is still read as text; a protocol of the machine is longer."""
-_TEXT: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC"))
-_PROSE: Final = frozenset(("LT", "ST", "UT"))
-_REMARK: Final = re.compile(
-    r"(Comments?|Description|History|Reason\w*|ProtocolName|Alerts|Allergies|Occupation|Needs|State)$"
-)
+from client.deid.speaking import Spoken, is_remark, speaking
+
 _PERSONAL: Final = re.compile(
     r"patient|person|physician|operator|technolog|doctor|comment|history|birth|address|notes?\b",
     re.IGNORECASE,
@@ -93,25 +87,24 @@ _NOTHING: Final = Said(frozenset(), frozenset())
 
 def said(source: Dataset) -> Said:
     """Collect from every remark and every private element of a source, nested ones too."""
-    words: set[str] = set()
-    days: set[str] = set()
-    for element in source.iterall():
-        heard = said_in(element)
-        words |= heard.words
-        days |= heard.days
-    return Said(frozenset(words), frozenset(days))
+    heard = [said_in(element) for element in speaking(source)]
+    return Said(
+        frozenset(word for one in heard for word in one.words),
+        frozenset(day for one in heard for day in one.days),
+    )
 
 
-def said_in(element: DataElement) -> Said:
+def said_in(element: Spoken) -> Said:
     """What one element says, nothing when it is neither a remark nor a private element that speaks of people."""
-    private = element.tag.is_private
-    if not (_is_peoples(element) if private else is_remark(element.keyword, element.VR)):
+    private = bool(element.tag >> 16 & 1)
+    if not (_is_peoples(element.tag, element.creator) if private else is_remark(element.tag, element.vr)):
         return _NOTHING
     words: set[str] = set()
     days: set[str] = set()
-    for text in _texts(element):
-        days |= dates_in(text)
-        words.update(_people(text, alone=private))
+    for text in element.texts:
+        if text := text.rstrip(" \0"):
+            days |= dates_in(text)
+            words.update(_people(text, alone=private))
     return Said(frozenset(w for w in words if len(w) >= _SHORTEST) - _ORDINARY, frozenset(days))
 
 
@@ -127,30 +120,16 @@ def dates_in(text: str) -> set[str]:
     return {day for parts in found if (day := _compact(*map(int, parts)))}
 
 
-def is_remark(keyword: str, vr: str) -> bool:
-    """Whether a public attribute is meant for free text."""
-    return vr in _PROSE or (vr in _TEXT and bool(_REMARK.search(keyword)))
-
-
-def _is_peoples(element: DataElement) -> bool:
+@lru_cache(maxsize=8192)
+def _is_peoples(tag: int, creator: str) -> bool:
     """Whether a private element may speak of a person: undocumented, or documented as doing so."""
-    if element.tag.is_private_creator:
-        return False
+    if tag & 0xFFFF < 0x0100:
+        return False  # the name of a block, or nothing the standard knows
     try:
-        meaning = private_dictionary_description(element.tag, element.private_creator or "")
+        meaning = private_dictionary_description(tag, creator)
     except KeyError:
         return True
     return bool(_PERSONAL.search(meaning))
-
-
-def _texts(element: DataElement) -> Iterator[str]:
-    value = element.value
-    if isinstance(value, bytes):
-        text = value[:LONGEST].rstrip(b"\0").decode("latin-1")
-        if len(value) <= LONGEST and all(c.isprintable() or c.isspace() for c in text):
-            yield text
-    elif element.VR in _TEXT or isinstance(value, str):
-        yield from (str(one) for one in (value if isinstance(value, (list, MultiValue)) else (value,)) if one)
 
 
 def _people(text: str, *, alone: bool) -> Iterator[str]:

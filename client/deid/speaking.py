@@ -7,15 +7,15 @@ them. What is damaged anywhere is refused all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Final, NamedTuple
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
-from client.deid.said import is_remark
 from common.errors import FileRefused
 
 _IDENTIFIERS: Final = (
@@ -50,6 +50,16 @@ _PLACES: Final = (
     "PerformedStationName",
     "ScheduledStationName",
     "PerformedLocation",
+)
+LONGEST: Final = 1024
+"""Bytes of private binary that is still read as text; a protocol of the machine is longer."""
+_KINDS: Final = 8192
+"""Kinds of elements remembered; a hostile file may hold any number of them."""
+_BYTES: Final = frozenset(("OB", "UN"))
+_TEXT: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC"))
+_PROSE: Final = frozenset(("LT", "ST", "UT", "UR"))
+_REMARK: Final = re.compile(
+    r"(Comments?|Description|History|Reason\w*|ProtocolName|Alerts|Allergies|Occupation|Needs|State)$"
 )
 _ALWAYS: Final = frozenset(("PN", "UI", "DA", "DT", "AE", "LT", "ST", "UT", "UR"))
 _BINARY_NUMBERS: Final = frozenset(
@@ -100,21 +110,87 @@ DEVICE_TAGS: Final = _tags(_DEVICES)
 PLACE_TAGS: Final = _tags(_PLACES)
 
 
-def speaking(dataset: Dataset) -> Iterator[DataElement]:
-    """Every element that can name somebody, nested ones too; all others are left as the parser found them."""
-    for item in list(dataset.values()):
-        _check_sound(item)
-        if not _interesting(int(item.tag), item.VR) or _is_number(item):
-            continue
-        element = dataset[item.tag]
-        if element.VR != "SQ":
-            yield element
-            continue
-        for inner in element.value or ():
-            yield from speaking(inner)
+class Spoken(NamedTuple):
+    """One element that can name somebody."""
+
+    tag: int
+    vr: str
+    texts: Sequence[str]
+    """Its values as they stand, padding included."""
+    creator: str = ""
+    """Of a private element: who defined it."""
+    raw: bytes = b""
+    """Of a name that is not ASCII: its bytes."""
 
 
-def _check_sound(item: DataElement | RawDataElement) -> None:
+def speaking(dataset: Dataset) -> Iterator[Spoken]:
+    """Every element that can name somebody, nested ones too; all others are left as the parser found them.
+
+    Raises:
+        FileRefused: `parser-error`, at an element that is none.
+    """
+    items = dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
+    for tag, item in items.items():
+        _check_sound(tag, item)
+        vr = _meant(tag, item.VR or "UN")
+        if not _interesting(tag, vr) or _is_number(item):
+            continue
+        if vr == "SQ":
+            for inner in dataset[item.tag].value or ():
+                yield from speaking(inner)
+            continue
+        creator = _creator(items, tag) if tag >> 16 & 1 else ""
+        yield _plain(tag, vr, item, creator) or _decoded(tag, vr, dataset[item.tag], creator)
+
+
+@lru_cache(maxsize=_KINDS)
+def _meant(tag: int, vr: str) -> str:
+    """The VR by which an element is read: a name, UID or date is one whatever VR its sender wrote over it."""
+    try:
+        known = str(dictionary_VR(tag))
+    except KeyError:
+        return vr
+    return known if vr == "UN" or known in _ALWAYS else vr
+
+
+def _plain(tag: int, vr: str, item: DataElement | RawDataElement, creator: str) -> Spoken | None:
+    """The element read here, when its bytes are ASCII or none of text; None where a parser must decode them."""
+    raw = item.value
+    if not isinstance(raw, bytes):
+        return None
+    if vr in _BYTES:
+        text = raw[:LONGEST].rstrip(b"\0").decode("latin-1")
+        speaks = len(raw) <= LONGEST and all(c.isprintable() or c.isspace() for c in text)
+        return Spoken(tag, vr, (text,) if text and speaks else (), creator)
+    if not raw.isascii() or b"\x1b" in raw:
+        return None
+    text = raw.decode("ascii")
+    return Spoken(tag, vr, (text,) if vr in _PROSE else text.split("\\"), creator)
+
+
+def _decoded(tag: int, vr: str, element: DataElement, creator: str) -> Spoken:
+    """The element as pydicom decodes it, in the character set that the file names."""
+    value = element.value
+    many = isinstance(value, (list, MultiValue))
+    if isinstance(value, bytes):
+        return Spoken(tag, vr, (value.decode("latin-1"),), creator, value)
+    if value is None:
+        return Spoken(tag, vr, (), creator)
+    values = list(value) if many else [value]
+    raw = b"\\".join(
+        kept for one in values if isinstance(kept := getattr(one, "original_string", b""), bytes)
+    )
+    return Spoken(tag, vr, [str(one) for one in values], creator, raw)
+
+
+def _creator(items: Mapping[int, DataElement | RawDataElement], tag: int) -> str:
+    """Who defined a private element: what stands where its block is reserved."""
+    owner = items.get(tag & 0xFFFF0000 | (tag >> 8 & 0xFF))
+    raw = owner.value if owner is not None else ""
+    return (raw.decode("latin-1") if isinstance(raw, bytes) else str(raw)).strip(" \0")
+
+
+def _check_sound(tag: int, item: DataElement | RawDataElement) -> None:
     """An element that nobody reads must still be one: what is damaged in one place is not to be trusted in others.
 
     Raises:
@@ -123,22 +199,28 @@ def _check_sound(item: DataElement | RawDataElement) -> None:
     vr, value = item.VR, item.value
     size = _SIZES.get(vr, 0) if vr is not None else 1
     odd = size > 1 and isinstance(value, bytes) and len(value) % size
-    if not size or odd or item.tag >> 16 == _DELIMITERS:
+    if not size or odd or tag >> 16 == _DELIMITERS:
         raise FileRefused(
             "a file", "it is damaged", "Send the file again from its source", code="parser-error"
         )
 
 
-@cache
-def _interesting(tag: int, vr: str | None) -> bool:
+@lru_cache(maxsize=_KINDS)
+def _interesting(tag: int, vr: str) -> bool:
     """Whether an element of this kind can name anybody; what is private can, unless it is made of binary numbers."""
-    if vr is None or vr == "SQ":
+    if vr == "SQ":
         return True
     if tag >> 16 & 1:
         return vr not in _BINARY_NUMBERS
     if vr in _ALWAYS or tag in IDENTIFIER_TAGS | PLACE_TAGS | DEVICE_TAGS:
         return True
-    return vr in ("LO", "SH", "UC") and is_remark(keyword_for_tag(tag), vr)
+    return is_remark(tag, vr)
+
+
+@lru_cache(maxsize=_KINDS)
+def is_remark(tag: int, vr: str) -> bool:
+    """Whether a public attribute is meant for free text."""
+    return vr in _PROSE or (vr in _TEXT and bool(_REMARK.search(keyword_for_tag(tag))))
 
 
 def _is_number(item: DataElement | RawDataElement) -> bool:

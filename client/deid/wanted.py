@@ -10,14 +10,12 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from client.deid.said import dates_in, said_in
-from client.deid.speaking import DEVICE_TAGS, IDENTIFIER_TAGS, PLACE_TAGS, speaking
+from client.deid.speaking import DEVICE_TAGS, IDENTIFIER_TAGS, PLACE_TAGS, Spoken, speaking
 from client.deid.writings import folded, joined_digits, spellings, squeezed, words
 
 SHORTEST: Final = 3
@@ -80,26 +78,26 @@ class _Collector:
     tight: set[str] = field(default_factory=set)
     raw: set[bytes] = field(default_factory=set)
 
-    def take(self, element: DataElement) -> None:
+    def take(self, element: Spoken) -> None:
         """Note what this element says of a person, a place or an object."""
-        tag, vr = int(element.tag), element.VR
+        tag, vr = element.tag, element.vr
+        texts = [folded(text) for text in element.texts]
         if vr == "PN":
-            self._person(element)
+            self._person(texts, element.raw)
         elif tag in IDENTIFIER_TAGS:
-            self._number(element)
+            self._number(texts)
         elif tag in PLACE_TAGS or tag in DEVICE_TAGS or vr == "AE":
-            self._place(element, whole=tag in DEVICE_TAGS)
+            self._place(texts, whole=tag in DEVICE_TAGS)
         elif vr == "UI":
-            texts = _texts(element)
             self.parts.update(text for text in texts if text and not text.startswith(_WELL_KNOWN))
         elif vr in ("DA", "DT"):
-            self.days.update(text[:8] for text in _texts(element) if re.fullmatch(r"\d{8}", text[:8]))
+            self.days.update(text[:8] for text in texts if re.fullmatch(r"\d{8}", text[:8]))
         heard = said_in(element)
         self.said |= heard.words
         self.days |= heard.days
 
-    def _person(self, element: DataElement) -> None:
-        for text in _texts(element):
+    def _person(self, texts: Iterable[str], raw: bytes) -> None:
+        for text in texts:
             self.parts.update(_long(text))
             for group in text.split("="):
                 names = words(group)
@@ -108,22 +106,19 @@ class _Collector:
                 if any(len(name) < SHORTEST for name in names):
                     beside = list(itertools.pairwise(names))
                     self.pairs.update(p for pair in beside for p in (pair, pair[::-1]))
-        for value in _values(element.value):
-            kept = getattr(value, "original_string", b"")
-            if isinstance(kept, bytes) and not (kept.isascii() and b"\x1b" not in kept):
-                self.raw.update(part.lower() for part in re.split(rb"[\^=\\]", kept) if len(part) >= LONG)
+        self.raw.update(part.lower() for part in re.split(rb"[\^=\\]", raw) if len(part) >= LONG)
 
-    def _number(self, element: DataElement) -> None:
-        for text in _texts(element):
+    def _number(self, texts: Iterable[str]) -> None:
+        for text in texts:
             self.tokens.update(words(text))
             self.parts.update(_long(text))
             plain = squeezed(text)
             if len(plain) >= LONG and any(letter.isdigit() for letter in plain):
                 (self.parts if plain.isdigit() else self.tight).add(plain)
 
-    def _place(self, element: DataElement, *, whole: bool) -> None:
+    def _place(self, texts: Iterable[str], *, whole: bool) -> None:
         """A place counts as a whole, if it is not merely what the device is called."""
-        for text in _texts(element):
+        for text in texts:
             if any(text in name for name in self.vendor):
                 continue
             self.parts.update(_long(text))
@@ -157,17 +152,6 @@ def identifiers(source: Dataset) -> Wanted:
     for element in speaking(source):
         found.take(element)
     return found.wanted()
-
-
-def _texts(element: DataElement) -> list[str]:
-    return [folded(value) for value in _values(element.value)]
-
-
-def _values(value: Any) -> Iterable[Any]:
-    """The values of an element; a person's name is one value, though it can be walked letter by letter."""
-    if value is None or isinstance(value, (bytes, Dataset)):
-        return ()
-    return value if isinstance(value, (list, MultiValue)) else (value,)
 
 
 def _long(texts: str | Iterable[str]) -> Iterator[str]:
