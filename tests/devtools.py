@@ -83,7 +83,7 @@ class Page:
     def click(self, selector: str) -> None:
         """Click the middle of an element, where a person would see it."""
         place = f"document.querySelector({selector!r})"
-        self.run(f"{place}.scrollIntoView({{block: 'center'}})")
+        self.run(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
         x, y = self.run(
             f"(() => {{ const r = {place}.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
         )

@@ -1,7 +1,7 @@
 "use strict";
 const at = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-let waiting = [], current = null, size = { rows: 1, columns: 1, frames: 1 }, boxes = [], chosen = -1, busy = false, drag = null;
+let waiting = [], current = null, size = { rows: 1, columns: 1, frames: 1 }, boxes = [], chosen = -1, busy = false, seen = false, drag = null;
 
 function say(text, kind) {
   const said = at("said");
@@ -58,6 +58,7 @@ async function open(id) {
   at("why").textContent = one.rule + " · " + one.id;
   at("frame").value = one.boxes.length ? one.boxes[0][0] : 0;
   at("view").value = "display";
+  shown(null, "");  // the picture before it must not stand above this one's name
   await show();
 }
 
@@ -75,10 +76,15 @@ async function show() {
   for (const key of ["rows", "columns", "frames"]) size[key] = Number(answer.headers.get("x-" + key));
   at("frame").max = size.frames - 1;
   at("frame").value = answer.headers.get("x-frame");
-  shown(URL.createObjectURL(new Blob([picture], { type: "image/png" })), "");
+  const image = new Image();
+  image.src = URL.createObjectURL(new Blob([picture], { type: "image/png" }));
+  await image.decode();
+  if (current && current.id === id) shown(image.src, "");
 }
 
 function shown(address, trouble) {
+  seen = Boolean(address);
+  at("stage").dataset.shows = seen ? current.id : "";
   at("image").hidden = !address;
   at("broken").hidden = !trouble;
   at("broken").textContent = trouble;
@@ -89,7 +95,7 @@ function shown(address, trouble) {
   const several = address && size.frames > 1;
   at("frames").hidden = at("every").hidden = !several;
   at("at").textContent = Number(at("frame").value) + 1 + " of " + size.frames;
-  for (const id of ["add", "blank"]) at(id).disabled = !address;
+  for (const id of ["add", "accept"]) at(id).disabled = !seen;
   draw();
 }
 
@@ -126,7 +132,7 @@ function draw() {
     list.append(item);
   });
   at("nobox").hidden = boxes.length > 0;
-  at("blank").disabled = busy || boxes.length === 0 || !at("broken").hidden;
+  at("blank").disabled = busy || boxes.length === 0 || !seen;
 }
 
 function remove(number) { boxes.splice(number, 1); chosen = -1; draw(); }
@@ -175,7 +181,7 @@ function chosenBoxes() {
 }
 
 async function decide(action, reason) {
-  if (busy || !current) return;
+  if (busy || !current || (!seen && action !== "refuse")) return;
   if (!at("note").checkValidity()) { say("The note is made of a-z, 0-9 and hyphen.", "harm"); at("note").focus(); return; }
   busy = true;
   document.body.classList.add("busy");
@@ -195,13 +201,13 @@ async function decide(action, reason) {
   }
   busy = false;
   document.body.classList.remove("busy");
-  for (const button of ["blank", "accept", "refuse"]) at(button).disabled = false;
+  at("refuse").disabled = false;
   await load(keep).catch((error) => say(error.message, "harm"));
 }
 
 const over = at("over");
 over.addEventListener("pointerdown", (event) => {
-  if (event.button || !current || !at("broken").hidden) return;
+  if (event.button || !seen) return;
   const number = event.target.dataset ? event.target.dataset.number : undefined;
   if (number !== undefined) { choose(Number(number)); return; }
   drag = point(event);
