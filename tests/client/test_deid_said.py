@@ -169,7 +169,7 @@ def test_real_files_lose_nothing_to_the_wider_search(tmp_path) -> None:
     )
     report = ingest(replace(site, deid=permissive), shared_data("dicom_multivendor"), None, workers=1)
     assert "deid-verify" not in report.refused
-    assert report.accepted >= 80
+    assert report.accepted >= 75  # the others wait for a person, or are refused for what they are
 
 
 @pytest.mark.parametrize("vr", ["OW", "US"])
