@@ -29,7 +29,7 @@ from simulations.text_images import read_image
 
 Floats = npt.NDArray[np.float32]
 
-IMAGES: Final[dict[Modality, int]] = {"DX": 260, "CT": 90, "MR": 130, "US": 90}
+IMAGES: Final[dict[Modality, int]] = {"DX": 260, "CT": 110, "MR": 200, "US": 120}
 REAL: Final = 240
 """Images of each folder, spread over it; the others are left for measuring."""
 MIDDLE: Final = (0.15, 0.85)
@@ -37,7 +37,7 @@ MIDDLE: Final = (0.15, 0.85)
 COPIES: Final = 3
 """Each background is used so often, with other text."""
 WIDTH: Final = 12
-STEPS: Final = 5_000
+STEPS: Final = 9_000
 BATCH, CROP = 16, 48
 RATE: Final = 6e-3
 HEIGHTS: Final = (5.0, 34.0)
@@ -134,11 +134,11 @@ def as_toml(layers: list[tuple[Floats, Floats]]) -> str:
 
 
 def _write(pixels: Floats, heights: Floats, bits: int, rng: np.random.Generator) -> None:
-    tall = float(np.exp(rng.uniform(np.log(6), np.log(70))))
+    tall = float(np.exp(rng.uniform(np.log(6), np.log(48))))
     text = words(rng)[: int(rng.integers(3, 24))]
     ink = draw_text(text, round(tall), FONTS[int(rng.integers(len(FONTS)))])
     ink = ink[:, : min(pixels.shape) - 8]
-    if rng.random() < 0.35:
+    if rng.random() < 0.45:
         ink = np.rot90(ink, 1 if rng.random() < 0.5 else 3)
     rooms = [side - own for side, own in zip(pixels.shape, ink.shape, strict=True)]
     if min(rooms) < 1:

@@ -44,6 +44,8 @@ ASK: Final = 1.0
 SURE: Final = 3.0
 """Logit that one square of a candidate reaches at least."""
 LEAST_SQUARES: Final = 4
+TURNED: Final = 1.5
+"""Times as high as wide, from which letters may follow one another from row to row."""
 BLOCK: Final = 1_024
 """Squares whose neighbourhoods are laid out at once: half a megabyte."""
 WEIGHTS: Final = Path(__file__).with_name("detect.toml")
@@ -70,7 +72,7 @@ class Candidate:
     @property
     def turned(self) -> bool:
         """Whether it is taller than wide, so that its letters may follow one another from row to row."""
-        return self.bottom - self.top > 1.5 * (self.right - self.left)
+        return self.bottom - self.top > TURNED * (self.right - self.left)
 
 
 def candidates(frame: npt.NDArray[Any]) -> list[Candidate]:

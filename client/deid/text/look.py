@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from client.deid.text.detect import Candidate, candidates
+from client.deid.text.detect import TURNED, Candidate, candidates
 from client.deid.text.found import Box, Hit
 from client.deid.text.markers import is_marker
 from client.deid.text.reader import Word, read
@@ -24,15 +24,22 @@ UNSURE: Final = 0.50
 SURE_LETTERS: Final = 2
 UNSURE_LETTERS: Final = 3
 """Letters or digits of a word, at least; single letters in anatomy are read everywhere."""
-PLAIN: Final = 3.0
+PLAIN: Final = 4.0
 """Strength of a candidate from which it goes to a person even when the reader reads nothing."""
+PLAIN_SHORT: Final = 9.0
+"""The same for one that is less than `LINE` times as long as high."""
+LINE: Final = 2
 ENLARGED: Final = 36
 """Pixels of a line's height, with its margin, as the reader likes it."""
 MOST_ZOOM: Final = 4.0
+AHEAD: Final = 2
+"""Heights by which a line is read on at both ends, where its letters may be too faint for the detector."""
 MANY: Final = 10
 """Candidates from which the whole frame is read at once."""
-FEW, ALL = 2, 6
+FEW, ALL = 3, 6
 """Renderings in which a faint candidate is read, and a plain one."""
+STRIP: Final = 2
+"""Renderings of the rest of a line in which text was read; there a word need not be sure to count."""
 WHOLE_ZOOM: Final = 2.0
 
 Frame = npt.NDArray[np.integer[Any]]
@@ -88,12 +95,33 @@ def _seen(frame: Frame, header: Window | None) -> Seen:
         lines = list(place.lines(candidate, ALL if candidate.strength >= PLAIN else FEW))
         hits += _judged(lines, candidate)
         words.update(line.text.casefold() for line in lines)
+    for strip in _strips(hits, frame.shape):
+        lines = list(place.lines(strip, STRIP))
+        hits += (
+            Hit(hit.box, hit.confidence, "text") for hit in _judged(lines, strip) if hit.kind != "marker"
+        )
+        words.update(line.text.casefold() for line in lines)
     return Seen(tuple(hits), frozenset(words))
+
+
+def _strips(hits: Sequence[Hit], shape: tuple[int, ...]) -> list[Candidate]:
+    """Where text was read, the whole row or column of the frame: a line goes on where the detector lost it."""
+    strips = []
+    for hit in hits:
+        if hit.kind == "text":
+            _, top, left, bottom, right = hit.box
+            strip = (
+                (0, left, shape[0], right)
+                if bottom - top > TURNED * (right - left)
+                else (top, 0, bottom, shape[1])
+            )
+            strips.append(Candidate(0.0, *strip))
+    return list(dict.fromkeys(strips))[:MANY]
 
 
 def _judged(lines: Sequence[Word], candidate: Candidate) -> Iterator[Hit]:
     """What a person or a blank must deal with, and the markers that stay."""
-    left_over = candidate.strength >= PLAIN
+    left_over = _is_plain(candidate)
     for line in lines:
         box = Box(0, line.top, line.left, line.bottom, line.right)
         if is_marker(line.text):
@@ -108,6 +136,12 @@ def _judged(lines: Sequence[Word], candidate: Candidate) -> Iterator[Hit]:
             yield Hit(box, line.confidence, "unread")
     if left_over:
         yield Hit(Box(0, *candidate.box), 0.0, "unread")
+
+
+def _is_plain(c: Candidate) -> bool:
+    """Whether a person should see it even when nothing is read in it; one or two letters name nobody."""
+    sides = sorted((c.bottom - c.top, c.right - c.left))
+    return c.strength >= (PLAIN if sides[1] >= LINE * sides[0] else PLAIN_SHORT)
 
 
 def _joined(box: Box, c: Candidate) -> Box:
@@ -135,14 +169,17 @@ class _Place:
 
     def lines(self, candidate: Candidate, tries: int, zoom: float = 0.0) -> Iterator[Word]:
         """Lines in and around a candidate, in pixels of the frame, up to the first rendering that is read surely."""
-        tall = min(candidate.bottom - candidate.top, candidate.right - candidate.left)
-        margin = max(6, tall // 2)
-        top, left = max(0, candidate.top - margin), max(0, candidate.left - margin)
-        crop = self.frame[top : candidate.bottom + margin, left : candidate.right + margin]
-        scale = zoom or min(MOST_ZOOM, max(1.0, ENLARGED / tall))
+        tall, wide = candidate.bottom - candidate.top, candidate.right - candidate.left
+        thick = min(tall, wide)
+        margin, further = max(6, thick // 2), max(12, AHEAD * thick)
+        down, aside = (further, margin) if candidate.turned else (margin, further)
+        top, left = max(0, candidate.top - down), max(0, candidate.left - aside)
+        crop = self.frame[top : candidate.bottom + down, left : candidate.right + aside]
+        scale = zoom or min(MOST_ZOOM, max(1.0, ENLARGED / thick))
         for picture in islice(renderings(crop, self.whole, self.header), tries):
-            upright = np.ascontiguousarray(np.rot90(picture) if candidate.turned else picture)
-            lines = read(upright, scale=scale)
+            lines = read(
+                np.ascontiguousarray(np.rot90(picture) if candidate.turned else picture), scale=scale
+            )
             if candidate.turned:
                 lines = [_turned_back(line, crop.shape) for line in lines]
             lines = [line.moved(top, left) for line in lines]

@@ -23,6 +23,8 @@ Bytes = npt.NDArray[np.uint8]
 
 DETECTOR_SIDE: Final = 32
 """The network halves its input five times: sides are multiples of this."""
+ROOM: Final = 16
+"""Pixels added around what is read; letters at the edge of a picture are read badly."""
 LARGEST: Final = 1_600
 """Pixels a side of what is given to the reader at once; a square of it stays below 800 MB."""
 
@@ -64,6 +66,7 @@ def read(picture: Bytes, *, scale: float = 1.0) -> list[Word]:
     scale = min(scale, LARGEST / max(picture.shape))
     size = [max(DETECTOR_SIDE, round(side * scale)) for side in picture.shape]
     larger = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
+    larger = cv2.copyMakeBorder(larger, ROOM, ROOM, ROOM, ROOM, cv2.BORDER_REPLICATE)
     found, _ = engine(cv2.cvtColor(larger, cv2.COLOR_GRAY2BGR))
     factors = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
     return list(_words(found or [], factors, picture.shape))
@@ -71,9 +74,9 @@ def read(picture: Bytes, *, scale: float = 1.0) -> list[Word]:
 
 def _words(found: list[Any], factors: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Iterator[Word]:
     for corners, text, confidence in found:
-        points = np.asarray(corners, np.float64) * factors
+        points = (np.asarray(corners, np.float64) - ROOM) * factors
         left, top = np.floor(points.min(axis=0)).astype(int).clip(0)
-        right, bottom = np.ceil(points.max(axis=0)).astype(int)
+        right, bottom = np.ceil(points.max(axis=0)).astype(int).clip(1)
         yield Word(
             str(text),
             float(confidence),
