@@ -13,11 +13,11 @@ Laws, in order:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Any
 
 from client.index_carry import Carry
+from client.index_files import Files
 from client.index_labels import Labels
 from client.index_rows import (
     CHOSEN,
@@ -54,10 +54,8 @@ __all__ = [
     "Withdrawal",
 ]
 
-_OUTCOMES = "SELECT code, quarantine_id, sop_uid, modality, scanner, quality FROM files "
 
-
-class Index(Labels, Carry):
+class Index(Files, Labels, Carry):
     """A site's index; use it as a context manager. One process writes at a time, any number read.
 
     Args:
@@ -179,47 +177,6 @@ class Index(Labels, Carry):
         self.finish_withdrawal(pseudonym)
         return list(withdrawal.runs)
 
-    # intake
-
-    def record_file(self, key: str, outcome: FileOutcome) -> None:
-        """Remember what became of an incoming file, by its keyed digest."""
-        with self.transaction():
-            self._run(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(key, outcome.code, outcome.quarantine_id, outcome.sop_uid),
-                    *(outcome.modality, outcome.scanner, json.dumps(dict(outcome.quality))),
-                ),
-            )
-
-    def file_outcome(self, key: str) -> FileOutcome | None:
-        """What became of this file before, or None when it is new."""
-        record = self._one(_OUTCOMES + "WHERE key = ?", (key,))
-        return None if record is None else _outcome(record)
-
-    def judged(self) -> list[FileOutcome]:
-        """Every file that was refused after its figures were measured, by code."""
-        records = self._all(_OUTCOMES + "WHERE quality <> '{}' ORDER BY code, key")
-        return [_outcome(record) for record in records]
-
-    def forget_file(self, quarantine_id: str, code: str) -> int:
-        """Let a refused file be judged anew when it comes again; returns how many were forgotten."""
-        return self._run("DELETE FROM files WHERE quarantine_id = ? AND code = ?", (quarantine_id, code))
-
-    def outcomes(self) -> dict[str, int]:
-        """Number of incoming files by outcome code, over all ingestions."""
-        return dict(self._all("SELECT code, COUNT(*) FROM files GROUP BY code ORDER BY code"))
-
-    def record_ingest(self, report: Mapping[str, Any]) -> None:
-        """Keep the report of one ingestion; values must be plain JSON and hold no patient attribute."""
-        with self.transaction():
-            text = json.dumps(dict(report), sort_keys=True)
-            self._run("INSERT INTO ingests (at, report) VALUES (?, ?)", (now(), text))
-
-    def ingests(self) -> list[dict[str, Any]]:
-        """The reports of all ingestions, oldest first."""
-        return [json.loads(record[0]) for record in self._all("SELECT report FROM ingests ORDER BY id")]
-
     # volumes and quality
 
     def assembled(self) -> dict[str, str]:
@@ -296,11 +253,6 @@ class Index(Labels, Carry):
             self._note_label(
                 row.sop_uid, GivenLabel(row.label, row.label_source, row.label_version, row.split)
             )
-
-
-def _outcome(record: tuple[Any, ...]) -> FileOutcome:
-    code, quarantine_id, sop_uid, modality, scanner, quality = record
-    return FileOutcome(code, quarantine_id, sop_uid, modality, scanner, json.loads(quality))
 
 
 def _conflict(code: str, rule: str) -> FileRefused:

@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from client.index_rows import GivenLabel, Label, WaitingLabel, label_of, label_text
 from client.index_uses import Uses, now
 from common.errors import DataError, LabelError
 
+_CURRENT = "SELECT label, label_source, label_version, split FROM images WHERE sop_uid = ?"
 _LABELS_OF = "SELECT label, source, version, split, at FROM labels WHERE sop_uid = ? ORDER BY id"
 _LABELS = (
     "SELECT l.sop_uid, l.label, l.source, l.version, l.split, l.at FROM labels l "
     "JOIN images i USING (sop_uid) JOIN series s USING (series_uid) JOIN studies t USING (study_uid) "
     "JOIN patients p ON p.pseudonym = t.patient WHERE p.withdrawn_at IS NULL ORDER BY l.id"
 )
-_WAITING = (
-    "SELECT id, kind, name, keep_current, patient, label, source, version, split, at FROM labels_waiting "
-)
+_WAITING = "SELECT id, kind, name, keep_current, met, patient, label, source, version, split, at FROM labels_waiting "
+
+
+OF_A_STUDY: Final = frozenset({"accession", "study"})
+"""What names several images, some of which may come later."""
 
 
 class Labels(Uses):
@@ -47,25 +50,20 @@ class Labels(Uses):
             LabelError: `labels-version`: it contradicts a label of the same source and version.
         """
         with self.transaction():
-            held = self._one("SELECT label, label_source, split FROM images WHERE sop_uid = ?", (sop_uid,))
+            held = self._one(_CURRENT, (sop_uid,))
             if held is None:
                 raise DataError(
                     "a label", "it names an image that is not in the index", "Ingest the image first"
                 )
+            before = None if held[0] is None else GivenLabel(label_of(held[0]), *held[1:])
+            chosen = choose(before, self.labels_of(sop_uid), given, keep_current=keep_current)
             if not self._note_label(sop_uid, given):
                 return False
-            if held[0] is None or not keep_current or held[1] == given.source:
-                best = self._newest(sop_uid, given.source)
-                self._run(
-                    "UPDATE images SET label = ?, label_source = ?, label_version = ?, split = ? WHERE sop_uid = ?",
-                    (
-                        label_text(best.label),
-                        best.source,
-                        best.version,
-                        held[2] if best.split is None else best.split,
-                        sop_uid,
-                    ),
-                )
+            split = held[3] if chosen.split is None else chosen.split
+            self._run(
+                "UPDATE images SET label = ?, label_source = ?, label_version = ?, split = ? WHERE sop_uid = ?",
+                (label_text(chosen.label), chosen.source, chosen.version, split, sop_uid),
+            )
             return True
 
     def set_label(self, sop_uid: str, label: Label, *, source: str, version: str, split: str = "") -> None:
@@ -87,26 +85,50 @@ class Labels(Uses):
     # labels whose image is not here
 
     def wait_for_image(self, waiting: Iterable[WaitingLabel]) -> int:
-        """Remember labels until their image comes; the same again changes nothing.
+        """Remember labels for images that come later; the same again changes nothing.
 
         Returns:
-            how many were new.
+            how many were new and have no image yet.
 
         Raises:
-            LabelError: `labels-version`: one contradicts a waiting label of the same source and version.
+            LabelError: `labels-version`: one contradicts an earlier one of the same source and version.
         """
         with self.transaction():
-            return sum(self._wait(one) for one in waiting)
+            return sum(self._wait(one) and not one.met for one in waiting)
 
     def waiting(self) -> list[WaitingLabel]:
-        """Every label that waits, oldest first."""
-        return [_waiting(record) for record in self._all(_WAITING + "ORDER BY id")]
+        """Every label whose image is not here, oldest first."""
+        return [_waiting(record) for record in self._all(_WAITING + "WHERE NOT met ORDER BY id")]
 
-    def waiting_for(self, keys: Mapping[str, str]) -> list[WaitingLabel]:
-        """The labels that wait for an image of these keyed names (kind to name), oldest first."""
-        query = _WAITING + "WHERE kind = ? AND name = ?"
-        found = [record for pair in keys.items() for record in self._all(query, pair)]
-        return [_waiting(record) for record in sorted(found)]
+    def join_waiting(self, sop_uid: str, patient: str, keys: Mapping[str, str]) -> int:
+        """Give an image that has just come the labels that wait for it, oldest first.
+
+        Those of a study stay, for its images that come later; they go with the patient.
+
+        Args:
+            sop_uid: of the image, which is in the index.
+            patient: its pseudonym.
+            keys: what the table may go by, to the keyed name of this image.
+
+        Returns:
+            how many labels the image was given.
+        """
+        joined = 0
+        with self.transaction():
+            found = [
+                record
+                for pair in sorted(keys.items())
+                for record in self._all(_WAITING + "WHERE kind = ? AND name = ?", pair)
+            ]
+            for record in sorted(found):
+                one = _waiting(record)
+                joined += self.add_label(sop_uid, one.given, keep_current=one.keep_current)
+                if one.kind in OF_A_STUDY:
+                    values = (patient, record[0])
+                    self._run("UPDATE labels_waiting SET met = 1, patient = ? WHERE id = ?", values)
+                else:
+                    self._run("DELETE FROM labels_waiting WHERE id = ?", (record[0],))
+        return joined
 
     def forget_waiting(self, keys: Mapping[str, str], *, patient: str = "") -> int:
         """Drop the labels that wait for these keyed names, and for this patient when one is named."""
@@ -145,29 +167,54 @@ class Labels(Uses):
         )
         return True
 
-    def _newest(self, sop_uid: str, source: str) -> GivenLabel:
-        of_source = [given for given in self.labels_of(sop_uid) if given.source == source]
-        return max(of_source, key=lambda given: version_key(given.version))
-
     def _wait(self, one: WaitingLabel) -> bool:
         given, text = one.given, label_text(one.given.label)
         before = self._one(
-            "SELECT label FROM labels_waiting WHERE kind = ? AND name = ? AND source = ? AND version = ?",
+            "SELECT id, label FROM labels_waiting WHERE kind = ? AND name = ? AND source = ? AND version = ?",
             (one.kind, one.name, given.source, given.version),
         )
-        if before is not None:
-            if before[0] != text:
-                raise _contradiction()
-            return False
-        self._run(
-            "INSERT INTO labels_waiting (kind, name, keep_current, patient, label, source, version, split, at) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(one.kind, one.name, int(one.keep_current), one.patient),
-                *(text, given.source, given.version, given.split, now()),
-            ),
-        )
-        return True
+        if before is None:
+            self._run(
+                "INSERT INTO labels_waiting (kind, name, keep_current, met, patient, label, source, version, split, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(one.kind, one.name, int(one.keep_current), int(one.met), one.patient),
+                    *(text, given.source, given.version, given.split, now()),
+                ),
+            )
+            return True
+        if before[1] != text:
+            raise _contradiction()
+        if one.patient:
+            values = (int(one.met), one.patient, before[0])
+            self._run("UPDATE labels_waiting SET met = MAX(met, ?), patient = ? WHERE id = ?", values)
+        return False
+
+
+def choose(
+    held: GivenLabel | None, history: Sequence[GivenLabel], given: GivenLabel, *, keep_current: bool = False
+) -> GivenLabel:
+    """Which label is an image's current one after `given`, by the rule above.
+
+    Args:
+        held: the current one.
+        history: every label the image was ever given.
+        given: the one that comes now.
+        keep_current: whether it stands beside the current one.
+
+    Raises:
+        LabelError: `labels-version`.
+    """
+    there = {(one.source, one.version): one for one in history}
+    same = there.get((given.source, given.version))
+    if same is not None and same.label != given.label:
+        raise _contradiction()
+    if held is not None and same is not None and given.split in (None, same.split):
+        return held
+    if held is not None and keep_current and held.source != given.source:
+        return held
+    of_source = [one for one in there.values() if one.source == given.source and one is not same]
+    return max([*of_source, given], key=lambda one: version_key(one.version))
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
@@ -181,8 +228,8 @@ def _given(record: tuple[Any, ...]) -> GivenLabel:
 
 
 def _waiting(record: tuple[Any, ...]) -> WaitingLabel:
-    _, kind, name, keep_current, patient, *given = record
-    return WaitingLabel(kind, name, _given(tuple(given)), bool(keep_current), patient)
+    _, kind, name, keep_current, met, patient, *given = record
+    return WaitingLabel(kind, name, _given(tuple(given)), bool(keep_current), bool(met), patient)
 
 
 def _contradiction() -> LabelError:

@@ -161,15 +161,17 @@ class GivenLabel:
 
 @dataclass(frozen=True)
 class WaitingLabel:
-    """A label whose image is not here: refused, or not yet arrived. `name` is keyed."""
+    """A label by the keyed name of an image or study that is not here, or not wholly here."""
 
     kind: str
     """What the table went by: `accession`, `study`, `instance` or `path`."""
     name: str
     given: GivenLabel
     keep_current: bool = False
+    met: bool = False
+    """Whether it found an image already; it stays for those of the same study that come later."""
     patient: str = ""
-    """Pseudonym, where a refused image told it: the label goes when they withdraw."""
+    """Pseudonym, where an image told it: the label goes when they withdraw."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The tables of the index and how a file of an older release becomes one of this.
 
 `labels` holds every label that was ever given to an image that is here; table `images` repeats the current
-one. `labels_waiting` holds labels whose image is not here, by keyed name only. A refused file keeps
+one. `labels_waiting` holds labels by the keyed name of what they name: those whose image is not here (met = 0),
+and of studies also those that found images already, for the images of the study that come late. A refused file keeps
 its modality, its scanner's code and its quality figures in `files`; none of them is about a patient.
 `former_runs` and `former_parts` hold by ledger name what a rotation of the key carried over.
 """
@@ -43,6 +44,7 @@ CREATE TABLE labels_waiting (
     label TEXT NOT NULL,
     split TEXT CHECK (split IN ('', 'train', 'validation', 'test')),
     keep_current INTEGER NOT NULL,
+    met INTEGER NOT NULL,
     patient TEXT NOT NULL,
     at TEXT NOT NULL,
     UNIQUE (kind, name, source, version)

@@ -102,7 +102,7 @@ class Commit:
             return
         outcome = _known_patient(one)
         if outcome.accepted and one.row is not None:
-            row = self.joined.labelled.get(one.row.sop_uid, one.row)
+            row = one.row
             try:
                 added = self.desk.index.add_image(row)
             except FileRefused as refusal:
@@ -126,6 +126,8 @@ class Commit:
         if added:
             self._move(self.desk.staging.image(one.key), self.desk.site.dicom / row.file)
             self.news.append(one)
+            path = self.desk.names.join("path", one.file.relative)
+            self.desk.index.join_waiting(row.sop_uid, row.patient, {**one.outcome.keys, "path": path})
         self._gone.append(one.key)
         self.desk.index.record_file(one.key, FileOutcome(ACCEPTED, sop_uid=row.sop_uid))
 
@@ -138,11 +140,11 @@ class Commit:
             self.news.append(replace(one, outcome=outcome))
 
     def _relabel(self) -> None:
-        for uid, row in self.joined.labelled.items():
-            held = self.desk.index.image(uid)
-            if held is not None and _label(held) != _label(row):
-                source, version, split = row.label_source, row.label_version, row.split
-                self.desk.index.set_label(uid, row.label, source=source, version=version, split=split)
+        """Every label of the table to its image, and those without an image to the ones that wait."""
+        for uid, given in self.joined.given.items():
+            if self.desk.index.image(uid) is not None:
+                self.desk.index.add_label(uid, given, keep_current=self.joined.keep_current)
+        self.desk.index.wait_for_image(self.joined.waiting)
 
     def _move(self, source: Path, target: Path) -> None:
         if target.exists() and not source.exists():
@@ -193,8 +195,3 @@ def after(held: Sequence[ImageRow], finished: Sequence[Finished], joined: Joined
         one.row.sop_uid: one.row for one in finished if one.row is not None and one.outcome.accepted
     }
     return [joined.labelled.get(uid, row) for uid, row in rows.items()]
-
-
-def _label(row: ImageRow) -> tuple[object, ...]:
-    plain = replace(row)
-    return plain.label, plain.label_source, plain.label_version, plain.split

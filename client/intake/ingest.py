@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from client.deid.deface import check_extra
 from client.deid.pseudonyms import Pseudonyms
 from client.intake.begin import begun
 from client.intake.commit import Commit, after
+from client.intake.faces import without_faces
 from client.intake.folder import check_apart, list_files
 from client.intake.follow import follow
-from client.intake.join import Arrived, Joined, Known, check_labelled, check_whole, join
+from client.intake.join import Arrived, Joined, Known, Shelf, check_labelled, check_whole, join
 from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
 from client.intake.outcome import ACCEPTED
@@ -79,9 +81,12 @@ def ingest(
 
     Raises:
         LabelError, IntakeError, DataError, StorageError: index and store are as they were.
+        SettingsError: faces are to be removed, and what does it is not installed.
     """
     start = time.monotonic()
     check_apart(folder, (site.data, site.state, site.folder / "site.toml"))
+    if site.deid.deface_head_mr:
+        check_extra()
     table = None if labels is None else read_labels(labels)
     files = list_files(folder, labels, table)
     effort = Effort(workers, limits or Limits(), progress or _silent)
@@ -89,6 +94,8 @@ def ingest(
         desk = Desk(site, index, Staging(site.data / "staging"), Pseudonyms.of(site))
         try:
             finished = process(desk, files, effort)
+            if site.deid.deface_head_mr:
+                finished = without_faces(desk, finished)
             joined = _joined(desk, finished, table)
             if table is not None and not allow_unlabelled:
                 check_labelled(table, len(_unlabelled(finished, joined)))
@@ -112,7 +119,7 @@ def _joined(desk: Desk, finished: Sequence[Finished], table: LabelTable | None) 
     def earlier() -> Iterator[Known]:
         return known(desk.site.dicom, (row for row in held if row.sop_uid not in here), table.kind)
 
-    joined = join(table, arrived, desk.names, earlier)
+    joined = join(table, arrived, Shelf(desk.names, earlier, desk.index.labels_of))
     check_whole(table, after(held, finished, joined))
     return joined
 
@@ -125,7 +132,7 @@ def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:
     for one in finished:
         path = {"path": desk.names.join("path", one.file.relative)}
         if one.row is None:
-            refused.append({**one.outcome.keys, **path})
+            refused.append({**one.outcome.keys, **path, "patient": one.outcome.patient})
             nameless += kind not in refused[-1] and one.outcome.code in NAMELESS and one.file.may_be_image
         elif one.outcome.accepted:
             images.append(Known(one.row, {**one.outcome.keys, **path}))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from client.deid.pseudonyms import Pseudonyms
-from client.index import ImageRow
+from client.index import GivenLabel, ImageRow, WaitingLabel
+from client.index_labels import OF_A_STUDY, choose
 from client.intake.labels import LabelRow, LabelTable
 from common.errors import DataError, LabelError
 
@@ -23,52 +24,124 @@ class Known:
 class Arrived:
     """What came in this folder: images kept, names of those refused, files that told no name at all."""
 
-    images: tuple[Known, ...]
+    images: tuple[Known, ...] = ()
     refused: tuple[Mapping[str, str], ...] = ()
+    """Keyed names, and the pseudonym under `patient` where the file told it."""
     nameless: int = 0
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Images with their labels; `labelled` holds every image a label was found for."""
+    """Labels with their images, and labels that wait for theirs."""
 
     labelled: Mapping[str, ImageRow] = field(default_factory=dict)
-    """By SOP instance UID, with label, source, version and split set."""
+    """By SOP instance UID every image a label was found for, with what is its current one after that."""
+    given: Mapping[str, GivenLabel] = field(default_factory=dict)
+    """By SOP instance UID the label that was found."""
+    waiting: tuple[WaitingLabel, ...] = ()
+    """Labels to remember for images that come later."""
     without_image: int = 0
+    keep_current: bool = False
 
 
-def join(
-    table: LabelTable, arrived: Arrived, names: Pseudonyms, earlier: Callable[[], Iterable[Known]]
-) -> Joined:
+@dataclass(frozen=True)
+class Shelf:
+    """What a join needs to know of the site."""
+
+    names: Pseudonyms
+    earlier: Callable[[], Iterable[Known]]
+    """Gives the images of the index that were not in this folder; asked only when labels are left over."""
+    history: Callable[[str], Sequence[GivenLabel]]
+    """Every label that an image, by its UID, was ever given."""
+    keep_current: bool = False
+    """Whether labels of another source stand beside the current ones instead of taking their place."""
+    patient: bool = False
+    """Whether labels without any image wait for it; otherwise they are an error."""
+
+
+def join(table: LabelTable, arrived: Arrived, shelf: Shelf) -> Joined:
     """Find the images of every label and check the whole.
-
-    Args:
-        table: the labels.
-        arrived: the folder.
-        names: the site's pseudonyms.
-        earlier: gives the images of the index that were not in this folder; asked only when labels are left over.
 
     Raises:
         LabelError: a label has no image at all, or contradicts an earlier one of the same version.
-        DataError: a patient in two splits; labels of one class only.
     """
-    rows = {keyed(table.kind, key, names): row for key, row in table.rows.items()}
-    labelled, used = _match(table, rows, arrived.images)
-    left = rows.keys() - used
-    if left:
-        more, also_used = _match(table, {name: rows[name] for name in left}, earlier())
-        labelled |= more
-        left -= also_used
-    refused = {keys[table.kind] for keys in arrived.refused if table.kind in keys}
-    missing = sorted(rows[name].line for name in left - refused)
-    if len(missing) > arrived.nameless:
+    match = _Match(
+        table, {keyed(table.kind, key, shelf.names): row for key, row in table.rows.items()}, shelf
+    )
+    match.take(arrived.images)
+    if match.left():
+        match.take(shelf.earlier())
+    left = match.left()
+    refused = {keys[table.kind]: keys.get("patient", "") for keys in arrived.refused if table.kind in keys}
+    missing = sorted(match.rows[name].line for name in left - refused.keys())
+    if len(missing) > arrived.nameless and not shelf.patient:
         others = f" ({len(missing)} labels have none)" if len(missing) > 1 else ""
         raise table.error(
             missing[0],
             f"its image is not in the folder{others}",
-            "Add the images, or remove the lines",
+            "Add the images, remove the lines, or let such labels wait: consilium-site labels add",
         )
-    return Joined(labelled, len(left))
+    waiting = [match.waits(name, refused.get(name, "")) for name in match.rows]
+    kept = tuple(one for one in waiting if one is not None)
+    return Joined(match.labelled, match.given, kept, len(left), shelf.keep_current)
+
+
+@dataclass
+class _Match:
+    """One table on its way to its images."""
+
+    table: LabelTable
+    rows: Mapping[str, LabelRow]
+    shelf: Shelf
+    labelled: dict[str, ImageRow] = field(default_factory=dict)
+    given: dict[str, GivenLabel] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    """Keyed name of a label that found an image to the patient."""
+
+    def left(self) -> set[str]:
+        """Names of the labels that found no image."""
+        return self.rows.keys() - self.owners.keys()
+
+    def take(self, images: Iterable[Known]) -> None:
+        """Give each image its label, where there is one."""
+        for image in images:
+            name = image.keys.get(self.table.kind, "")
+            row = self.rows.get(name)
+            if row is not None:
+                self.owners[name] = image.row.patient
+                self.given[image.row.sop_uid] = given = _given(row)
+                self.labelled[image.row.sop_uid] = self._current(image.row, row.line, given)
+
+    def waits(self, name: str, patient: str) -> WaitingLabel | None:
+        """A label to be remembered: one without an image, or one of a study of which more may come."""
+        met = name in self.owners
+        if met and self.table.kind not in OF_A_STUDY:
+            return None
+        owner = self.owners.get(name, patient)
+        given = _given(self.rows[name])
+        return WaitingLabel(self.table.kind, name, given, self.shelf.keep_current, met, owner)
+
+    def _current(self, image: ImageRow, line: int, given: GivenLabel) -> ImageRow:
+        held = None
+        if image.label is not None:
+            held = GivenLabel(image.label, image.label_source, image.label_version, image.split)
+        history = self.shelf.history(image.sop_uid)
+        try:
+            chosen = choose(held, history, given, keep_current=self.shelf.keep_current)
+        except LabelError as error:
+            raise self.table.error(line, error.rule, error.remedy) from None
+        split = image.split if chosen.split is None else chosen.split
+        return replace(
+            image,
+            label=chosen.label,
+            label_source=chosen.source,
+            label_version=chosen.version,
+            split=split,
+        )
+
+
+def _given(row: LabelRow) -> GivenLabel:
+    return GivenLabel(row.label, row.source, row.version, row.split)
 
 
 def keyed(kind: str, key: str, names: Pseudonyms) -> str:
@@ -76,34 +149,6 @@ def keyed(kind: str, key: str, names: Pseudonyms) -> str:
     if kind == "accession":
         return names.accession(key)
     return names.join("path", key) if kind == "path" else names.uid(key)
-
-
-def _match(
-    table: LabelTable, rows: Mapping[str, LabelRow], images: Iterable[Known]
-) -> tuple[dict[str, ImageRow], set[str]]:
-    labelled: dict[str, ImageRow] = {}
-    used: set[str] = set()
-    for image in images:
-        name = image.keys.get(table.kind, "")
-        row = rows.get(name)
-        if row is None:
-            continue
-        used.add(name)
-        _check_version(table, row, image.row)
-        labelled[image.row.sop_uid] = replace(
-            image.row, label=row.label, label_source=row.source, label_version=row.version, split=row.split
-        )
-    return labelled, used
-
-
-def _check_version(table: LabelTable, row: LabelRow, image: ImageRow) -> None:
-    same = (image.label_source, image.label_version) == (row.source, row.version)
-    if image.label is not None and same and image.label != row.label:
-        raise table.error(
-            row.line,
-            "it contradicts the label that this site holds under the same source and version",
-            "Give the corrected labels a new version",
-        )
 
 
 def check_whole(table: LabelTable, images: Iterable[ImageRow]) -> None:

@@ -36,7 +36,8 @@ class LabelRow:
     label: Label
     source: str
     version: str
-    split: str = ""
+    split: str | None = None
+    """As in `GivenLabel`: None where the table has no such column."""
     person: Person | None = field(default=None, repr=False)
 
 
@@ -143,7 +144,7 @@ def _row(name: str, line: int, kind: str, record: Mapping[str | None, str | None
         label=_label(name, line, cell["label"]),
         source=source or _DEFAULT_SOURCE,
         version=version or _DEFAULT_VERSION,
-        split=_SPLITS[split],
+        split=_SPLITS[split] if "split" in cell else None,
         person=_person(cell, key) if kind == "path" else None,
     )
 

@@ -149,7 +149,7 @@ def test_a_label_whose_image_was_refused_is_counted_and_no_error(tmp_path):
     (folder / "Abendroth_3.dcm").write_bytes(to_bytes(image(3, BurnedInAnnotation="YES")))
     labels = labels_for(tmp_path / "labels.csv", [0, 1, 0, 1])
     report = ingest(new_site(tmp_path / "site"), folder, labels, workers=1)
-    assert report.refused == {"burned-in": 1}
+    assert report.refused == {"review-burned-in": 1}
     assert report.labels_without_image == 1
 
 

@@ -299,7 +299,7 @@ def test_an_index_of_the_release_before_is_brought_up(tmp_path: Path) -> None:
 def older(path: Path) -> None:
     """Make an index what the first release wrote."""
     with sqlite3.connect(path) as raw:
-        for table in ("parts", "labels", "labels_waiting"):
+        for table in ("parts", "labels", "labels_waiting", "former_runs", "former_parts"):
             raw.execute(f"DROP TABLE {table}")
         raw.execute("ALTER TABLE images DROP COLUMN perceptual_hash")
         for column in ("modality", "scanner", "quality"):
