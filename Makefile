@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format clean
+.PHONY: help install demo test test-slow fuzz check format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(STAMP) ## All tests but the slow ones, on WORKERS processes
 
 test-slow: $(STAMP) ## The tests that take minutes
 	$(BIN)/python -m pytest -ra -m slow $(ARGS)
+
+fuzz: $(STAMP) ## A hundred thousand mutated files through intake (ARGS="--mutations 1000 --seed 7")
+	$(BIN)/python -m tests.client.fuzz_intake $(ARGS)
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check .

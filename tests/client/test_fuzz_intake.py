@@ -50,7 +50,8 @@ def test_a_whole_ingestion_of_mutated_files_keeps_no_canary(tmp_path):
     site = new_site(tmp_path / "site")
     report = ingest(site, folder, None, workers=1, limits=LIMITS)
     assert report.received == 120
-    assert all(code in CODES or code.startswith(FAMILIES) for code in report.refused)
+    known = CODES | {"uid-conflict"}  # two mutations of one image: only the index sees both
+    assert [code for code in report.refused if code not in known and not code.startswith(FAMILIES)] == []
     for path in (p for p in site.folder.rglob("*") if p.is_file()):
         assert CANARY.casefold().encode() not in path.read_bytes().lower(), path.name
     assert [law for path in site.dicom.rglob("*.dcm") for law in unsound(path.read_bytes())] == []
