@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from client.commands import bench, deid, images, pacs, quarantine, receipts, review, site, status, train
+from client.commands import (
+    bench,
+    deid,
+    images,
+    labels,
+    pacs,
+    quarantine,
+    receipts,
+    review,
+    site,
+    status,
+    train,
+)
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -17,6 +29,7 @@ app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(ima
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
 app.command("receipts", epilog=example("consilium-site receipts"))(receipts.receipts)
 app.command("review", epilog=example("consilium-site review"))(review.review)
+app.add_typer(labels.group, name="labels")
 app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")

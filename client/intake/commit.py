@@ -115,6 +115,7 @@ class Commit:
         self._codes[one.key] = outcome.code
         self.tally.add(outcome.code, outcome.modality)
         if outcome.code == WITHDRAWN.code:
+            self.desk.index.forget_waiting(outcome.keys, patient=outcome.patient)
             self._note(one, outcome, self.quarantine.put_reason(one.key, outcome))
         elif outcome.code not in (UNCHANGED, DISCARDED.code):
             self._note(one, outcome, self.quarantine.put(one.file, one.key, outcome, self.decision))

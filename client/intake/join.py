@@ -55,7 +55,7 @@ class Shelf:
     """Every label that an image, by its UID, was ever given."""
     keep_current: bool = False
     """Whether labels of another source stand beside the current ones instead of taking their place."""
-    patient: bool = False
+    may_wait: bool = False
     """Whether labels without any image wait for it; otherwise they are an error."""
 
 
@@ -74,7 +74,7 @@ def join(table: LabelTable, arrived: Arrived, shelf: Shelf) -> Joined:
     left = match.left()
     refused = {keys[table.kind]: keys.get("patient", "") for keys in arrived.refused if table.kind in keys}
     missing = sorted(match.rows[name].line for name in left - refused.keys())
-    if len(missing) > arrived.nameless and not shelf.patient:
+    if len(missing) > arrived.nameless and not shelf.may_wait:
         others = f" ({len(missing)} labels have none)" if len(missing) > 1 else ""
         raise table.error(
             missing[0],
