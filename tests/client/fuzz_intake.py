@@ -39,6 +39,7 @@ CODES: Final = frozenset(
         "parser-crash",
         "deflate-bomb",
         "pixels-undecodable",
+        "frames-inconsistent",
         "transfer-syntax",
         "patient-unknown",
         "head-ct",
