@@ -34,6 +34,13 @@ START_LIMIT_S: Final = 120.0
 _AHEAD: Final = 64
 """Tasks begun before the oldest is answered, so that one slow file does not pile up the others."""
 
+_KEEP_MEMORY: Final = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
+}
+"""What glibc does with the memory of one image when it is freed: keep it for the next, instead of giving it back to
+the system and asking for it again, which took a fifth of a worker's time."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -164,7 +171,7 @@ class _Hand:
     def _start(self) -> None:
         home = str(Path(__file__).resolve().parents[2])
         paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **_KEEP_MEMORY}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "client.intake.worker"],
             stdin=subprocess.PIPE,
