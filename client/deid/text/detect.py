@@ -70,9 +70,19 @@ class Candidate:
         return (self.top, self.left, self.bottom, self.right)
 
     @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.right - self.left
+
+    @property
     def turned(self) -> bool:
         """Whether it is taller than wide, so that its letters may follow one another from row to row."""
-        return self.bottom - self.top > TURNED * (self.right - self.left)
+        return self.height > TURNED * self.width
 
 
 def candidates(frame: npt.NDArray[Any]) -> list[Candidate]:
@@ -175,21 +185,27 @@ def _scaled(piece: Candidate, scale: int, shape: tuple[int, ...]) -> Candidate:
 
 
 def _joined(found: list[Candidate]) -> list[Candidate]:
-    """The same place met at several levels becomes one candidate."""
+    """The same place met at several levels, and parts of one line, become one candidate."""
     kept: list[Candidate] = []
     for one in sorted(found, reverse=True):
-        for at, other in enumerate(kept):
-            if _meet(one, other):
-                sides = zip(one.box, other.box, (min, min, max, max), strict=True)
-                kept[at] = Candidate(max(one.strength, other.strength), *(pick(a, b) for a, b, pick in sides))
-                break
-        else:
-            kept.append(one)
+        whole = one
+        for other in [other for other in kept if _meet(one, other)]:
+            kept.remove(other)
+            sides = zip(whole.box, other.box, (min, min, max, max), strict=True)
+            whole = Candidate(max(whole.strength, other.strength), *(pick(a, b) for a, b, pick in sides))
+        kept.append(whole)
     return kept
 
 
 def _meet(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates overlap by half, or follow one another along one line."""
+    tall, wide = min(one.height, other.height), min(one.width, other.width)
     high = min(one.bottom, other.bottom) - max(one.top, other.top)
-    wide = min(one.right, other.right) - max(one.left, other.left)
-    areas = [(c.bottom - c.top) * (c.right - c.left) for c in (one, other)]
-    return high > 0 and wide > 0 and 2 * high * wide >= min(areas)
+    across = min(one.right, other.right) - max(one.left, other.left)
+    areas = [c.height * c.width for c in (one, other)]
+    over = high > 0 and across > 0 and 2 * high * across >= min(areas)
+    in_row = 2 * high >= tall and across >= -tall and not (one.turned or other.turned)
+    in_column = (
+        2 * across >= wide and high >= -wide and one.height >= one.width and other.height >= other.width
+    )
+    return over or in_row or in_column

@@ -140,7 +140,7 @@ def _judged(lines: Sequence[Word], candidate: Candidate) -> Iterator[Hit]:
 
 def _is_plain(c: Candidate) -> bool:
     """Whether a person should see it even when nothing is read in it; one or two letters name nobody."""
-    sides = sorted((c.bottom - c.top, c.right - c.left))
+    sides = sorted((c.height, c.width))
     return c.strength >= (PLAIN if sides[1] >= LINE * sides[0] else PLAIN_SHORT)
 
 
@@ -156,7 +156,7 @@ def _joined(box: Box, c: Candidate) -> Box:
 def _covers(box: Box, c: Candidate) -> bool:
     high = min(box.bottom, c.bottom) - max(box.top, c.top)
     wide = min(box.right, c.right) - max(box.left, c.left)
-    return high > 0 and wide > 0 and 2 * high * wide >= (c.bottom - c.top) * (c.right - c.left)
+    return high > 0 and wide > 0 and 2 * high * wide >= c.height * c.width
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +169,7 @@ class _Place:
 
     def lines(self, candidate: Candidate, tries: int, zoom: float = 0.0) -> Iterator[Word]:
         """Lines in and around a candidate, in pixels of the frame, up to the first rendering that is read surely."""
-        tall, wide = candidate.bottom - candidate.top, candidate.right - candidate.left
-        thick = min(tall, wide)
+        thick = min(candidate.height, candidate.width)
         margin, further = max(6, thick // 2), max(12, AHEAD * thick)
         down, aside = (further, margin) if candidate.turned else (margin, further)
         top, left = max(0, candidate.top - down), max(0, candidate.left - aside)
