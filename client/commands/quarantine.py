@@ -155,10 +155,11 @@ def release(
 ) -> None:
     """Let an image in after all. It takes the way of every image again: second scan, gate, index.
 
-    Labels that came with it are joined when you give their table again: repeat the same `ingest`.
+    A label that waits for it is joined; one that was not kept, when you give its table again with the same `ingest`.
     """
     from client.intake.quarantine import Quarantine
-    from client.intake.release import Reason, find
+    from client.intake.reasons import Reason
+    from client.intake.release import find
     from client.intake.release import release as let_in
     from client.site import load_site
 
@@ -186,8 +187,9 @@ def discard(
     as_json: JsonFlag = False,
 ) -> None:
     """Remove an original for good. The same file, sent again, stays out."""
-    from client.intake.release import Reason, undo_discard
+    from client.intake.reasons import Reason
     from client.intake.release import discard as remove
+    from client.intake.release import undo_discard
     from client.site import load_site
 
     if undo == (reason is not None):
@@ -246,7 +248,7 @@ def _draw(site: Site, refusal: Refusal, path: Path, frame: int) -> None:
 def _said(decided: Decided) -> str:
     if decided.state == "accepted":
         places = f" with {many(len(decided.boxes), 'place')} blanked" if decided.boxes else ""
-        return f"{decided.id} is taken in{places}. For its label, repeat `ingest` with the label table."
+        return f"{decided.id} is taken in{places}. A label that waited is joined; else repeat `ingest` with its table."
     if decided.state == "discarded":
         return f"{decided.id} is removed, and stays out."
     return f"{decided.id} stays: {decided.code}: {decided.rule}. {decided.remedy}."

@@ -16,57 +16,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from client.deid.pixels import MAX_SIDE
+from client.deid.deface import check_extra
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.text.found import Box, Decision
 from client.index import FileOutcome, Index
 from client.intake.begin import begun, release_staging
 from client.intake.commit import WITHDRAWN, Commit
 from client.intake.faces import without_faces
+from client.intake.folder import Incoming
 from client.intake.follow import follow
 from client.intake.join import Joined
 from client.intake.outcome import ACCEPTED, REVIEW
 from client.intake.pool import Limits
 from client.intake.process import DISCARDED, Desk, Effort, Finished, process
 from client.intake.quarantine import ID_LENGTH, Quarantine, Refusal
+from client.intake.reasons import DISCARD, RELEASE, Reason, check_boxes, check_reason
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
 from client.site import Site
 from common.audit import AuditLog
-from common.errors import FileRefused, InputError, StorageError
+from common.errors import FileRefused, InputError
 
-RELEASE: Final = {
-    "nothing-there": "nothing that identifies stands in the picture",
-    "blanked": "what identifies was blanked",
-    "harmless": "what stands there identifies nobody",
-    "quality-fine": "somebody who reads such images finds it good enough",
-}
-"""Why an image is released."""
-DISCARD: Final = {
-    "identifies": "it shows who the patient is, and that cannot be blanked",
-    "unusable": "nothing can be learned from it",
-    "not-wanted": "it does not belong to the study",
-    "other": "another reason",
-}
-"""Why an original is discarded."""
 RELEASABLE: Final = (REVIEW, "quality-")
 """Begin the codes of what a person may judge; every other code is never released."""
 _NEVER: Final = frozenset(("quality-duplicate",))
-_NOTE: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
-_MOST_BOXES: Final = 20_000
-"""A box in each of many frames is as many boxes."""
 DECIDED: Final = "quarantine.decided"
 RELEASED: Final = "quarantine.released"
 HELD: Final = "quarantine.held"
 UNDONE: Final = "quarantine.undone"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a person decides so: a fixed word, and a slug of their own, such as the number of a ticket."""
-
-    code: str
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,10 +76,13 @@ def release(
     Raises:
         InputError: `quarantine-unknown`, or a reason, note or box that is none.
         FileRefused: `release-never`; `withdrawn`; or the worker could not read it this time.
+        SettingsError: faces are to be removed, and what does it is not installed.
         StorageError: nothing was changed.
     """
-    _check_reason(reason, RELEASE)
-    _check_boxes(blank)
+    check_reason(reason, RELEASE)
+    check_boxes(blank)
+    if site.deid.deface_head_mr:
+        check_extra()
     with begun(site) as index:
         quarantine = Quarantine.of(site)
         refusal = find(quarantine, name)
@@ -115,9 +95,7 @@ def release(
         try:
             with quarantine.original(refusal.id, site.data / "staging") as file:
                 effort = Effort(1, limits or Limits(), lambda _done, _all: None)
-                (one,) = process(desk, [file], effort, decision)
-                if site.deid.deface_head_mr:
-                    (one,) = without_faces(desk, [one], decision)
+                (one,) = _processed(desk, file, effort, decision)
                 _check_read(refusal, one)
                 report = _commit(desk, quarantine, one, decision)
         finally:
@@ -142,7 +120,7 @@ def discard(site: Site, name: str, reason: Reason) -> Decided:
         InputError: `quarantine-unknown`, or a reason or note that is none.
         StorageError: the disk refuses; repeat to finish.
     """
-    _check_reason(reason, DISCARD)
+    check_reason(reason, DISCARD)
     with begun(site) as index:
         quarantine = Quarantine.of(site)
         refusal = find(quarantine, name)
@@ -208,6 +186,11 @@ def _check_read(refusal: Refusal, one: Finished) -> None:
         raise FileRefused(f"quarantine {refusal.id}", said.rule, said.remedy, code=said.code)
 
 
+def _processed(desk: Desk, file: Incoming, effort: Effort, decision: Decision) -> list[Finished]:
+    done = process(desk, [file], effort, decision)
+    return without_faces(desk, done, decision) if desk.site.deid.deface_head_mr else done
+
+
 def _commit(desk: Desk, quarantine: Quarantine, one: Finished, decision: Decision) -> IngestReport:
     commit = Commit(desk, quarantine, Joined(), decision)
 
@@ -241,34 +224,6 @@ def _user() -> str:
     return f"uid-{os.getuid()}"
 
 
-def _check_reason(reason: Reason, known: dict[str, str]) -> None:
-    if reason.code not in known:
-        raise InputError(
-            "the reason", f"it is one of {', '.join(known)}", "Choose one", code="release-reason"
-        )
-    if reason.note and not _NOTE.fullmatch(reason.note):
-        raise InputError(
-            "the note",
-            "it is made of at most 24 of a-z, 0-9 and hyphen, and is written into the audit log",
-            "Give the number of a ticket, for instance, and nothing of a patient",
-            code="release-note",
-        )
-
-
-def _check_boxes(boxes: Sequence[Box]) -> None:
-    whole = all(
-        box.frame >= 0 and 0 <= box.top < box.bottom <= MAX_SIDE and 0 <= box.left < box.right <= MAX_SIDE
-        for box in boxes
-    )
-    if not whole or len(boxes) > _MOST_BOXES:
-        raise InputError(
-            "a box to blank",
-            f"it lies within {MAX_SIDE} pixels and is not empty, and there are at most {_MOST_BOXES}",
-            "Draw it again",
-            code="release-box",
-        )
-
-
 def _check_name(name: str) -> None:
     if not re.fullmatch(f"[0-9a-f]{{{ID_LENGTH}}}", name):
         raise _unknown("ID")
@@ -288,7 +243,6 @@ __all__ = [
     "RELEASE",
     "Decided",
     "Reason",
-    "StorageError",
     "discard",
     "find",
     "releasable",

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from client.deid.text.found import Box
-from client.intake.release import DISCARD, RELEASE, Reason
+from client.intake.reasons import DISCARD, RELEASE, Reason
 from client.review.desk import Action, ReviewDesk
 from client.review.draw import VIEWS
 from client.review.painter import Ask

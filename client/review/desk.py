@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 from client.deid.text.found import Box
 from client.intake.quarantine import Quarantine, Refusal
-from client.intake.release import Decided, Reason, discard, find, releasable, release
+from client.intake.reasons import Reason
+from client.intake.release import Decided, discard, find, releasable, release
 from client.intake.summary import age_days
 from client.review.painter import Ask, Painter, Picture
 from client.site import Site

@@ -22,7 +22,8 @@ from client.intake.begin import alone
 from client.intake.ingest import ingest
 from client.intake.outcome import Outcome
 from client.intake.quarantine import Quarantine
-from client.intake.release import Reason, release, undo_discard
+from client.intake.reasons import Reason
+from client.intake.release import release, undo_discard
 from client.intake.seal import CHUNK_BYTES, KEY_FILE, open_seal, reseal
 from client.policy import Policy
 from client.site import Site, load_site
@@ -32,6 +33,7 @@ from common.errors import FileRefused, InputError, StorageError
 from tests.client.intake_files import chest, export, image, label_table, new_site, set_pixels, to_bytes
 
 NAMES = (b"Abendroth", b"Wilhelmina", b"HOSP-77", b"Quackenbush")
+MR_CLASS = "1.2.840.10008.5.1.4.1.1.4"
 HARMLESS = Reason("harmless", "ticket-77")
 
 
@@ -363,7 +365,10 @@ def test_a_release_never_passes_over_the_second_scan_or_the_parser(day: Day, cod
 
 def test_the_second_scan_judges_a_released_image_too(day: Day, tmp_path: Path) -> None:
     """A name that would reach the new file stops a release as it stops an ingestion, and closes the door."""
-    named = image(21, BurnedInAnnotation="YES", PatientName="Li^An", Manufacturer="An Li Works")
+    named = image(21, BurnedInAnnotation="YES")
+    pixels = chest(21)
+    pixels[40, 10:21] = list(b"ABENDROTH21")  # a letter a pixel: no reader of text sees it
+    set_pixels(named, pixels)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.dcm").write_bytes(to_bytes(named))
     before = day.waiting
@@ -445,3 +450,28 @@ def test_the_outcome_of_a_refused_file_says_what_waits() -> None:
     assert Outcome("review-text").waits
     assert not Outcome("quality-blank").waits
     assert Policy().quarantine_days == 90
+
+
+def test_a_released_head_mr_does_not_bring_its_face_along(tmp_path: Path) -> None:
+    """One slice alone cannot be defaced: it waits again, and passes only when a person waives that, too."""
+    pytest.importorskip("deepbet", reason="the optional extra `deface` is not installed")
+    site = new_site(tmp_path / "site")
+    toml = site.folder / "site.toml"
+    toml.write_text(toml.read_text() + "\n[deid]\ndeface_head_mr = true\n")
+    site = load_site(site.folder)
+    slice_ = image(3, SOPClassUID=MR_CLASS, Modality="MR", BodyPartExamined="HEAD", BurnedInAnnotation="YES")
+    slice_.ImageType = ["ORIGINAL", "PRIMARY"]
+    slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    slice_.PixelSpacing = [1, 1]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.dcm").write_bytes(to_bytes(slice_))
+    ingest(site, tmp_path / "in", None, workers=1)
+    (refusal,) = Quarantine.of(site).refusals()
+    assert refusal.code == "review-burned-in"
+    held = release(site, refusal.id, (), HARMLESS)
+    assert (held.state, held.code) == ("held", "review-deface")
+    assert not list(site.dicom.rglob("*.dcm"))
+    (again,) = Quarantine.of(site).refusals()
+    assert again.decision.waive == ("review-burned-in",)
+    assert again.since == refusal.since
+    assert release(site, refusal.id, (), HARMLESS).state == "accepted"

@@ -18,8 +18,9 @@ from client.intake.ingest import ingest
 from client.intake.outcome import ACCEPTED, Outcome
 from client.intake.process import Finished
 from client.intake.quarantine import Quarantine
+from client.intake.reasons import Reason
 from client.intake.receipt import deliver, promise, study_receipts
-from client.intake.release import Reason, release
+from client.intake.release import release
 from client.site import Site
 from common.audit import AuditLog, Head, read, verify
 from common.errors import StorageError
