@@ -118,6 +118,29 @@ def export(
     show(exported, as_json, lambda: table(exported))
 
 
+@app.command("text-recall", epilog=example("consilium-sim text-recall --cases 600 --out recall.md"))
+def text_recall(
+    cases: Annotated[int, typer.Option(min=20, help="Images with invented text.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same images.")] = 1,
+    images: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Real images without text, counted apart."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the tables here, as Markdown.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Burn invented text into virtual images and see how much of it a hospital's own code finds."""
+    from common.cli import progress
+    from simulations.text_recall import as_markdown, table
+    from simulations.text_recall import text_recall as measure
+
+    with progress("read the images") as done:
+        recall = measure(cases, seed, done, images)
+    if out is not None:
+        out.write_text(as_markdown(recall), encoding="utf-8")
+    show(recall, as_json, lambda: table(recall))
+
+
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
 

@@ -55,10 +55,9 @@ _CODES: Final = ("AnatomicRegionSequence", "ProcedureCodeSequence")
 
 def shows_head(ds: Dataset) -> bool:
     """Whether anything in the header says that the head or neck was imaged."""
-    part = re.sub(r"[^a-z]", "", str(ds.get("BodyPartExamined") or "").casefold())
-    return part in PARTS or any(
-        _names_head(text) for text in (str(ds.get("BodyPartExamined") or ""), *_said(ds))
-    )
+    part = str(ds.get("BodyPartExamined") or "")
+    bare = re.sub(r"[^a-z]", "", part.casefold())
+    return bare in PARTS or any(_names_head(text) for text in (part, *_said(ds)))
 
 
 def _said(ds: Dataset) -> Iterable[str]:
@@ -70,12 +69,15 @@ def _said(ds: Dataset) -> Iterable[str]:
 
 
 def _names_head(text: str) -> bool:
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
-    bare = _OTHER_HEADS.sub(" ", bare)
-    words = set(re.findall(r"[^\W\d_]+", bare))
+    words = set(re.findall(r"[^\W\d_]+", _OTHER_HEADS.sub(" ", _without_accents(text))))
     return not words.isdisjoint(_BARE) or any(sign in text for sign in SIGNS)
 
 
-_BARE: Final = frozenset(
-    "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c)) for word in WORDS
-)
+def _without_accents(text: str) -> str:
+    apart = unicodedata.normalize("NFKD", text.casefold().translate(_STRUCK))
+    return "".join(char for char in apart if not unicodedata.combining(char))
+
+
+_STRUCK: Final = str.maketrans("łøđı", "lodi")
+"""Letters that no normal form parts from their strokes."""
+_BARE: Final = frozenset(map(_without_accents, WORDS))

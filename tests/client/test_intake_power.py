@@ -352,7 +352,7 @@ def test_every_ingestion_leaves_a_receipt_without_a_patient(tmp_path: Path, fold
     found = last_receipt(site)
     assert found is not None
     assert (found.files, found.images) == (24, 20)
-    assert found.refused == {"burned-in": 2, "sop-class-missing": 1}
+    assert found.refused == {"review-burned-in": 2, "sop-class-missing": 1}
     assert found.profile.startswith("sha256:")
     assert found.methods == ("113100", "113107", "113108")
     ingest(site, folder, None, workers=1)
@@ -371,9 +371,9 @@ def test_the_same_bytes_twice_are_one_file_and_keep_the_reason_of_the_first(tmp_
     for name in ("Abendroth_0.dcm", "burned.dcm"):
         shutil.copy(folder / name, folder / "resent" / name)
     first = ingest(site, folder, None, workers=2)
-    assert (first.accepted, first.unchanged, first.refused) == (2, 1, {"burned-in": 2})
+    assert (first.accepted, first.unchanged, first.refused) == (2, 1, {"review-burned-in": 2})
     again = ingest(site, folder, None, workers=2)
-    assert (again.accepted, again.unchanged, again.refused) == (0, 3, {"burned-in": 2})
+    assert (again.accepted, again.unchanged, again.refused) == (0, 3, {"review-burned-in": 2})
     assert len(list(site.quarantine.glob("*.sealed"))) == 1
     assert first.received == 5 == first.accepted + first.unchanged + sum(first.refused.values())
 

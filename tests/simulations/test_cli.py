@@ -37,7 +37,7 @@ def test_an_export_can_be_taken_in_and_what_is_wrong_in_it_is_refused(tmp_path: 
     )
     assert report.received == alder["files"]
     assert report.accepted == alder["files"] - 5
-    assert report.refused == {"burned-in": 5}
+    assert report.refused == {"review-burned-in": 5}
     assert (report.labels_without_image, report.images_without_label) == (0, 0)
 
 

@@ -13,6 +13,8 @@ def region_of(ds: Dataset, settings: DeidSettings) -> Region | None:
 
     Every field must be equal: an image of another size has its text elsewhere.
     """
+    if not settings.regions:
+        return None
     said = tuple(
         str(ds.get(k) or "").strip(" \0") for k in ("Modality", "Manufacturer", "ManufacturerModelName")
     )
