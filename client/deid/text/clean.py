@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from client.deid.settings import DeidSettings
+from client.deid.text.detect import TURNED
 from client.deid.text.found import Box, Cleaned, Decision, Hit, TextReview
 from client.deid.text.look import Looker, Seen
 from client.deid.text.regions import boxes_of, region_of
@@ -27,6 +28,8 @@ from client.deid.text.windows import Window
 REVIEW_TEXT: Final = "review-text"
 MARGIN: Final = 0.35
 """Of a line's height, blanked around it; strokes and smoothing reach beyond what is read."""
+ALONG: Final = 1.0
+"""The same at both ends of a line."""
 LEAST_MARGIN: Final = 3
 _LOOKER: Final = Looker()
 
@@ -103,14 +106,17 @@ def _asked(
 
 
 def _wider(box: Box, shape: Sequence[int]) -> Box:
-    tall = min(box.bottom - box.top, box.right - box.left)
-    by = max(LEAST_MARGIN, round(MARGIN * tall))
+    """With a margin, wider along the line: its last letters are the first that are not read."""
+    tall, wide = box.bottom - box.top, box.right - box.left
+    thick = min(tall, wide)
+    across, along = max(LEAST_MARGIN, round(MARGIN * thick)), max(LEAST_MARGIN, round(ALONG * thick))
+    down, aside = (along, across) if tall > TURNED * wide else (across, along)
     return Box(
         box.frame,
-        max(0, box.top - by),
-        max(0, box.left - by),
-        min(shape[1], box.bottom + by),
-        min(shape[2], box.right + by),
+        max(0, box.top - down),
+        max(0, box.left - aside),
+        min(shape[1], box.bottom + down),
+        min(shape[2], box.right + aside),
     )
 
 

@@ -41,7 +41,7 @@ COARSEST: Final = 96
 """Pixels a side of the smallest level after the first: letters taller than a third of the image are not looked for."""
 ASK: Final = 1.0
 """Logit from which squares are joined to a candidate."""
-SURE: Final = 3.0
+SURE: Final = 3.5
 """Logit that one square of a candidate reaches at least."""
 LEAST_SQUARES: Final = 4
 TURNED: Final = 1.5
