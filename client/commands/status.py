@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.table import Table
+import typer
 
 from client.commands.options import HERE, SiteFolder
-from common.cli import JsonFlag, grid, show
+from client.commands.status_table import DRAWN, SAID, budget, many, status_table
+from common.cli import JsonFlag, show
 from common.errors import LedgerError
+
+__all__ = ["DRAWN", "SAID", "Disk", "SharedPictures", "Spending", "Status", "many", "read_status", "status"]
 
 if TYPE_CHECKING:
     from client.index import ImageRow, Index
     from client.intake.receipt import Receipt
+    from client.intake.relabel import LabelCounts
     from client.site import Site
-
-SAID: Final = "label table"
-DRAWN: Final = "to be drawn"
-_PARTS: Final = ("train", "validation", "test", DRAWN)
-_STEP: Final = 1000.0
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,15 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class SharedPictures:
+    """Pictures that stand under two patients or more; no split uses them."""
+
+    groups: int
+    images: int
+    patients: int
+
+
+@dataclass(frozen=True)
 class Status:
     """What a site holds. Exact counts: this stays in the hospital."""
 
@@ -63,6 +70,9 @@ class Status:
     labelled: int
     labels: dict[str, int]
     """Label to number of images."""
+    readers: LabelCounts
+    """Who labelled what, where they disagree, and labels that wait for an image."""
+    shared: SharedPictures
     splits: dict[str, dict[str, int]]
     """Part to number of patients: as the label tables say, then of each split that a training drew."""
     modalities: dict[str, int]
@@ -79,10 +89,33 @@ class Status:
     disk: Disk
 
 
-def status(site: SiteFolder = HERE, as_json: JsonFlag = False) -> None:
+def status(
+    site: SiteFolder = HERE,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with every check's distribution; it stays in the hospital."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Show what this site holds, refused and spent, its policy, and how much disk is left."""
     result = read_status(site)
-    show(result, as_json, lambda: _table(result))
+    if html is not None:
+        _write_page(site, result, html)
+    show(result, as_json, lambda: status_table(result))
+
+
+def _write_page(folder: Path, result: Status, path: Path) -> None:
+    from client.index import Index
+    from client.intake.summary import cli_rows
+    from client.report.distributions import distributions
+    from client.report.holdings import Holdings, write_holdings
+    from client.site import load_site
+
+    site = load_site(folder)
+    with Index(site.index) as index:
+        quality = distributions(index)
+    spent = "; ".join(f"{what}: {value}" for what, value in budget(result))
+    write_holdings(Holdings(result, cli_rows(site), quality, spent), path)
 
 
 def read_status(folder: Path) -> Status:
@@ -93,6 +126,7 @@ def read_status(folder: Path) -> Status:
     """
     from client.index import Index
     from client.intake.receipt import last_receipt
+    from client.intake.relabel import count_labels
     from client.site import load_site
 
     site = load_site(folder)
@@ -102,6 +136,7 @@ def read_status(folder: Path) -> Status:
         outcomes = index.outcomes()
         volumes, ingests = len(index.volumes()), len(index.ingests())
         splits = _splits(index, images)
+        readers = count_labels(index)
     present = sum(patient.withdrawn_at is None for patient in everyone)
     spending = _spent(site)
     return Status(
@@ -113,6 +148,8 @@ def read_status(folder: Path) -> Status:
         volumes=volumes,
         labelled=sum(image.label is not None for image in images),
         labels=_counted(str(image.label) for image in images if image.label is not None),
+        readers=readers,
+        shared=_shared(images),
         splits=splits,
         modalities=_counted(image.modality for image in images),
         manufacturers=_counted(image.manufacturer for image in images),
@@ -129,6 +166,14 @@ def read_status(folder: Path) -> Status:
 
 def _counted(words: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(words).items()))
+
+
+def _shared(images: Sequence[ImageRow]) -> SharedPictures:
+    from client.twins import twins
+
+    groups = twins(images)
+    found = [image for group in groups for image in group]
+    return SharedPictures(len(groups), len(found), len({image.patient for image in found}))
 
 
 def _splits(index: Index, images: Sequence[ImageRow]) -> dict[str, dict[str, int]]:
@@ -159,107 +204,3 @@ def _disk(data: Path) -> Disk:
 
 def _bytes(paths: Iterable[Path]) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def _table(status: Status) -> Table:
-    blocks = (
-        _holdings(status),
-        _devices(status),
-        _refusals(status),
-        _budget(status),
-        _rules(status),
-        _room(status),
-    )
-    rows = [list(block) for block in blocks]
-    title = f"Site {status.site}" + (" (simulated)" if status.simulated else "")
-    table = grid(title, ("what", "value"), (row for block in rows for row in block))
-    end = 0
-    for block in rows:
-        end += len(block)
-        if block:
-            table.rows[end - 1].end_section = True
-    return table
-
-
-def _holdings(status: Status) -> Iterator[tuple[str, str]]:
-    left = f" ({status.withdrawn} withdrawn)" if status.withdrawn else ""
-    yield "patients", f"{status.patients}{left}"
-    yield "images", f"{status.images}, {status.labelled} with a label"
-    if status.volumes:
-        yield "CT and MR volumes", str(status.volumes)
-    for label, count in status.labels.items():
-        yield f"label {label}", many(count, "image")
-    for split, parts in status.splits.items():
-        name = "patients as labels say" if split == SAID else f"patients as drawn ({split[:8]})"
-        if parts:
-            yield name, ", ".join(f"{part} {parts[part]}" for part in _PARTS if part in parts)
-
-
-def _devices(status: Status) -> Iterator[tuple[str, str]]:
-    for modality, count in status.modalities.items():
-        yield f"modality {modality}", many(count, "image")
-    models: dict[str, list[int]] = {}
-    for scanner, count in status.scanners.items():
-        models.setdefault(scanner.rpartition(" ")[0] or "unknown maker", []).append(count)
-    for model, counts in models.items():
-        yield model, f"{many(sum(counts), 'image')} of {many(len(counts), 'scanner')}"
-
-
-def _refusals(status: Status) -> Iterator[tuple[str, str]]:
-    for code, count in status.refused.items():
-        yield f"refused: {code}", many(count, "file")
-    if status.refused:
-        yield "why, and what to do", "consilium-site quarantine list"
-    last = status.last_ingest
-    if last is not None:
-        yield "ingestions", f"{status.ingests}, the last {last.time[:16].replace('T', ' ')} UTC"
-        told = f"{many(last.files, 'file')}, {last.images} new, {sum(last.refused.values())} refused"
-        yield "last ingestion", told
-
-
-def _budget(status: Status) -> Iterator[tuple[str, str]]:
-    ledger, ceiling = status.ledger, status.policy["max_epsilon_lifetime"]
-    if ledger.problem == "ledger-locked":
-        yield "privacy budget spent", "in use by the service or a training; ask again later"
-    elif ledger.problem:
-        yield "privacy budget spent", f"unknown: {ledger.problem}"
-    elif ledger.unbounded:
-        yield "privacy budget spent", "without bound: patients were in a training without privacy"
-    elif ledger.epsilon is None:
-        yield "privacy budget spent", f"nothing of ε {ceiling:g}"
-    else:
-        yield (
-            "privacy budget spent",
-            f"ε {ledger.epsilon:.2f} of {ceiling:g} (worst patient, δ {ledger.delta:g})",
-        )
-
-
-def _rules(status: Status) -> Iterator[tuple[str, str]]:
-    policy: Mapping[str, Any] = status.policy
-    yield "policy: training without privacy", "allowed" if policy["allow_non_private"] else "refused"
-    yield "policy: most ε of one run", f"{policy['max_epsilon_per_run']:g}"
-    yield "policy: most δ, most clip", f"{policy['max_delta']:g}, {policy['max_clip']:g}"
-    yield "policy: fewest training patients", str(policy["min_patients"])
-    yield "policy: fewest patients in a figure", str(policy["min_cell"])
-    yield "policy: networks", ", ".join(policy["networks"]) or "all of this release"
-
-
-def _room(status: Status) -> Iterator[tuple[str, str]]:
-    for name, size in status.disk.used.items():
-        if size:
-            yield f"disk: {name}", human(size)
-    yield "disk: free", human(status.disk.free)
-
-
-def many(count: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def human(size: float) -> str:
-    """Bytes with a unit that a person reads, in powers of 1000 as disks are sold."""
-    for unit in _UNITS[:-1]:
-        if size < _STEP:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= _STEP
-    return f"{size:.1f} {_UNITS[-1]}"

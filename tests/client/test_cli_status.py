@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from client.commands.status import human
+from client.commands.status_table import human
 from client.deid.pseudonyms import Pseudonyms
 from client.index import Index
 from client.intake.ingest import ingest
@@ -70,7 +70,7 @@ def test_status_counts_what_is_there(site: Site) -> None:
     ((scanner, images),) = found["scanners"].items()
     assert images == 5
     assert scanner == "Aster Imaging DR-1 " + Pseudonyms.of(site).scanner("SN998877", "Aster Imaging", "DR-1")
-    assert found["refused"] == {"burned-in": 1, "withdrawn": 1}
+    assert found["refused"] == {"review-burned-in": 1, "withdrawn": 1}
     assert found["last_ingest"]["files"] == 8
     assert found["last_ingest"]["images"] == 6
     assert found["ledger"] == {
