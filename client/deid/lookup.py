@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -270,6 +271,7 @@ def _record(site: Site, pseudonym: str, reason: str, status: str) -> None:
     AuditLog(site.audit).append("deid.lookup", digest=pseudonym.lower(), code=reason, status=status)
 
 
+@lru_cache(maxsize=4)
 def _cipher(key: bytes) -> AESGCM:
     return AESGCM(HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=_PURPOSE).derive(key))
 

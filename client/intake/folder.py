@@ -89,11 +89,15 @@ def list_files(folder: Path, labels: Path | None, table: LabelTable | None) -> l
     if not os.access(folder, os.R_OK | os.X_OK):
         raise _error("the folder cannot be read", "Give this user the right to read it", "intake-unreadable")
     own = labels.resolve() if labels is not None else None
-    found = [path for path in _walk(folder) if not path.name.startswith(".") and path.resolve() != own]
+    found = [path for path in _walk(folder) if not path.name.startswith(".") and not _same(path, own)]
     if not found:
         raise _error("the folder holds no files", "Give the folder that holds the images", "intake-empty")
     incoming = [_incoming(folder, path, table) for path in found]
     return sorted(incoming, key=lambda file: file.relative)
+
+
+def _same(path: Path, own: Path | None) -> bool:
+    return own is not None and path.resolve() == own
 
 
 def check_apart(folder: Path, own: Iterable[Path]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from client.deid.text.found import Box, Decision
@@ -113,7 +113,7 @@ class Outcome:
 
 def to_json(thing: Task | Outcome) -> str:
     """One line of text."""
-    return json.dumps(asdict(thing))
+    return json.dumps(vars(thing), default=vars)
 
 
 def task_from(text: str) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from common.errors import FileRefused
 MAX_FILE_BYTES: Final = 512 * 2**20
 MAX_INFLATED_BYTES: Final = 256 * 2**20
 _MAGIC_AT: Final = 128
+_LONG: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"))
+"""VRs with a length of 32 bits, as they stand in a file."""
 
 
 @contextmanager
@@ -93,8 +96,20 @@ def _after_meta(tag: int, _vr: str | None, _length: int) -> bool:
     return tag >> 16 != 2
 
 
+def _end_of_meta(data: bytes) -> int:
+    """Where the data set begins, or the end of the file when its meta cannot be followed."""
+    at = _MAGIC_AT + 4
+    while data[at : at + 2] == b"\x02\x00" and at + 12 <= len(data):
+        long = data[at + 4 : at + 6] in _LONG
+        size = struct.unpack_from("<I" if long else "<H", data, at + 8 if long else at + 6)[0]
+        at += size + (12 if long else 8)
+    return min(len(data), at)
+
+
 def _inflated(data: bytes) -> bytes:
     """The same file without deflate compression, inflated no further than the limit."""
+    if DeflatedExplicitVRLittleEndian.encode() not in data[_MAGIC_AT + 4 : _end_of_meta(data)]:
+        return data
     stream = io.BytesIO(data)
     stream.seek(_MAGIC_AT + 4)
     meta = FileMetaDataset(read_dataset(stream, False, True, stop_when=_after_meta))

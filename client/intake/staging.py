@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from client.files import storage_error
-from client.intake.outcome import Outcome, outcome_from
+from client.intake.outcome import Outcome, outcome_from, to_json
 
 
 class Staging:
@@ -27,12 +25,9 @@ class Staging:
             raise storage_error(error, "staging") from None
 
     def keep(self, key: str, outcome: Outcome) -> None:
-        """Note that this file is done."""
-        whole = self.folder / f"{key}.json"
-        partial = whole.with_suffix(".tmp")
+        """Note that this file is done; a note that is not whole is none, because its last brace is missing."""
         try:
-            partial.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-            partial.replace(whole)
+            (self.folder / f"{key}.json").write_text(to_json(outcome), encoding="utf-8")
         except OSError as error:
             raise storage_error(error, "staging") from None
 

@@ -29,6 +29,10 @@ from client.preprocess.tensor import decode
 from client.site import Site
 
 MODALITIES: Final = ("CT", "MR")
+_ONE_FRAME: Final = (b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0")
+"""Classes, as they stand in a file's meta, of CT and MR images that are one slice each."""
+_META_BYTES: Final = 512
+"""Of a file of ours, more than its preamble and the class in its meta."""
 SAME_PLACE_MM: Final = 1e-3
 SAME_DIRECTION: Final = 1e-3
 """Largest difference of a direction cosine within one stack."""
@@ -74,6 +78,7 @@ def assemble_volumes(site: Site) -> int:
     """
     folder = site.data / "volumes"
     written = 0
+    alone: dict[str, str] = {}
     with Index(site.index) as index:
         done = index.assembled()
         rows = [row for modality in MODALITIES for row in index.images(modality=modality)]
@@ -82,12 +87,31 @@ def assemble_volumes(site: Site) -> int:
             made_of = hashlib.sha256("\n".join(row.sop_uid for row in images).encode()).hexdigest()
             if done.get(series_uid) == made_of:
                 continue
+            if len(images) == 1 and _has_one_frame(site.dicom / images[0].file):
+                alone[series_uid] = made_of
+                continue
             stacks = stacks_of(one for row in images for one in read_slices(site.dicom, row))
             volumes = [_write(site, images[0], part, stack) for part, stack in enumerate(stacks)]
             for stale in index.replace_volumes(series_uid, volumes, made_of):
                 (folder / stale).unlink(missing_ok=True)
             written += len(volumes)
+        with index.transaction():
+            stale_files = [
+                file for uid, made in alone.items() for file in index.replace_volumes(uid, [], made)
+            ]
+        for stale in stale_files:
+            (folder / stale).unlink(missing_ok=True)
     return written
+
+
+def _has_one_frame(path: Path) -> bool:
+    """Whether a file of ours is of a class whose objects have one frame; its meta, which comes first, says so."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_META_BYTES)
+    except OSError:
+        return False
+    return any(uid in head for uid in _ONE_FRAME)
 
 
 def stacks_of(slices: Iterable[Slice]) -> list[list[Slice]]:
