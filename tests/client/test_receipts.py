@@ -111,7 +111,7 @@ def test_counts_are_summed_over_images_and_unknown_words_are_counted_too(site: S
             f"key{n}",
             Outcome(
                 ACCEPTED,
-                keys={"study": "2.25.77"},
+                keys={"study": "9.8.7.6"},
                 actions={"kept": 2, "private-removed": 3, "sung-to": 5, "blanked": 2},
                 methods=("113100", "113101"),
                 boxes=(Box(0, 1, 1, 2, 2),) * 2,
@@ -119,13 +119,13 @@ def test_counts_are_summed_over_images_and_unknown_words_are_counted_too(site: S
         )
         for n in range(3)
     ]
-    stopped = finished("key9", Outcome("deid-verify", keys={"study": "2.25.77"}))
+    stopped = finished("key9", Outcome("deid-verify", keys={"study": "9.8.7.6"}))
     with begun(site) as index:
         for one in (*many, stopped):
             index.record_file(one.key, FileOutcome(one.outcome.code))
         promise(site, [*many, stopped])
         deliver(site, index)
-    (one,) = study_receipts(site, "2.25.77")
+    (one,) = study_receipts(site, "9.8.7.6")
     assert one.actions == {"kept": 6, "private_removed": 9, "other": 15}
     assert (one.files, one.images, one.refused, one.blanked) == (4, 3, 1, 6)
     assert one.methods == ("113100", "113101")
@@ -134,11 +134,11 @@ def test_counts_are_summed_over_images_and_unknown_words_are_counted_too(site: S
 
 def test_a_promise_is_kept_by_the_next_who_comes_and_forgotten_if_nothing_happened(site: Site) -> None:
     """Killed between the index and the log, or before the index."""
-    news = [finished("key1", Outcome(ACCEPTED, keys={"study": "2.25.77"}))]
+    news = [finished("key1", Outcome(ACCEPTED, keys={"study": "9.8.7.6"}))]
     promise(site, news)
     with begun(site):
         pass
-    assert study_receipts(site, "2.25.77") == []
+    assert study_receipts(site, "9.8.7.6") == []
     promise(site, news)
     with Index(site.index) as index:
         index.record_file("key1", FileOutcome(ACCEPTED))
@@ -146,7 +146,7 @@ def test_a_promise_is_kept_by_the_next_who_comes_and_forgotten_if_nothing_happen
         pass
     with begun(site):
         pass
-    assert len(study_receipts(site, "2.25.77")) == 1
+    assert len(study_receipts(site, "9.8.7.6")) == 1
 
 
 def test_many_lines_in_one_go_are_one_chain(tmp_path: Path) -> None:
