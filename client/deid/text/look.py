@@ -24,7 +24,7 @@ UNSURE: Final = 0.50
 SURE_LETTERS: Final = 2
 UNSURE_LETTERS: Final = 3
 """Letters or digits of a word, at least; single letters in anatomy are read everywhere."""
-PLAIN: Final = 4.0
+PLAIN: Final = 4.5
 """Strength of a candidate from which it goes to a person even when the reader reads nothing."""
 PLAIN_SHORT: Final = 9.0
 """The same for one that is less than `LINE` times as long as high."""
@@ -36,7 +36,7 @@ AHEAD: Final = 2
 """Heights by which a line is read on at both ends, where its letters may be too faint for the detector."""
 MANY: Final = 10
 """Candidates from which the whole frame is read at once."""
-FEW, ALL = 3, 6
+FEW, ALL = 2, 6
 """Renderings in which a faint candidate is read, and a plain one."""
 STRIP: Final = 2
 """Renderings of the rest of a line in which text was read; there a word need not be sure to count."""
