@@ -67,11 +67,13 @@ class Needles:
 
     def _wide_in(self, value: memoryview | bytes, words: Words) -> bool:
         for view in (words, words.byteswap()):
-            letters = _in_range(view, _FIRST, _LAST)
-            two = letters[:-1] & letters[1:]
-            four = two[:-2] & two[2:]
-            five = four[:-1] & letters[4:]
-            if five.any() and _compare(value, _begin(words, np.flatnonzero(five), self.wide, 5), self.wide):
+            letters = _in_range(view[::2], _FIRST, _LAST)  # five words in a row hold two even ones in a row
+            places = 2 * np.flatnonzero(letters[:-1] & letters[1:])
+            if not len(places):
+                continue
+            both = np.concatenate([places, places[places > 0] - 1])
+            inside = both[both + 5 <= len(words)]
+            if _compare(value, _begin(words, inside, self.wide, 5), self.wide):
                 return True
         return False
 

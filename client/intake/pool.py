@@ -31,6 +31,8 @@ MEMORY_BYTES: Final = 2**30
 """What one file may take on top of what a worker needs when it starts."""
 TIME_LIMIT_S: Final = 60.0
 START_LIMIT_S: Final = 120.0
+_IN_HAND: Final = 2
+"""Tasks a worker has been sent: the one it works on, and the next."""
 _AHEAD: Final = 64
 """Tasks begun before the oldest is answered, so that one slow file does not pile up the others."""
 
@@ -126,9 +128,9 @@ class Pool:
                 done[task.number] = outcome
 
     def _feed(self, source: Iterator[Task], waiting: deque[Task]) -> bool:
-        """Give every idle hand a task; True when there are no more."""
+        """Give every hand that has room a task; True when there are no more."""
         while len(waiting) < _AHEAD * self._count:
-            hand = self._idle()
+            hand = self._with_room()
             if hand is None:
                 return False
             task = next(source, None)
@@ -138,17 +140,18 @@ class Pool:
             hand.give(task)
         return False
 
-    def _idle(self) -> _Hand | None:
-        for hand in self._hands:
-            if hand.task is None:
-                return hand
+    def _with_room(self) -> _Hand | None:
+        """The hand with the least to do; a new one before any has two tasks."""
+        least = min(self._hands, key=lambda hand: len(hand.tasks), default=None)
+        if least is not None and not least.tasks:
+            return least
         if len(self._hands) < self._count:
             self._hands.append(_Hand(self._setup))
             return self._hands[-1]
-        return None
+        return least if least is not None and len(least.tasks) < _IN_HAND else None
 
     def _collect(self) -> list[tuple[Task, Outcome]]:
-        busy = [hand for hand in self._hands if hand.task is not None]
+        busy = [hand for hand in self._hands if hand.tasks]
         wait = max(0.0, min((hand.deadline for hand in busy), default=0.0) - time.monotonic())
         ready, _, _ = select.select([hand.answers for hand in busy], [], [], wait)
         return [
@@ -160,11 +163,11 @@ class Pool:
 
 
 class _Hand:
-    """One process and the task in its hands."""
+    """One process, the task it works on and the one it takes up next, so that it need not wait for us."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self.task: Task | None = None
+        self.tasks: deque[Task] = deque()
         self.deadline = 0.0
         self._start()
 
@@ -196,11 +199,15 @@ class _Hand:
         return self._process.pid
 
     def give(self, task: Task) -> None:
-        """Send a task; its time runs once the process is up."""
-        self.task = task
+        """Send a task; its time runs once the process is up and the task before it is done."""
+        self.tasks.append(task)
+        if len(self.tasks) == 1:
+            self._begin()
+        self._send(to_json(task))
+
+    def _begin(self) -> None:
         limit = self._setup.limits.time_s if self._ready else START_LIMIT_S
         self.deadline = time.monotonic() + limit
-        self._send(to_json(task))
 
     def take(self) -> list[tuple[Task, Outcome]]:
         """The answer that has come, or the refusal of a file that killed or outlasted its worker.
@@ -218,32 +225,38 @@ class _Hand:
 
     def _lines(self) -> list[tuple[Task, Outcome]]:
         found: list[tuple[Task, Outcome]] = []
-        while b"\n" in self._buffer and self.task is not None:
+        while b"\n" in self._buffer and self.tasks:
             line, self._buffer = self._buffer.split(b"\n", 1)
             if not self._ready:
                 self._ready = True
-                self.deadline = time.monotonic() + self._setup.limits.time_s
+                self._begin()
                 continue
+            number, _, text = line.partition(b" ")
             try:
-                found.append((self.task, outcome_from(line.decode("utf-8"))))
+                outcome = outcome_from(text.decode("utf-8"))
             except ValueError:
                 return [*found, *self._lost(_crash())]
-            self.task = None
+            if number != b"%d" % self.tasks[0].number:  # an answer that nobody asked for
+                return [*found, *self._lost(_crash())]
+            found.append((self.tasks.popleft(), outcome))
+            self._begin()
         return found
 
     def _has_bytes(self) -> bool:
         return bool(select.select([self.answers], [], [], 0)[0])
 
     def _lost(self, outcome: Outcome) -> list[tuple[Task, Outcome]]:
-        started, task = self._ready, self.task
+        started, tasks = self._ready, list(self.tasks)
         self.stop()
         if not started:
             raise IntakeError(
                 "a worker process", "it does not start", "Check memory limits and the installation"
             )
-        self.task = None
+        self.tasks.clear()
         self._start()
-        return [] if task is None else [(task, outcome)]
+        for task in tasks[1:]:  # it was not begun
+            self.give(task)
+        return [(task, outcome) for task in tasks[:1]]
 
     def _send(self, line: str) -> None:
         if self._process.stdin is not None:

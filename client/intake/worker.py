@@ -1,6 +1,6 @@
 """The process that touches untrusted files: little memory, no core dump, nothing on its screen.
 
-It reads one line of JSON per file and answers with one line. Keys come over the same pipe, never by
+It reads one line of JSON per file and answers with the file's number and one line of JSON. Keys come over the same pipe, never by
 argument or environment. Whatever a codec prints goes nowhere, because it may be patient text.
 """
 
@@ -24,11 +24,12 @@ def main() -> None:
     limit_memory(int(hello["memory"]))
     answers.write("ready\n")
     for line in sys.stdin:
+        task = task_from(line)
         try:
-            answer = to_json(bench.process(task_from(line)))
+            outcome = bench.process(task)
         except StorageError as error:
-            answer = to_json(Outcome(error.code, error.rule, error.remedy))
-        answers.write(answer + "\n")
+            outcome = Outcome(error.code, error.rule, error.remedy)
+        answers.write(f"{task.number} {to_json(outcome)}\n")
 
 
 if __name__ == "__main__":
