@@ -60,14 +60,19 @@ def read(picture: Bytes, *, scale: float = 1.0) -> list[Word]:
         scale: by which it is enlarged first.
 
     Raises:
-        FileRefused: `review-reader`, when the reader cannot be loaded.
+        FileRefused: `review-reader`, when the reader cannot be loaded or fails.
     """
     engine = _engine()
     scale = min(scale, LARGEST / max(picture.shape))
     size = [max(DETECTOR_SIDE, round(side * scale)) for side in picture.shape]
     larger = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     larger = cv2.copyMakeBorder(larger, ROOM, ROOM, ROOM, ROOM, cv2.BORDER_REPLICATE)
-    found, _ = engine(cv2.cvtColor(larger, cv2.COLOR_GRAY2BGR))
+    try:
+        found, _ = engine(cv2.cvtColor(larger, cv2.COLOR_GRAY2BGR))
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (the runtime's own kinds, most of them for want of memory)
+        raise _no_reader() from None
     factors = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
     return list(_words(found or [], factors, picture.shape))
 
@@ -106,10 +111,14 @@ def _engine() -> Any:
             min_height=8,
         )
     except Exception:  # noqa: BLE001 (a missing wheel, a model that cannot be read, no memory: all one thing)
-        raise FileRefused(
-            "an image",
-            "something in it looks like text, and the reader of text cannot be loaded",
-            "Install rapidocr-onnxruntime anew and give workers more memory, then repeat the command",
-            code="review-reader",
-        ) from None
+        raise _no_reader() from None
     return engine
+
+
+def _no_reader() -> FileRefused:
+    return FileRefused(
+        "an image",
+        "something in it looks like text, and the reader of text does not work",
+        "Install rapidocr-onnxruntime anew and give workers more memory, then repeat the command",
+        code="review-reader",
+    )
