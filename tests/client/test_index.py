@@ -290,3 +290,51 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
     code, _, outcomes = done.stdout.strip().partition(" ")
     assert code in {"storage-full", "storage-io"}
     assert outcomes == "{'accepted': 1}"
+
+
+def as_version_2(path: Path) -> None:
+    """Make an index what the release of schema version 2 wrote."""
+    with sqlite3.connect(path) as raw:
+        for table in ("labels", "labels_waiting", "former_runs", "former_parts"):
+            raw.execute(f"DROP TABLE {table}")
+        raw.execute("ALTER TABLE images DROP COLUMN perceptual_hash")
+        for column in ("modality", "scanner", "quality"):
+            raw.execute(f"ALTER TABLE files DROP COLUMN {column}")
+        raw.execute("PRAGMA user_version = 2")
+    raw.close()
+
+
+def test_an_index_of_version_2_keeps_its_labels_and_files(tmp_path: Path) -> None:
+    """What was there stays; what is new begins empty; a second opening changes nothing."""
+    path = tmp_path / "index.sqlite"
+    with Index(path) as index:
+        index.add_image(ROW)
+        index.add_image(replace(ROW, sop_uid="2.25.2", file="P1/2.25.2.dcm", label=None, pixel_digest="d2"))
+        index.record_file("k", FileOutcome("burned-in", "q"))
+    as_version_2(path)
+    for _ in range(2):
+        with Index(path) as index:
+            assert [row.label for row in index.images()] == [1, None]
+            assert index.image("2.25.1") == ROW
+            (label,) = index.labels_of("2.25.1")
+            assert (label.label, label.source, label.version, label.split) == (1, "reader", "2", "train")
+            assert label.at == ""
+            assert index.labels_of("2.25.2") == []
+            assert index.file_outcome("k") == FileOutcome("burned-in", "q")
+            assert index.waiting() == []
+            index.check_integrity()
+
+
+def test_a_new_index_and_one_brought_up_have_the_same_columns(tmp_path: Path) -> None:
+    columns = []
+    for name in ("new", "old"):
+        path = tmp_path / f"{name}.sqlite"
+        Index(path).close()
+        if name == "old":
+            as_version_2(path)
+            Index(path).close()
+        with sqlite3.connect(path) as raw:
+            tables = [row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            columns.append({table: raw.execute(f"PRAGMA table_info({table})").fetchall() for table in tables})
+        raw.close()
+    assert columns[0] == columns[1]
