@@ -36,8 +36,8 @@ SHORTEST_MM: Final = 90.0
 """Of the volume along each axis; less shows no whole brain."""
 BRAIN_ML: Final = (500.0, 2500.0)
 """A brain's volume, newborn to largest; anything else is a mistake of the network."""
-BUFFER_VOXELS: Final = 10
-"""Distance of the cut from the brain: quickshear's own default."""
+BUFFER_MM: Final = 10.0
+"""Distance of the cut from the brain: quickshear's own default, ten voxels, at one millimetre."""
 
 
 def undefaced(why: str) -> FileRefused:
@@ -73,8 +73,9 @@ def removed_voxels(stack: Stack) -> Removed:
     _, brain, millilitres = BrainExtraction(no_gpu=True).run(image)
     if not BRAIN_ML[0] <= float(millilitres) <= BRAIN_ML[1]:
         raise undefaced("no brain of a plausible size was found in it")
+    buffer = max(1, round(BUFFER_MM / float(np.linalg.norm(stack.affine[:3, :3], axis=0).mean())))
     kept = np.asarray(
-        quickshear(Nifti1Image(np.ones_like(stack.volume), stack.affine), brain, buff=BUFFER_VOXELS).dataobj
+        quickshear(Nifti1Image(np.ones_like(stack.volume), stack.affine), brain, buff=buffer).dataobj
     )
     removed: Removed = kept == 0
     if not removed.any() or (removed & (np.asarray(brain.dataobj) > 0)).any():
