@@ -27,6 +27,27 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class LedgerHead:
+    """The end of a privacy ledger: its counter, and the digest of its last row."""
+
+    sequence: int
+    digest: Digest
+
+
+@dataclass(frozen=True)
+class Countersignature:
+    """The server's word, for one round, that it has seen this head of this site's ledger (`common.heads`)."""
+
+    site: SiteName
+    head: LedgerHead
+    run: RunId
+    round: int
+    key: str
+    """The server's public key, hexadecimal."""
+    signature: str
+
+
+@dataclass(frozen=True)
 class Instruction:
     """What the server asks of one site in one round."""
 
@@ -43,6 +64,8 @@ class Instruction:
     threshold: float | None = None
     """The shared operating point, for EVALUATE only."""
     subset: bool = False
+    countersignature: Countersignature | None = None
+    """Of the newest ledger head the server has seen of this site; None on first contact."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +163,8 @@ class SiteMetrics:
     epsilon: float | None = None
     """Spent so far by the worst patient of the training cohort; None without a private plan."""
     simulated: bool = False
+    head: LedgerHead | None = None
+    """Of the site's ledger when it answered, for the server to countersign."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +183,8 @@ class Update:
     """Of the incoming model, before training."""
     epsilon: float | None = None
     simulated: bool = False
+    head: LedgerHead | None = None
+    """Of the site's ledger after this round was charged, for the server to countersign."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from typing import Any, Final, NoReturn, get_type_hints
 
@@ -20,7 +21,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from common.errors import FederationError
-from common.messages import Instruction, Refusal, SiteMetrics, Update
+from common.messages import Countersignature, Instruction, Refusal, SiteMetrics, Update
 
 Message = Instruction | Update | SiteMetrics | Refusal
 
@@ -102,29 +103,65 @@ def head(blob: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def to_records(blob: bytes, virtual: str = "") -> RecordDict:
+def addressed(blob: bytes, countersignature: Mapping[str, Any]) -> bytes:
+    """The same instruction with one site's countersignature in it; its tensors are not read.
+
+    Raises:
+        FederationError: code `wire` when these bytes are no instruction.
+    """
+    try:
+        size = int.from_bytes(blob[:8], "little")
+        header = json.loads(blob[8 : 8 + size])
+        message = _read_head(blob)
+        if message["kind"] != "instruction":
+            _malformed()
+        message["body"]["countersignature"] = dict(countersignature)
+        header["__metadata__"] = {RECORD: json.dumps(message, allow_nan=False)}
+        text = json.dumps(header, separators=(",", ":")).encode()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        _malformed()
+    # A header is padded with blanks, so that the tensors behind it begin at a multiple of eight.
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(blob)[8 + size :]))
+
+
+def to_records(
+    blob: bytes, virtual: str = "", countersignature: Countersignature | None = None
+) -> RecordDict:
     """Bytes as the content of a Flower message.
 
+    `countersignature` belongs to one site: it travels beside the bytes that all sites share, and the courier
+    puts it in (`from_records`), so that a server holds one copy of the model and not one for every site.
     `virtual` names the folder of a virtual federation. Only a node that Flower's simulation runtime
     made looks at it (`client.app`).
     """
     array = Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
-    records = RecordDict({RECORD: ArrayRecord({"message": array})})
+    arrays = {"message": array}
+    if countersignature is not None:
+        own = json.dumps(asdict(countersignature)).encode()
+        arrays["countersignature"] = Array(dtype="uint8", shape=(len(own),), stype=_STYPE, data=own)
+    records = RecordDict({RECORD: ArrayRecord(arrays)})
     if virtual:
         records[VIRTUAL] = ConfigRecord({"federation": virtual})
     return records
 
 
 def from_records(records: RecordDict) -> bytes:
-    """The bytes in a Flower message.
+    """The bytes in a Flower message, a countersignature beside them put in.
 
     Raises:
         FederationError: code `wire` when the records are not ours.
     """
     try:
-        array = records.array_records[RECORD]["message"]
-    except KeyError:
+        arrays = records.array_records[RECORD]
+        blob = _bytes_of(arrays["message"])
+        own = _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else None
+        return blob if own is None else addressed(blob, json.loads(own))
+    except (KeyError, ValueError, TypeError, RecursionError):
         _malformed()
+
+
+def _bytes_of(array: Array) -> bytes:
     if array.stype != _STYPE or not isinstance(array.data, bytes):
         _malformed()
     return array.data
