@@ -126,9 +126,14 @@ def cells(image: npt.NDArray[np.float32]) -> Cells:
     return np.asarray(ranked.mean(axis=(1, 3)) if len(values) > 1 else ranked[:, 0, :, 0], dtype=np.float32)
 
 
-def ways(images: Cells) -> Cells:
-    """How well each of the images [n, 16, 16] fits: [n, 8], four turns as positives, then as negatives."""
-    fits = images.reshape(len(images), -1) @ _turned()
+def ways(images: Cells, weights: Cells | None = None) -> Cells:
+    """How well each of the images [n, 16, 16] fits: [n, 8], four turns as positives, then as negatives.
+
+    Args:
+        images: of `cells`.
+        weights: [16, 16] of another template than that of this release.
+    """
+    fits = images.reshape(len(images), -1) @ (_turned() if weights is None else _turns(weights))
     return np.concatenate([fits, -fits], axis=1)
 
 
@@ -144,8 +149,11 @@ def template() -> Template:
 
 @lru_cache(maxsize=1)
 def _turned() -> Cells:
-    turned = [np.rot90(template().weights, turn).ravel() for turn in range(4)]
-    return np.stack(turned, axis=1)
+    return _turns(template().weights)
+
+
+def _turns(weights: Cells) -> Cells:
+    return np.stack([np.rot90(weights, turn).ravel() for turn in range(4)], axis=1)
 
 
 def _field(small: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
