@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from client.deid.settings import DeidSettings, Region
 from client.deid.text.clean import clean, words_in
-from client.deid.text.detect import Candidate, candidates
+from client.deid.text.detect import AT_ONCE, Candidate, candidates
 from client.deid.text.found import Box, Decision, TextReview
 from client.deid.text.look import Looker, _is_plain, _judged
 from client.deid.text.reader import Word
@@ -242,3 +242,10 @@ def test_a_large_image_is_read_within_a_workers_memory():
 def test_without_a_reader_nothing_that_looks_like_text_passes():
     gone = limited("sys.modules['rapidocr_onnxruntime'] = None")
     assert gone == {"code": "review-reader"}
+
+
+def test_a_very_large_image_is_looked_at_in_bands_and_text_at_their_borders_is_found():
+    large = np.tile(ground(512), (10, 8))
+    pixels, box = write(large, at=(976, 300), height=24)
+    assert large.size > 4 * AT_ONCE
+    assert covered(box, tuple(Box(0, *one.box) for one in candidates(pixels))) > 0.9

@@ -46,6 +46,10 @@ SURE: Final = 3.5
 LEAST_SQUARES: Final = 4
 TURNED: Final = 1.5
 """Times as high as wide, from which letters may follow one another from row to row."""
+AT_ONCE: Final = 4_000_000
+"""Pixels looked at at once, with about 30 bytes each; larger images are looked at in bands of rows."""
+OVERLAP: Final = 200
+"""Rows that two bands share."""
 BLOCK: Final = 1_024
 """Squares whose neighbourhoods are laid out at once: half a megabyte."""
 WEIGHTS: Final = Path(__file__).with_name("detect.toml")
@@ -79,6 +83,10 @@ class Candidate:
         """In pixels."""
         return self.right - self.left
 
+    def moved(self, down: int) -> Candidate:
+        """The same place as seen from so many rows further up."""
+        return Candidate(self.strength, self.top + down, self.left, self.bottom + down, self.right)
+
     @property
     def turned(self) -> bool:
         """Whether it is taller than wide, so that its letters may follow one another from row to row."""
@@ -91,15 +99,22 @@ def candidates(frame: npt.NDArray[Any]) -> list[Candidate]:
     Args:
         frame: [rows, columns] of any number type, in any units.
     """
-    level = np.ascontiguousarray(frame, np.float32)
+    rows = max(2 * OVERLAP, AT_ONCE // frame.shape[1])
     found: list[Candidate] = []
+    for first in range(0, max(1, frame.shape[0] - OVERLAP), rows - OVERLAP):
+        band = frame[first : first + rows]
+        found += [c.moved(first) for c in _in_band(band)]
+    return sorted(_joined(found), reverse=True)
+
+
+def _in_band(band: npt.NDArray[Any]) -> Iterator[Candidate]:
+    level = np.ascontiguousarray(band, np.float32)
     for step in range(LEVELS):
         if min(level.shape) < (COARSEST if step else SMALLEST):
-            break
-        scale = CELL << step
-        found += [_scaled(piece, scale, frame.shape) for piece in _pieces(logits(stroke_maps(level)))]
+            return
+        for piece in _pieces(logits(stroke_maps(level))):
+            yield _scaled(piece, CELL << step, band.shape)
         level = cv2.resize(level, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return sorted(_joined(found), reverse=True)
 
 
 def stroke_maps(level: Floats) -> Floats:

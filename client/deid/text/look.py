@@ -90,8 +90,9 @@ def _seen(frame: Frame, header: Window | None) -> Seen:
         lines = list(place.lines(everything, 2, zoom=WHOLE_ZOOM))
         hits += _judged(lines, everything)
         words.update(line.text.casefold() for line in lines)
-        found = [c for c in found if not any(_covers(hit.box, c) for hit in hits)][:MANY]
-    for candidate in found:
+        found = [c for c in found if not any(_covers(hit.box, c) for hit in hits)]
+    hits += (Hit(Box(0, *c.box), 0.0, "unread") for c in found[MANY:] if _is_plain(c))
+    for candidate in found[:MANY]:
         lines = list(place.lines(candidate, ALL if candidate.strength >= PLAIN else FEW))
         hits += _judged(lines, candidate)
         words.update(line.text.casefold() for line in lines)

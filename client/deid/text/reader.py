@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +26,8 @@ DETECTOR_SIDE: Final = 32
 """The network halves its input five times: sides are multiples of this."""
 ROOM: Final = 16
 """Pixels added around what is read; letters at the edge of a picture are read badly."""
-LARGEST: Final = 1_600
-"""Pixels a side of what is given to the reader at once; a square of it stays below 800 MB."""
+MOST_PIXELS: Final = 1_200_000
+"""Of what is given to the reader at once; it takes about 450 bytes of memory a pixel, measured."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def read(picture: Bytes, *, scale: float = 1.0) -> list[Word]:
         FileRefused: `review-reader`, when the reader cannot be loaded or fails.
     """
     engine = _engine()
-    scale = min(scale, LARGEST / max(picture.shape))
+    scale = min(scale, math.sqrt(MOST_PIXELS / picture.size))
     size = [max(DETECTOR_SIDE, round(side * scale)) for side in picture.shape]
     larger = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
     larger = cv2.copyMakeBorder(larger, ROOM, ROOM, ROOM, ROOM, cv2.BORDER_REPLICATE)
