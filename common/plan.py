@@ -113,7 +113,9 @@ class Model:
     """Which network, where its weights start, and which part of it may learn."""
 
     name: Literal["small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"]
-    trainable: Literal["all", "head", "last-block", "norms-and-head"] = "all"
+    trainable: Literal["all", "head", "last-block", "norms-and-head", "adapters"] = "all"
+    adapter_rank: Annotated[int, Field(strict=True, ge=1, le=64)] = 4
+    """Channels of each low-rank path beside a frozen layer; with `adapters` only."""
     init_seed: Seed = 0
     options: dict[str, int | float | str | bool] = field(default_factory=dict)
 

@@ -7,8 +7,10 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
-Choice = Literal["all", "head", "last-block", "norms-and-head"]
-"""Which part may learn; the rest is frozen at its initial value."""
+from common.models.adapters import Adapted
+
+Choice = Literal["all", "head", "last-block", "norms-and-head", "adapters"]
+"""Which part may learn; the rest is frozen at its initial value. `adapters` come with the head."""
 
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d)
 
@@ -87,6 +89,8 @@ class Network(nn.Module):
             learning.extend(last_block)
         elif choice == "norms-and-head":
             learning.extend(m for m in self.body.modules() if isinstance(m, NORMS))
+        elif choice == "adapters":
+            learning.extend(side for m in self.body.modules() if isinstance(m, Adapted) for side in m.sides)
         kept = {id(p) for module in learning for p in module.parameters()}
         for parameter in self.parameters():
             parameter.requires_grad_(parameter.requires_grad and id(parameter) in kept)

@@ -9,6 +9,7 @@ import torch
 
 from common import plan
 from common.errors import PlanError, Problem
+from common.models.adapters import adapt
 from common.models.cnn import CnnOptions, small_cnn
 from common.models.network import Blueprint, Network, Parts
 from common.models.options import as_pairs, read_options
@@ -40,8 +41,12 @@ def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int
             parts, options = _light(model, ends, shape)
         else:
             parts, options = _deep(model, ends, shape)
-    blueprint = Blueprint(model.name, as_pairs(options), model.trainable, outputs, shape, channels)
-    return Network(parts, blueprint)
+        named = as_pairs(options)
+        if model.trainable == "adapters":
+            # Drawn after the network's own weights, so that those are the same whatever part may learn.
+            adapt(parts.body, model.adapter_rank, model.name)
+            named = (*named, ("adapter-rank", model.adapter_rank))
+    return Network(parts, Blueprint(model.name, named, model.trainable, outputs, shape, channels))
 
 
 def _light(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> Built:

@@ -8,15 +8,14 @@ import torch
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.engine import Labelled, PatientGradients
 from common.models.losses import Loss
-from tests.contracts.test_networks import CHOICES, PIXELS, SMALL, small
+from tests.contracts.test_networks import PAIRS, PIXELS, small
 
 LOSS = Loss(exclusive=False, gamma=0.0, positive_weight=2.0)
 SLOTS = {"one image each": [0, 1, 2, 3], "uneven": [0, 1, 1, 1]}
 
 
 @pytest.mark.parametrize("slots", SLOTS.values(), ids=list(SLOTS))
-@pytest.mark.parametrize("trainable", CHOICES)
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(("name", "trainable"), PAIRS)
 def test_the_clipped_sum_is_that_of_single_passes(name, trainable, slots):
     """In float64, for the reason that test_networks gives; no patient's share is longer than the clip."""
     net = small(name, trainable).double().train()
