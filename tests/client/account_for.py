@@ -24,10 +24,16 @@ and held to the code by `tests/client/test_intake_multivendor.py`.
 
 """
 NOTES = """
-`quality-duplicate`: the set holds one image in several compressions; one of each group of equal pixels stays.
-`patient-unknown`: eight images have an empty PatientID. Privacy is promised per patient, and nobody can
-tell how many patients these are, so they stay out. Seven images in 12-bit, progressive or spectral JPEG, which pydicom's
-own decoders decline, are read through GDCM.
+By default only images that say ORIGINAL and PRIMARY pass by themselves, and no CT of a head. `head-ct`: ten images name the
+head, eight the brain, one the neck. `review-derived`: all seven CR images (computed radiography is processed as a rule), and
+CT and MR that were compressed, reformatted or exported by a workstation: a person lets them in, or the hospital's settings
+do (`derived_primary`, `[[deid.regions]]`). `patient-unknown`: eight images have an empty PatientID. Privacy is promised per
+patient, and nobody can tell how many patients these are, so they stay out. `review-text`: the mosaic of an echo-planar
+series and one large slice hold structures that look like lines of letters.
+
+A hospital that accepts head CT and derived images takes in all that can be read and names its patient, save one of each
+group of equal pixels: the set holds one image in several compressions. Seven images in 12-bit, progressive or spectral JPEG,
+which pydicom's own decoders decline, are read through GDCM.
 
 | reason | rule | what to do |
 | --- | --- | --- |
