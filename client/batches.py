@@ -75,12 +75,41 @@ class Roster:
         return Batch(np.concatenate(chosen), slots, len(chosen))
 
 
-def at_most(rng: np.random.Generator, most: int) -> Callable[[Ints], Ints]:
-    """A chooser that keeps a random `most` of a patient's images."""
+Choose = Callable[[Ints, int], Ints]
+"""Some of the given images, at most so many, at random; all of them where they are not more."""
 
-    def choose(images: Ints) -> Ints:
+
+def at_random(rng: np.random.Generator) -> Choose:
+    """A chooser that keeps a random subset, in ascending order."""
+
+    def choose(images: Ints, most: int) -> Ints:
+        """See `Choose`."""
         if len(images) <= most:
             return images
         return np.sort(rng.choice(images, most, replace=False))
 
     return choose
+
+
+def up_to(most: int, choose: Choose, *, views: bool) -> Callable[[Ints], Ints]:
+    """What of a patient enters a step: K images where there are so many, else K augmented views of fewer.
+
+    De et al. 2022 ("Unlocking high-accuracy differentially private image classification through scale",
+    section 3.2) average the gradients of several augmented views of one example before they are clipped.
+    A patient's contribution is still one vector, clipped once: views cost time and no privacy.
+
+    Args:
+        most: K.
+        choose: who draws the images.
+        views: whether fewer images than K are repeated, in turn and as evenly as can be; of use only where
+            every repetition is augmented anew.
+    """
+
+    def take(images: Ints) -> Ints:
+        """The images of one patient, ascending; one that is seen twice stands twice."""
+        if not views or not 0 < len(images) < most:
+            return choose(images, most)
+        whole, rest = divmod(most, len(images))
+        return np.sort(np.concatenate([np.tile(images, whole), choose(images, rest)]))
+
+    return take

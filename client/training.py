@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from client.batches import at_most
+from client.batches import at_random, up_to
 from client.device import choose_device
 from client.learner import Learner
 from client.patients import PatientSet
@@ -145,7 +145,7 @@ def run_epoch(
 ) -> tuple[int, int]:
     """One pass over the shuffled patients; returns (steps, images seen)."""
     order = rng.permutation(learner.roster.patients)
-    choose = at_most(rng, recipe.images_per_patient)
+    choose = up_to(recipe.images_per_patient, at_random(rng), views=learner.augmentation.active)
     steps, seen = 0, 0
     for start in range(0, len(order), recipe.batch_patients):
         batch = learner.roster.batch(order[start : start + recipe.batch_patients], choose)

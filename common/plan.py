@@ -147,7 +147,7 @@ class Training:
     batch_patients: Count = 16
     local_epochs: Count = 1
     images_per_patient: Count = 4
-    """K: at most this many images of a patient enter one step, averaged."""
+    """K: up to this many images or augmented views of a patient enter one step, averaged."""
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
     focal_gamma: NotNegative = 2.0
     positive_weight: Positive = 1.0

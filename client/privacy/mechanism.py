@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.batches import Batch
+from client.batches import Batch, up_to
 from client.learner import Learner
 from client.privacy.ahead import NoiseAhead
 from client.privacy.clipping import Labelled
@@ -39,14 +39,14 @@ class Mechanism:
         """Kept from step to step: fresh memory of this size costs more than to fill it."""
 
     def draw(self, rng: np.random.Generator) -> Batch:
-        """A Poisson sample of the patients, at most K images of each; it may be empty.
+        """A Poisson sample of the patients, up to K images or augmented views of each; it may be empty.
 
         Args:
             rng: for augmentation only; who is drawn comes from the operating system.
         """
-        roster, most = self._learner.roster, self._dp.images_per_patient
+        roster, views = self._learner.roster, self._learner.augmentation.active
         drawn = self._noise.poisson_sample(roster.patients, self._dp.sampling_rate)
-        batch = roster.batch(drawn, lambda images: self._noise.choose(images, most))
+        batch = roster.batch(drawn, up_to(self._dp.images_per_patient, self._noise.choose, views=views))
         return self._learner.augmented(batch, rng)
 
     def gradient(self, batch: Batch) -> None:

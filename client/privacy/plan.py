@@ -25,7 +25,7 @@ class DpPlan:
     noise_multiplier: float
     """sigma: the standard deviation of the noise in units of C."""
     images_per_patient: int
-    """K: at most this many images of a patient are averaged into their contribution."""
+    """K: up to this many images or augmented views of a patient are averaged into their contribution."""
     expected_batch: float
     """q times the public bucket of training patients: the divisor of every step."""
     steps_per_round: int
