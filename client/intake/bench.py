@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from client.deid.colour import describe_as_grey
@@ -30,10 +31,25 @@ from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
 from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
 from client.intake.proof import Proof, write_proved
 from client.intake.wrap import wrap
-from client.preprocess.modality import to_units
+from client.preprocess.modality import to_units32
 from client.quality import pixel_digest
 from client.quality_hash import perceptual_hash
 from common.errors import FileRefused, StorageError
+
+_FIELDS: Final = {
+    "sop_uid": 0x00080018,
+    "modality": 0x00080060,
+    "manufacturer": 0x00080070,
+    "model": 0x00081090,
+    "patient": 0x00100020,
+    "sex": 0x00100040,
+    "age": 0x00101010,
+    "scanner": 0x00181000,
+    "projection": 0x00185101,
+    "study_uid": 0x0020000D,
+    "series_uid": 0x0020000E,
+}
+"""Of an image's row in the index: the attribute of the de-identified image that it repeats."""
 
 
 @dataclass
@@ -132,34 +148,34 @@ class Bench:
         decision: Decision | None,
     ) -> dict[str, Any]:
         """The image's row in the index, once its quality is judged."""
-        units = to_units(target, pixels).astype(np.float32)
-        where = (str(target.Modality), str(target.DeviceSerialNumber))
+        units = to_units32(target, pixels)
+        said = {int(tag): item for tag, item in zip(target.keys(), target.values(), strict=True)}
+        row = {field: _written(said.get(tag)) for field, tag in _FIELDS.items()}
+        where = (row["modality"], row["scanner"])
         waived = decision.waive if decision else ()
         figures, refusal = judge(units, target, self.percentiles.get(where), waived)
         found |= {"scanner": where[1], "figures": figures}
         if refusal is not None:
             raise refusal
-        age = str(target.get("PatientAge", ""))[:3]
         return {
-            "sop_uid": str(target.SOPInstanceUID),
-            "patient": str(target.PatientID),
+            **row,
+            "age": int(row["age"][:3]) if row["age"] else None,
             "spend_key": found["spend_key"],
-            "study_uid": str(target.StudyInstanceUID),
-            "series_uid": str(target.SeriesInstanceUID),
-            "file": f"{target.PatientID}/{target.SOPInstanceUID}.dcm",
-            "modality": where[0],
-            "manufacturer": str(target.get("Manufacturer", "")),
-            "model": str(target.get("ManufacturerModelName", "")),
-            "scanner": where[1],
-            "projection": str(target.get("ViewPosition", "")),
-            "age": int(age) if age else None,
-            "sex": str(target.get("PatientSex", "")),
-            "rows": int(target.Rows),
-            "cols": int(target.Columns),
+            "file": f"{row['patient']}/{row['sop_uid']}.dcm",
+            "rows": pixels.shape[-2],
+            "cols": pixels.shape[-1],
             "quality": figures,
             "pixel_digest": pixel_digest(units),
             "perceptual_hash": perceptual_hash(units),
         }
+
+
+def _written(item: RawDataElement | DataElement | None) -> str:
+    """The text of an element of ours; it is ASCII."""
+    if item is None or not item.value:
+        return ""
+    raw = item.value
+    return (raw.decode("ascii") if isinstance(raw, bytes) else str(raw)).strip(" \0")
 
 
 def _refused(refusal: FileRefused, found: Mapping[str, Any]) -> Outcome:
