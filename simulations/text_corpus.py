@@ -6,11 +6,11 @@ ellipses, noise and speckle. Fonts are those that come with OpenCV, Pillow and m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import cv2
 import matplotlib as mpl
@@ -58,17 +58,33 @@ class Case:
     marker: bool = False
 
 
+class Stratum(NamedTuple):
+    """What is varied, once each."""
+
+    modality: Modality
+    contrast: str
+    height: int
+    font: str
+    place: str
+
+
+def stratum(number: int) -> Stratum:
+    """Of the case with this number: each level of a factor once in a round, in an order drawn for that round."""
+    factors: tuple[Sequence[object], ...] = (MODALITIES, CONTRASTS, HEIGHTS, FONTS, PLACES)
+    drawn = []
+    for factor, levels in enumerate(factors):
+        turn, at = divmod(number, len(levels))
+        drawn.append(levels[int(np.random.default_rng([factor, turn]).permutation(len(levels))[at])])
+    return Stratum(*drawn)  # type: ignore[arg-type]  # one of each factor's own levels
+
+
 def text_cases(count: int, seed: int) -> Iterator[Case]:
-    """So many images with text; the strata come round in turn, each with each as evenly as the count allows."""
+    """So many images with text, stratum by stratum."""
     for number in range(count):
         rng = np.random.default_rng([seed, 1, number])
-        modality = MODALITIES[number % 4]
-        font = FONTS[(number // 4 + number // 24) % 6]
-        contrast = CONTRASTS[(number // 4 + number // 20) % 5]
-        height = HEIGHTS[(number // 4 + number // 16 + number // 240) % 4]
-        place = PLACES[(number // 4 + number // 60 + 2 * (number // 20)) % 5]
-        pixels = background(modality, rng)
-        yield _written(Case(modality, pixels, BITS[modality], contrast, height, font, place, words(rng)), rng)
+        level = stratum(number)
+        pixels = background(level.modality, rng)
+        yield _written(Case(level.modality, pixels, BITS[level.modality], *level[1:], words(rng)), rng)
 
 
 def marker_cases(count: int, seed: int) -> Iterator[Case]:
@@ -115,7 +131,7 @@ def _hershey(text: str, height: int, font: str) -> npt.NDArray[np.float32]:
     (width, tall), below = cv2.getTextSize(text, face, scale, thickness)
     canvas = np.zeros((tall + below + 8, width + 8), np.uint8)
     cv2.putText(canvas, text, (4, tall + 4), face, scale, 255, thickness, cv2.LINE_AA)
-    return canvas.astype(np.float32) / 255
+    return (canvas / np.float32(255)).astype(np.float32)
 
 
 def _truetype(text: str, height: int, font: str) -> npt.NDArray[np.float32]:
@@ -123,7 +139,7 @@ def _truetype(text: str, height: int, font: str) -> npt.NDArray[np.float32]:
     left, top, right, bottom = face.getbbox(text)
     canvas = Image.new("L", (int(right - left) + 8, int(bottom - top) + 8))
     ImageDraw.Draw(canvas).text((4 - left, 4 - top), text, fill=255, font=face)
-    return np.asarray(canvas, np.float32) / 255
+    return (np.asarray(canvas) / np.float32(255)).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
@@ -232,7 +248,8 @@ def _slice(rng: np.random.Generator) -> Pixels:
     hu[int(size * (0.52 + tall / 2)) :][:4] = -300
     noise = ndimage.gaussian_filter(rng.normal(0, 1, hu.shape), rng.uniform(0.5, 0.9))
     hu = ndimage.gaussian_filter(hu, 0.8) + noise.astype(np.float32) * rng.uniform(15, 60) / noise.std()
-    return np.clip(hu + 1024, 0, 4095).astype(np.uint16)
+    stored: Pixels = np.clip(hu + 1024, 0, 4095).astype(np.uint16)
+    return stored
 
 
 def _head(rng: np.random.Generator) -> Pixels:
@@ -250,7 +267,8 @@ def _head(rng: np.random.Generator) -> Pixels:
     shade = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), size / 4)
     picture = ndimage.gaussian_filter(picture, 0.7) * (1 + 0.3 * shade / np.abs(shade).max())
     noisy = np.hypot(picture + rng.normal(0, 18, picture.shape), rng.normal(0, 18, picture.shape))
-    return np.clip(noisy * rng.uniform(0.5, 2.5), 0, 4095).astype(np.uint16)
+    stored: Pixels = np.clip(noisy * rng.uniform(0.5, 2.5), 0, 4095).astype(np.uint16)
+    return stored
 
 
 def _sector(rng: np.random.Generator) -> Pixels:
