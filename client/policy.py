@@ -45,6 +45,8 @@ class Policy:
     """Whether a plan without differential privacy may train here at all."""
     max_epsilon_per_run: Annotated[float, Field(gt=0)] = 8.0
     max_epsilon_lifetime: Annotated[float, Field(gt=0)] = 16.0
+    max_epsilon_per_year: Annotated[float, Field(gt=0)] = 8.0
+    """Of any one patient within any 365 days: a rate under the limit for life, never a renewal of it."""
     max_delta: Annotated[float, Field(gt=0, lt=0.01)] = 1e-4
     max_clip: Annotated[float, Field(gt=0)] = 10.0
     min_noise_multiplier: Annotated[float, Field(ge=0)] = 0.3
@@ -71,6 +73,8 @@ class Policy:
     """Kinds of figures that may leave; the others are taken out at the door."""
     groups: tuple[Group, ...] = GROUPS
     """Groups of patients of which figures may leave, besides all patients."""
+    strict_rates: bool = False
+    """Whether a rate, such as the sensitivity, leaves only where neither its hits nor its misses are a small cell."""
     private_progress: bool = False
     """Whether loss and AUROC of validation patients, whom epsilon does not cover, leave beside a private update."""
     max_surveys_per_run: Annotated[int, Field(ge=1)] = 50

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
 
-from client.policy import Policy
+from client.privacy.limits import Limits, Span, Usage
 from common import accounting
 from common.accounting import DpEventSpec
 from common.errors import LedgerError
-from common.plan import Plan
 from common.types import Digest, RunId
+
+YEAR: Final = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,6 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much one patient may spend; from the plan and the hospital's policy, never from patients."""
-
-    run_epsilon: float
-    lifetime_epsilon: float
-    delta: float
-    allow_non_private: bool = False
-
-    @classmethod
-    def of(cls, policy: Policy, plan: Plan) -> Limits:
-        """The tighter of plan and policy for the run, the policy's cap for life."""
-        return cls(
-            run_epsilon=min(plan.privacy.epsilon, policy.max_epsilon_per_run),
-            lifetime_epsilon=policy.max_epsilon_lifetime,
-            delta=plan.privacy.delta,
-            allow_non_private=policy.allow_non_private,
-        )
-
-
-@dataclass(frozen=True)
 class Charge:
     """One row of spending: this event happened to every patient of this cohort."""
 
@@ -63,11 +46,22 @@ class Charge:
     cohort: Digest
     patients: int
     time: str
-    """UTC, ISO 8601; for the reader, no rule depends on it."""
+    """UTC, ISO 8601, never before that of the charge before: the limit per year depends on it."""
 
 
 Cohorts = tuple[Digest, ...]
-_Totals = dict[tuple[Digest, RunId], Counter[tuple[float, float]]]
+_Sums = dict[Digest, Counter[DpEventSpec]]
+"""Per cohort how many steps of each kind of event; the kind is the event with 0 steps."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the worst patient of a cohort has spent, a charge that is being tried included."""
+
+    epsilon: float
+    """For life, at the plan's delta."""
+    usage: tuple[Usage, ...]
+    """Of each limit."""
 
 
 def cohort_digest(spend_keys: Iterable[str]) -> Digest:
@@ -77,13 +71,44 @@ def cohort_digest(spend_keys: Iterable[str]) -> Digest:
 
 
 @dataclass
+class Window:
+    """The charges of the last 365 days, kept as sums; it only ever moves forward."""
+
+    sums: _Sums = field(default_factory=dict)
+    _charges: deque[Charge] = field(default_factory=deque)
+
+    def add(self, charge: Charge) -> None:
+        """Put in a charge that is not older than those before."""
+        self._charges.append(charge)
+        _count(self.sums, charge, 1)
+
+    def move(self, now: str) -> None:
+        """Let go of what happened more than 365 days before `now`."""
+        oldest = (datetime.fromisoformat(now) - YEAR).isoformat(timespec="seconds")
+        while self._charges and self._charges[0].time <= oldest:
+            _count(self.sums, self._charges.popleft(), -1)
+
+    def delta(self, least: float) -> float:
+        """The smallest delta promised within the window, at most `least`."""
+        return min([least, *(c.delta for c in self._charges if c.event.private)])
+
+
+@dataclass
 class Book:
     """Every charge so far, indexed for composition."""
 
     charges: list[Charge] = field(default_factory=list)
     _cohorts_of: dict[str, Cohorts] = field(default_factory=dict)
     _known: set[Digest] = field(default_factory=set)
-    _totals: _Totals = field(default_factory=dict)
+    _life: _Sums = field(default_factory=dict)
+    _runs: dict[RunId, _Sums] = field(default_factory=dict)
+    _year: Window = field(default_factory=Window)
+    _delta: float = 1.0
+
+    @property
+    def time(self) -> str:
+        """Of the last charge; empty before the first."""
+        return self.charges[-1].time if self.charges else ""
 
     def knows(self, cohort: Digest) -> bool:
         """Whether the members of this cohort are already on record."""
@@ -100,14 +125,17 @@ class Book:
     def record(self, charge: Charge) -> None:
         """Add a charge that is already on disk."""
         self.charges.append(charge)
-        totals = self._totals.setdefault((charge.cohort, charge.release.run), Counter())
-        totals[charge.event.sampling_rate, charge.event.noise_multiplier] += charge.event.steps
+        _count(self._life, charge, 1)
+        _count(self._runs.setdefault(charge.release.run, {}), charge, 1)
+        self._year.add(charge)
+        if charge.event.private:
+            self._delta = min(self._delta, charge.delta)
 
-    def admit(self, charge: Charge, spend_keys: Iterable[str], limits: Limits) -> float:
+    def admit(self, charge: Charge, spend_keys: Iterable[str], limits: Limits) -> Spent:
         """Try the composition with this charge, before anything is written.
 
         Returns:
-            The lifetime epsilon of the cohort's worst patient after it, at the charge's delta.
+            What the cohort's worst patient has spent after it.
 
         Raises:
             LedgerError: `ledger-spent` or `ledger-non-private`.
@@ -120,55 +148,115 @@ class Book:
                 code="ledger-non-private",
             )
         histories = self._histories(spend_keys)
-        # Checked at the smallest delta ever promised, so that a later, looser delta frees nothing.
-        strict = min([limits.delta, *(c.delta for c in self.charges if c.event.private)])
-        run = charge.release.run
-        self._within(histories, charge, limits.delta, run=run, limits=limits)
-        self._within(histories, charge, strict, run=None, limits=limits)
-        return max((self._spend(h, limits.delta, None, charge) for h in histories), default=0.0)
+        usage = self._usage(histories, charge, charge.release.run, charge.time, limits)
+        for one in usage:
+            if one.epsilon > one.limit:
+                raise _spent(charge, one)
+        return Spent(self._worst(histories, self._life, limits.delta, charge), usage)
+
+    def usage(
+        self, spend_keys: Iterable[str] | None, run: RunId | None, now: str, limits: Limits
+    ) -> tuple[Usage, ...]:
+        """What the worst of these patients (all on record when not given) has spent of each limit.
+
+        Args:
+            spend_keys: the cohort.
+            run: whose limit is meant; the run that spent most when not given.
+            now: end of the year that counts, UTC.
+            limits: of plan and policy.
+        """
+        histories = self._all() if spend_keys is None else self._histories(spend_keys)
+        return self._usage(histories, None, run, now, limits)
 
     def epsilon(
         self, delta: float, spend_keys: Iterable[str] | None = None, run: RunId | None = None
     ) -> float:
         """Spend of the worst of these patients (all on record when not given), over one run or for life."""
-        histories = set(self._cohorts_of.values()) if spend_keys is None else self._histories(spend_keys)
-        return max((self._spend(h, delta, run, None) for h in histories), default=0.0)
+        histories = self._all() if spend_keys is None else self._histories(spend_keys)
+        return self._worst(histories, self._life if run is None else self._runs.get(run, {}), delta, None)
+
+    def epsilon_of(self, charges: Iterable[Charge], delta: float) -> float:
+        """Spend of the patient whom these charges, of all there are, cost most."""
+        sums: _Sums = {}
+        for charge in charges:
+            _count(sums, charge, 1)
+        return self._worst(self._all(), sums, delta, None)
+
+    def patients(self, delta: float) -> list[tuple[float, int]]:
+        """Lifetime spend and number of patients, for each kind of history."""
+        kinds = Counter(self._cohorts_of.values())
+        return sorted((self._worst({history}, self._life, delta, None), n) for history, n in kinds.items())
+
+    @property
+    def strictest_delta(self) -> float:
+        """The smallest delta ever promised; 1 before any private charge."""
+        return self._delta
+
+    def _all(self) -> set[Cohorts]:
+        return set(self._cohorts_of.values())
 
     def _histories(self, spend_keys: Iterable[str]) -> set[Cohorts]:
         return {self._cohorts_of.get(key, ()) for key in spend_keys}
 
-    def _within(
-        self, histories: set[Cohorts], charge: Charge, delta: float, *, run: RunId | None, limits: Limits
-    ) -> None:
-        limit = limits.lifetime_epsilon if run is None else limits.run_epsilon
-        for history in histories:
-            events = self._events(history, run, charge)
-            if limits.allow_non_private:
-                events = [e for e in events if e.private]
-            spent = accounting.compose(events, delta)
-            if spent > limit:
-                raise _spent(charge, spent, limit, lifetime=run is None)
+    def _usage(
+        self, histories: set[Cohorts], extra: Charge | None, run: RunId | None, now: str, limits: Limits
+    ) -> tuple[Usage, ...]:
+        self._year.move(now)
+        runs = list(self._runs.values()) if run is None else [self._runs.get(run, {})]
+        # Life and year are counted at the smallest delta promised in them, so that a later, looser delta
+        # frees nothing.
+        counted = {
+            Span.RUN: (runs, limits.delta),
+            Span.LIFETIME: ([self._life], min(limits.delta, self._delta)),
+            Span.YEAR: ([self._year.sums], self._year.delta(limits.delta)),
+        }
+        private = limits.allow_non_private
+        return tuple(
+            Usage(
+                span,
+                max((self._worst(histories, s, delta, extra, private=private) for s in sums), default=0.0),
+                limits.of_span(span),
+            )
+            for span, (sums, delta) in counted.items()
+        )
 
-    def _spend(self, history: Cohorts, delta: float, run: RunId | None, extra: Charge | None) -> float:
-        return accounting.compose(self._events(history, run, extra), delta)
+    def _worst(
+        self,
+        histories: set[Cohorts],
+        sums: _Sums,
+        delta: float,
+        extra: Charge | None,
+        *,
+        private: bool = False,
+    ) -> float:
+        """Epsilon of the worst history; with `private`, of its private events only."""
+        worst = 0.0
+        for events in {frozenset(_events(history, sums, extra).items()) for history in histories}:
+            kept = [replace(kind, steps=n) for kind, n in events if kind.private or not private]
+            worst = max(worst, accounting.compose(kept, delta))
+        return worst
 
-    def _events(self, history: Cohorts, run: RunId | None, extra: Charge | None) -> list[DpEventSpec]:
-        wanted = frozenset(history)
-        steps: Counter[tuple[float, float]] = Counter()
-        for (cohort, of_run), totals in self._totals.items():
-            if cohort in wanted and (run is None or of_run == run):
-                steps.update(totals)
-        if extra is not None:
-            steps[extra.event.sampling_rate, extra.event.noise_multiplier] += extra.event.steps
-        return [DpEventSpec(q, sigma, n) for (q, sigma), n in steps.items()]
+
+def _count(sums: _Sums, charge: Charge, sign: int) -> None:
+    of_cohort = sums.setdefault(charge.cohort, Counter())
+    of_cohort[replace(charge.event, steps=0)] += sign * charge.event.steps
 
 
-def _spent(charge: Charge, spent: float, limit: float, *, lifetime: bool) -> LedgerError:
-    what = "lifetime" if lifetime else "run"
-    value = "infinite" if math.isinf(spent) else f"{spent:.4g}"
+def _events(history: Cohorts, sums: _Sums, extra: Charge | None) -> Counter[DpEventSpec]:
+    steps: Counter[DpEventSpec] = Counter()
+    for cohort in history:
+        steps.update(sums.get(cohort, {}))
+    if extra is not None:
+        steps[replace(extra.event, steps=0)] += extra.event.steps
+    return +steps
+
+
+def _spent(charge: Charge, usage: Usage) -> LedgerError:
+    what = "yearly" if usage.span is Span.YEAR else usage.span.value
+    value = "infinite" if math.isinf(usage.epsilon) else f"{usage.epsilon:.4g}"
     return LedgerError(
         f"run {charge.release.run}",
-        f"this round would bring a patient's {what} epsilon to {value}, above the limit {limit:g}",
+        f"this round would bring a patient's {what} epsilon to {value}, above the limit {usage.limit:g}",
         "Stop this run; nothing was spent by this refusal",
         code="ledger-spent",
     )

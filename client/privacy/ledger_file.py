@@ -7,38 +7,29 @@ disk, directory entry included, when the call returns.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, NoReturn
+from typing import Any
 
-from common.errors import LedgerError
+from client.privacy.ledger_open import (
+    SCHEMA,
+    Stamp,
+    canonical,
+    connect,
+    corrupt,
+    create,
+    locked,
+    refuse,
+    stamp,
+    translated,
+)
+from common.messages import LedgerHead as Head
 from common.types import Digest
-
-SCHEMA: Final = "consilium/ledger/1"
-_TABLES: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE entries (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL, digest TEXT NOT NULL) STRICT;
-CREATE TABLE members (cohort TEXT NOT NULL, spend_key TEXT NOT NULL,
-  PRIMARY KEY (cohort, spend_key)) STRICT, WITHOUT ROWID;
-CREATE TABLE updates (seq INTEGER PRIMARY KEY REFERENCES entries(seq), blob BLOB NOT NULL) STRICT;
-"""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The ledger's counter and the digest of its last row: what the server countersigns."""
-
-    sequence: int
-    digest: Digest
 
 
 @dataclass(frozen=True)
@@ -54,59 +45,84 @@ class Write:
     """Sequences whose stored bytes are dropped; their rows stay."""
 
 
+@dataclass(frozen=True)
+class Chain:
+    """The rows of a ledger that was found whole."""
+
+    digests: list[Digest]
+    """Of what came before the first row, then of every row."""
+    rows: list[tuple[int, str]]
+    """Sequence and body; empty where they were believed and not read again."""
+
+    @property
+    def head(self) -> Head:
+        """Of the last row."""
+        return Head(len(self.digests) - 1, self.digests[-1])
+
+
 def link(previous: Digest, body: str) -> Digest:
     """The digest of a row after the one with digest `previous`."""
     return Digest("sha256:" + hashlib.sha256(f"{previous}\n{body}".encode()).hexdigest())
 
 
-def canonical(body: object) -> str:
-    """One spelling of a row: sorted keys, no blanks, exact floats."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 class LedgerFile:
     """An open, locked, verified ledger file.
 
+    Args:
+        path: of the ledger.
+        simulated: must be what it was made with.
+        believed: a state of the file that this process verified before, and its digests; believed again
+            when nobody wrote to the file since.
+
     Raises:
-        LedgerError: `ledger-missing`, `ledger-locked`, `ledger-corrupt`, `ledger-simulated`.
+        LedgerError: `ledger-missing`, `ledger-locked`, `ledger-corrupt`, `ledger-simulated`,
+            `ledger-journal`, `ledger-readonly`.
     """
 
-    def __init__(self, path: Path, *, simulated: bool) -> None:
+    def __init__(
+        self, path: Path, *, simulated: bool, believed: tuple[Stamp, list[Digest]] | None = None
+    ) -> None:
         if not path.is_file():
-            _refuse("missing", "the ledger is not there", "Restore it from backup; never make a fresh one")
-        self._lock = _locked(path)
+            refuse("missing", "the ledger is not there", "Restore the newest one; never make a fresh one")
+        self._path = path
+        self._whole = False
+        self._lock = locked(path)
         try:
-            with _translated():
-                self._db = _connect(path)
-                self.rows, self.head = self._verified(simulated=simulated)
+            with translated():
+                self.trusted = believed is not None and stamp(path) == believed[0]
+                self._db = connect(path, lambda db: _verified(db, simulated=simulated))
+                self._whole = True
+                if believed is not None and self.trusted:
+                    self.chain = Chain(believed[1], [])
+                else:
+                    self.chain = _verified(self._db, simulated=simulated)
         except BaseException:
             self.close()
             raise
 
     @staticmethod
     def create(path: Path, *, simulated: bool) -> None:
-        """Make an empty ledger; the one moment at which a hospital's spend is zero.
+        """Make an empty ledger; see `ledger_open.create`."""
+        create(path, simulated=simulated)
 
-        Raises:
-            LedgerError: `ledger-exists`, `ledger-locked`, `ledger-write`.
-        """
-        if path.exists():
-            _refuse("exists", "there already is a ledger", "Use it; a ledger is never started afresh")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
-        draft = path.with_name(path.name + ".new")
-        try:
-            draft.unlink(missing_ok=True)
-            with _translated():
-                _initialise(draft, simulated=simulated)
-            draft.rename(path)
-            _sync_folder(path.parent)
-        finally:
-            lock.close()
+    @property
+    def head(self) -> Head:
+        """Of the last row."""
+        return self.chain.head
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Sequence and body of every row."""
+        with translated():
+            yield from ((sequence, json.loads(body)) for sequence, body in self.chain.rows)
+
+    def text(self) -> list[tuple[int, str, str]]:
+        """Sequence, body and digest of every row, as they lie in the file."""
+        with translated():
+            return list(self._db.execute("SELECT seq, body, digest FROM entries ORDER BY seq"))
 
     def members(self) -> Iterator[tuple[Digest, str]]:
         """Every (cohort, spend key) on record."""
-        with _translated():
+        with translated():
             yield from ((Digest(c), k) for c, k in self._db.execute("SELECT cohort, spend_key FROM members"))
 
     def append(self, write: Write) -> Head:
@@ -118,31 +134,36 @@ class LedgerFile:
         body = canonical(write.body)
         digest = link(self.head.digest, body)
         sequence = self.head.sequence + 1
-        with _translated(), self._transaction() as db:
+        with translated(), self._transaction() as db:
             db.execute("INSERT INTO entries (seq, body, digest) VALUES (?, ?, ?)", (sequence, body, digest))
             db.executemany("INSERT INTO members VALUES (?, ?)", ((write.cohort, k) for k in write.members))
             if write.update:
                 db.execute("INSERT INTO updates VALUES (?, ?)", write.update)
             db.executemany("DELETE FROM updates WHERE seq = ?", ((s,) for s in write.forget))
-        self.head = Head(sequence, digest)
+        self.chain.digests.append(digest)
         return self.head
 
     def update(self, sequence: int) -> bytes | None:
         """The stored bytes of the charge with this sequence, or None."""
-        with _translated():
+        with translated():
             row = self._db.execute("SELECT blob FROM updates WHERE seq = ?", (sequence,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def stored_sequences(self) -> frozenset[int]:
         """The charges whose update is still stored."""
-        with _translated():
+        with translated():
             return frozenset(seq for (seq,) in self._db.execute("SELECT seq FROM updates"))
 
-    def close(self) -> None:
-        """Close the file and give the lock back."""
-        if hasattr(self, "_db"):
+    def close(self) -> Stamp | None:
+        """Close the file, give the lock back, and say in which state it was left; None after a failed write."""
+        left: Stamp | None = None
+        if self._whole:
+            self._whole = False
             self._db.close()
+            with translated():
+                left = stamp(self._path)
         self._lock.close()
+        return left
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -152,94 +173,34 @@ class LedgerFile:
             self._db.execute("COMMIT")
         except BaseException:
             # After a failed write nobody knows what the disk holds: the next opening will see.
-            self.close()
+            self._whole = False
+            self._db.close()
+            self._lock.close()
             raise
 
-    def _verified(self, *, simulated: bool) -> tuple[list[tuple[int, dict[str, Any]]], Head]:
-        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            _corrupt("SQLite finds the file damaged")
-        meta = dict(self._db.execute("SELECT key, value FROM meta"))
-        if meta.get("schema") != SCHEMA:
-            _corrupt("its schema is not known")
-        if meta.get("simulated") != canonical(simulated):
-            _refuse("simulated", "a simulated ledger and a real one do not mix", "Give this site its own")
-        head, rows = Head(0, _genesis(meta)), []
-        for seq, body, digest in self._db.execute("SELECT seq, body, digest FROM entries ORDER BY seq"):
-            head = Head(head.sequence + 1, link(head.digest, body))
-            if seq != head.sequence or digest != head.digest:
-                _corrupt(f"row {seq} does not follow from the row before it")
-            rows.append((seq, json.loads(body)))
-        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'").fetchone()
-        if (last[0] if last else 0) != head.sequence:
-            _corrupt("rows at its end are missing")
-        return rows, head
+
+def _verified(db: sqlite3.Connection, *, simulated: bool) -> Chain:
+    if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+        corrupt("SQLite finds the file damaged")
+    meta = dict(db.execute("SELECT key, value FROM meta"))
+    if meta.get("schema") != SCHEMA:
+        corrupt("its schema is not known")
+    if meta.get("simulated") != canonical(simulated):
+        refuse("simulated", "a simulated ledger and a real one do not mix", "Give this site its own")
+    chain = Chain([_genesis(meta)], [])
+    for seq, body, digest in db.execute("SELECT seq, body, digest FROM entries ORDER BY seq"):
+        chain.digests.append(link(chain.digests[-1], body))
+        if seq != chain.head.sequence or digest != chain.digests[-1]:
+            corrupt(f"row {seq} does not follow from the row before it")
+        chain.rows.append((seq, body))
+    last = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entries'").fetchone()
+    if (last[0] if last else 0) != chain.head.sequence:
+        corrupt("rows at its end are missing")
+    return chain
 
 
 def _genesis(meta: dict[str, str]) -> Digest:
     return link(Digest(""), canonical(meta))
-
-
-def _initialise(path: Path, *, simulated: bool) -> None:
-    meta = {"schema": SCHEMA, "simulated": canonical(simulated), "identity": secrets.token_hex(16)}
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        db.execute("PRAGMA synchronous = EXTRA")
-        db.execute("BEGIN EXCLUSIVE")
-        for statement in _TABLES.split(";"):
-            db.execute(statement)
-        db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        db.execute("COMMIT")
-    finally:
-        db.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # The caller holds a lock of its own, so the connection may serve any of the process's threads.
-    uri = path.resolve().as_uri() + "?mode=rw"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = DELETE")
-    # EXTRA is FULL that also syncs the folder, so that a commit cannot be undone by a power failure.
-    db.execute("PRAGMA synchronous = EXTRA")
-    db.execute("PRAGMA foreign_keys = ON")
-    return db
-
-
-def _locked(path: Path) -> IO[bytes]:
-    file = path.with_name(path.name + ".lock").open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        _refuse("locked", "another process has the ledger", "Stop the other one; there is one writer")
-    return file
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.OperationalError, sqlite3.IntegrityError, sqlite3.ProgrammingError, OSError):
-        _refuse(
-            "write", "the ledger could not be read or written", "Free disk space, check rights, start again"
-        )
-    except (sqlite3.DatabaseError, json.JSONDecodeError, KeyError, ValueError):
-        _corrupt("it cannot be read as a ledger")
-
-
-def _corrupt(rule: str) -> NoReturn:
-    _refuse("corrupt", rule, "Do not train; restore the ledger from backup and tell the consortium")
-
-
-def _refuse(word: str, rule: str, remedy: str) -> NoReturn:
-    raise LedgerError("ledger.sqlite", rule, remedy, code=f"ledger-{word}") from None
 
 
 def group_members(pairs: Iterable[tuple[Digest, str]]) -> dict[Digest, list[str]]:
