@@ -55,17 +55,27 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> str:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
         part.write_bytes(data)
-        if part.read_bytes() != data:
-            raise StorageError(
-                "the staging folder",
-                "what was read back is not what was written",
-                "Check the disk, then repeat the same command",
-                code="storage-damaged",
-            )
+        _check_same(part.read_bytes(), data)
         part.replace(path)
     except OSError as error:
+        _remove(part)
         raise storage_error(error, "staging") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+    except BaseException:
+        _remove(part)
+        raise
     return hashlib.sha256(data).hexdigest()
+
+
+def _check_same(written: bytes, searched: bytes) -> None:
+    if written != searched:
+        raise StorageError(
+            "the staging folder",
+            "what was read back is not what was written",
+            "Check the disk, then repeat the same command",
+            code="storage-damaged",
+        )
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
