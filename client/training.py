@@ -22,8 +22,8 @@ from client.device import choose_device
 from client.learner import Learner
 from client.patients import PatientSet
 from client.privacy.ahead import NoiseAhead
-from client.privacy.engine import PatientGradients
 from client.privacy.mechanism import Mechanism, refuse_unsafe
+from client.privacy.parts import TRUSTED, Parts
 from client.privacy.plan import DpPlan
 from common.errors import FederationError
 from common.models import Network, get_arrays
@@ -108,6 +108,7 @@ def train(
     dp: DpPlan | None,
     round: int,  # noqa: A002 - the word of the messages
     device: str | torch.device | None = None,
+    parts: Parts = TRUSTED,
 ) -> TrainResult:
     """Train `net` in place for one round and say what changed.
 
@@ -118,6 +119,7 @@ def train(
         dp: the private mechanism, or None for a plan without privacy.
         round: 1-based; with `plan.training.seed` it fixes every draw that is not private.
         device: where; CUDA when there is one and nothing is said.
+        parts: of the private step; another only where an audit looks whether it would be found.
 
     Raises:
         PrivacyRefused: the network cannot be trained safely, by name.
@@ -136,7 +138,7 @@ def train(
                 epoch = run_epoch(learner, descent, Recipe.of(plan), rng)
                 steps, seen = steps + epoch[0], seen + epoch[1]
         else:
-            steps, seen = _private_round(learner, descent, dp, rng)
+            steps, seen = _private_round(learner, descent, dp, rng, parts)
     return TrainResult(_delta(incoming, get_arrays(net)), steps, seen)
 
 
@@ -157,15 +159,15 @@ def run_epoch(
 
 
 def _private_round(
-    learner: Learner, descent: Descent, dp: DpPlan, rng: np.random.Generator
+    learner: Learner, descent: Descent, dp: DpPlan, rng: np.random.Generator, parts: Parts
 ) -> tuple[int, int]:
     refuse_unsafe(learner.net)
     seen = 0
     with (
-        PatientGradients(learner.module, learner.loss) as gradients,
-        NoiseAhead(gradients.size, dp.noise_std, dp.steps_per_round) as ahead,
+        parts.engine(learner.module, learner.loss) as gradients,
+        NoiseAhead(gradients.size, dp.noise_std, dp.steps_per_round, parts.noise()) as ahead,
     ):
-        mechanism = Mechanism(learner, dp, gradients, ahead)
+        mechanism = Mechanism(learner, dp, gradients, ahead, parts.noise())
         for _ in range(dp.steps_per_round):
             batch = mechanism.draw(rng)
             mechanism.gradient(batch)

@@ -22,10 +22,11 @@ class NoiseAhead:
         count: numbers a vector.
         std: standard deviation.
         vectors: how many will be asked for; no more are made.
+        source: used by nobody else; a new one when None.
     """
 
-    def __init__(self, count: int, std: float, vectors: int) -> None:
-        self._source = NoiseSource()
+    def __init__(self, count: int, std: float, vectors: int, source: NoiseSource | None = None) -> None:
+        self._source = source or NoiseSource()
         self._std = std
         self._left = vectors
         self._buffers = [np.empty(count) for _ in range(min(vectors, _BUFFERS))]

@@ -25,15 +25,21 @@ class Mechanism:
         dp: how.
         gradients: per-patient gradients of the learner's module.
         ahead: noise of the plan's scale, made on another thread; made here and now when None.
+        source: of who is drawn, and of noise not made ahead; a new one when None.
     """
 
     def __init__(
-        self, learner: Learner, dp: DpPlan, gradients: Gradients, ahead: NoiseAhead | None = None
+        self,
+        learner: Learner,
+        dp: DpPlan,
+        gradients: Gradients,
+        ahead: NoiseAhead | None = None,
+        source: NoiseSource | None = None,
     ) -> None:
         self._learner = learner
         self._dp = dp
         self._gradients = gradients
-        self._noise = NoiseSource()
+        self._noise = source or NoiseSource()
         self._ahead = ahead
         self._total: Tensor | None = None
         """Kept from step to step: fresh memory of this size costs more than to fill it."""
