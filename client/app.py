@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 
 from common import wire
 from common.code import code_digest
+from common.codes import refusal_code
 from common.errors import ConsiliumError, FederationError
 from common.messages import Refusal
 from common.types import RunId, SiteName
@@ -36,7 +37,7 @@ def carry(message: Message, context: Context) -> Message:
     try:
         reply = _ask(message, context)
     except ConsiliumError as error:
-        reply = _refusal(message, error.code)
+        reply = _refusal(message, refusal_code(error.code))
     except Exception:  # noqa: BLE001 - the border: Flower would send the exception's text to the server
         reply = _refusal(message, "courier")
     return Message(wire.to_records(reply), reply_to=message)

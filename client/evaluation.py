@@ -18,7 +18,7 @@ import torch
 from client.device import choose_device
 from client.features import cache, in_chunks
 from client.patients import PatientSet
-from client.suppression import Cell, releasable, shown_bins, suppressed_levels
+from client.suppression import Cell, Least, releasable, shown_bins, suppressed_levels
 from common.errors import DataError, WrongOrder
 from common.messages import Comparison, Estimate, GroupMetrics, ModelMetrics, Progress
 from common.models import Network, metrics
@@ -26,6 +26,8 @@ from common.models.metrics import Bootstrap, Metric
 from common.plan import Plan
 from common.types import FloatArray
 
+DECIMALS: Final = 3
+"""Places after the point of a figure that leaves."""
 _LEAST_CHANCE: Final = 1e-7
 """Probabilities are kept this far from 0 and 1 in the logarithm of the loss."""
 
@@ -92,7 +94,11 @@ def predict(net: Network, data: PatientSet, device: str | torch.device | None = 
 
 
 def measure(
-    scores: Scores, plan: Plan, threshold: float, min_cell: int, model: str = "federated"
+    scores: Scores,
+    plan: Plan,
+    threshold: float,
+    min_cell: int | Least,
+    model: str = "federated",
 ) -> ModelMetrics:
     """Every figure of the plan, over all patients and by group, suppressed.
 
@@ -100,20 +106,21 @@ def measure(
         scores: of the hospital's test patients.
         plan: names the groups, the confidence and the bootstrap.
         threshold: the shared operating point; not used for multiclass.
-        min_cell: the larger of the plan's and the policy's.
+        min_cell: the larger of the plan's and the policy's, or both where they differ.
         model: `federated`, `personalised`, `alone` or `pooled`.
     """
+    least = min_cell if isinstance(min_cell, Least) else Least(min_cell, min_cell)
     cell = scores.cell
     one_class = 0 in (cell.positives, cell.negatives)
     whole = (
-        _shown(scores, plan, threshold, min_cell)
-        if releasable(cell, min_cell, one_class=one_class)
+        _shown(scores, plan, threshold, least)
+        if releasable(cell, least.cell, one_class=one_class)
         else _HIDDEN
     )
     groups = [replace(whole, group="all", level="all")]
     for name in plan.evaluation.groups:
         if name in scores.attributes:
-            groups.extend(_by_level(name, scores, plan, threshold, (min_cell, one_class)))
+            groups.extend(_by_level(name, scores, plan, threshold, (least, one_class)))
     return ModelMetrics(model, tuple(groups), threshold)
 
 
@@ -131,7 +138,7 @@ def progress(scores: Scores, min_cell: int) -> Progress:
     if not releasable(cell, min_cell, one_class=one_class):
         return Progress(None, None)
     area = _or_none(lambda: metrics.auroc(scores.scores, scores.labels, scores.patient_of))
-    return Progress(log_loss(scores), area.value if area else None)
+    return Progress(round(log_loss(scores), DECIMALS), round(area.value, DECIMALS) if area else None)
 
 
 def log_loss(scores: Scores) -> float:
@@ -187,9 +194,9 @@ _HIDDEN: Final = GroupMetrics("", "", None, None)
 
 
 def _by_level(
-    group: str, scores: Scores, plan: Plan, threshold: float, limits: tuple[int, bool]
+    group: str, scores: Scores, plan: Plan, threshold: float, limits: tuple[Least, bool]
 ) -> list[GroupMetrics]:
-    min_cell, one_class = limits
+    least, one_class = limits
     values = scores.attributes[group]
     parts = {level: scores.take(values == level) for level in sorted(set(values.tolist()))}
 
@@ -198,16 +205,17 @@ def _by_level(
         return scores.take(~np.isin(scores.patient_of, seen)).cell
 
     cells = {level: part.cell for level, part in parts.items()}
-    hidden = suppressed_levels(cells, rest, min_cell, one_class=one_class)
+    always = suppressed_levels(cells, rest, least.floor, one_class=one_class)
+    hidden = suppressed_levels(cells, rest, least.cell, one_class=one_class, already=always)
 
     def told(level: str, part: Scores) -> GroupMetrics:
-        found = _HIDDEN if level in hidden else _shown(part, plan, threshold, min_cell)
+        found = _HIDDEN if level in hidden else _shown(part, plan, threshold, least)
         return replace(found, group=group, level=level, calibration=())
 
     return [told(level, part) for level, part in parts.items()]
 
 
-def _shown(scores: Scores, plan: Plan, threshold: float, min_cell: int) -> GroupMetrics:
+def _shown(scores: Scores, plan: Plan, threshold: float, least: Least) -> GroupMetrics:
     """Figures of a group that is large enough; with one class only, the one rate that exists."""
     cell, sample = scores.cell, (scores.scores, scores.labels, scores.patient_of)
     confidence, bootstrap = plan.evaluation.confidence, _bootstrap(plan)
@@ -232,9 +240,7 @@ def _shown(scores: Scores, plan: Plan, threshold: float, min_cell: int) -> Group
         precision=figure(lambda: metrics.precision(*sample, threshold, bootstrap), needed=both),
         f1=figure(lambda: metrics.f1(*sample, threshold, bootstrap), needed=both),
         ece=metrics.ece(scores.scores, scores.labels) if both else None,
-        calibration=shown_bins(metrics.calibration(*sample), len(np.unique(scores.patient_of)), min_cell)
-        if both
-        else (),
+        calibration=shown_bins(metrics.calibration(*sample), least) if both else (),
     )
 
 

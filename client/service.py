@@ -4,10 +4,13 @@ An instruction passes these gates in order, before any data is touched:
 1. The sender runs the same code as we do (`code-mismatch`).
 2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), and the round is one (`round`):
    what cannot be trained must fail before it is charged.
-3. The hospital approved this plan, where it keeps a list of those it did (`policy-plan`).
+3. The hospital's policy allows what is asked: the plan and its network (`policy-…`), and before training all the
+   plan asks of it. A survey, threshold or evaluation is counted (`policy-questions`), and one that was
+   answered before gets the same bytes.
 4. No other instruction is being worked on (`busy`); the service does one thing at a time.
 The work itself is a `Duties` object's, in a thread of its own: when it overruns the deadline the
-answer is `timeout` and the service stays busy until that thread ends. Every failure becomes a
+answer is `timeout` and the service stays busy until that thread ends; of one that has taken ten times its
+deadline `on_hung` is told, which ends the process, because a thread cannot be ended. Every failure becomes a
 Refusal with a fixed code; no text, no exception crosses the wire. What comes back leaves through
 `client.egress` and nowhere else.
 """
@@ -15,11 +18,16 @@ Refusal with a fixed code; no text, no exception crosses the wire. What comes ba
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
+from client import policy
+from client.coarsen import Rules
 from client.egress import Egress, Released, check
-from client.policy import check_approved
+from client.questions import Questions
 from client.site import Site
 from common import wire
 from common.audit import AuditLog
@@ -33,6 +41,8 @@ from common.types import RunId, SiteName
 _LOG: Final = Log("client.service")
 _WATCH: Final = 0.9
 """The share of the round's deadline after which a handler is given up, so the answer still arrives."""
+_HUNG: Final = 10.0
+"""Times the deadline after which work is taken to hang for good."""
 
 
 class Duties(Protocol):
@@ -52,10 +62,18 @@ class Duties(Protocol):
 
 
 class SiteService:
-    """One hospital's service. `duties` is the imaging work unless something else is given."""
+    """One hospital's service. `duties` is the imaging work unless something else is given.
 
-    def __init__(self, site: Site, duties: Duties | None = None) -> None:
+    `on_hung` is called when somebody asks while work hangs; it ends this process, for a supervisor to start anew.
+    """
+
+    def __init__(
+        self, site: Site, duties: Duties | None = None, on_hung: Callable[[], None] | None = None
+    ) -> None:
         self.site = site
+        self._on_hung = on_hung
+        self._overdue = float("inf")
+        self._questions = Questions(site.state / "questions.sqlite")
         self._duties = duties
         self._audit = AuditLog(site.audit)
         self._egress = Egress(self._audit)
@@ -90,15 +108,26 @@ class SiteService:
                 round=round_,
                 plan=instruction.plan_digest,
             )
-            plan = _gates(instruction)
-            check_approved(self.site.policy, plan)
-            min_cell = max(plan.evaluation.min_cell, self.site.policy.min_cell)
-            return self._egress.release(self._watched(instruction, plan), min_cell)
+            return self._followed(instruction, _gates(instruction))
         except ConsiliumError as error:
             return self._refused(run, round_, error.code)
         except Exception as error:  # noqa: BLE001 - the border: nothing foreign may cross the wire
             _LOG.error("service.failed", kind=type(error).__name__.lower(), round=round_)
             return self._refused(run, round_, "internal")
+
+    def _followed(self, instruction: Instruction, plan: Plan) -> Released:
+        """Do what the policy allows, and let the result out; nothing of a patient is read before it allowed it."""
+        rules, asks = self.site.policy, instruction.kind is not Kind.TRAIN
+        (policy.check_asked if asks else policy.check)(rules, plan)
+        before = self._questions.admit(instruction, rules) if asks else None
+        if before is not None:
+            self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)
+            return self._egress.again(before, plan.digest)
+        reply = self._watched(instruction, plan)
+        kept = self._questions.keep if asks else None
+        return self._egress.release(
+            reply, Rules.of(rules, plan), plan.digest, kept and partial(kept, instruction)
+        )
 
     def _refused(self, run: RunId, round_: int, code: str) -> Released:
         refusal = Refusal(self.site.name, run, round_, code, code_digest())
@@ -108,7 +137,7 @@ class SiteService:
             # What was asked named its run in words that do not leave; they are not repeated.
             refusal = replace(refusal, run=RunId(""))
         try:
-            return self._egress.release(refusal, self.site.policy.min_cell)
+            return self._egress.release(refusal, Rules.of(self.site.policy))
         except ConsiliumError:
             # Without a working audit log a Refusal is all that may still leave: it holds no patient.
             _LOG.error("audit.failed", code="storage")
@@ -118,8 +147,10 @@ class SiteService:
     def _watched(self, instruction: Instruction, plan: Plan) -> Reply:
         """Run the duty in its own thread and wait for it no longer than the deadline allows."""
         if not self._at_work.acquire(blocking=False):
+            self._look_whether_hung()
             raise FederationError("site service", "it is at work", "Ask again later", code="busy")
         outcome: list[Reply | BaseException] = []
+        self._overdue = time.monotonic() + plan.federation.deadline_s * _HUNG
 
         def work() -> None:
             try:
@@ -143,6 +174,14 @@ class SiteService:
             _LOG.error("duty.failed", kind=type(result).__name__.lower(), round=instruction.round)
             raise FederationError("site service", "the work failed", "Look at its log", code="internal")
         return result
+
+    def _look_whether_hung(self) -> None:
+        if time.monotonic() < self._overdue:
+            return
+        _LOG.error("duty.hung", code="timeout")
+        self._audit.append("duty.hung", code="timeout")
+        if self._on_hung is not None:
+            self._on_hung()
 
     def _do(self, instruction: Instruction, plan: Plan) -> Reply:
         duties = self._duties or self._imaging()

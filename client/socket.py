@@ -16,7 +16,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from common.errors import FederationError
+from common.logs import Log
 
+_LOG: Final = Log("client.socket")
 SERVICE: Final = "consilium.SiteService"
 METHOD: Final = f"/{SERVICE}/Answer"
 _MAX_BYTES: Final = 1 << 30
@@ -97,7 +99,12 @@ def healthy(path: Path, timeout_s: float = 1.0) -> bool:
 
 
 def _answering(service: Answering) -> Callable[[bytes, Any], bytes]:
-    def answer(blob: bytes, _context: Any) -> bytes:
-        return service.answer(blob)
+    def answer(blob: bytes, context: Any) -> bytes:
+        try:
+            return service.answer(blob)
+        except Exception as error:  # noqa: BLE001 - gRPC would send the exception's text over the socket
+            _LOG.error("socket.failed", kind=type(error).__name__.lower())
+        context.abort(grpc.StatusCode.INTERNAL, "internal")
+        return b""
 
     return answer

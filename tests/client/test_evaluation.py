@@ -131,9 +131,9 @@ def test_the_bins_shown_leave_no_small_cell_over():
     one = dataclasses.replace(lonely, scores=lonely.scores[::2], labels=lonely.labels[::2])
     one = dataclasses.replace(one, patient_of=one.patient_of[::2], attributes={})
     whole = measure(one, PLAN, 0.5, 11).groups[0]
-    left = whole.positives + whole.negatives - sum(b.patients for b in whole.calibration)
     assert whole.calibration
-    assert left >= 11
+    assert sum(b.patients for b in whole.calibration) == whole.positives + whole.negatives
+    assert min(min(b.observed, 1 - b.observed) * b.patients for b in whole.calibration) >= 11
 
 
 def test_only_the_whole_has_a_calibration_curve():
@@ -205,7 +205,7 @@ def test_the_threshold_separates_best_and_is_coarse():
 def test_progress_is_suppressed_like_a_test():
     small, large = scored({"PA": (5, 60)}), scored({"PA": (50, 60)})
     assert progress(small, 11) == type(progress(small, 11))(None, None)
-    assert progress(large, 11).loss == pytest.approx(log_loss(large))
+    assert progress(large, 11).loss == round(log_loss(large), 3)
     assert progress(large, 11).auroc > 0.7
     assert progress(scored({"PA": (60, 0)}), 11).auroc is None
 
