@@ -151,7 +151,7 @@ def _first(plan: Plan) -> Arrays:
 def _imaging(site: Site) -> Duties:
     from client.duties import ImagingDuties  # noqa: PLC0415 - torch, paid for by training only
 
-    return ImagingDuties(site)
+    return ImagingDuties(site, alone=True)
 
 
 def _make(out: Path) -> None:

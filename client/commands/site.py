@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from client.commands.options import HERE, SiteFolder
 from common.cli import JsonFlag, say, show
 from common.logs import configure
+
+if TYPE_CHECKING:
+    from client.site import Site
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,19 @@ def serve(
         Path | None, typer.Option(help="The Unix socket; service.sock in the site's state when not given.")
     ] = None,
 ) -> None:
-    """Start the site service, which alone holds data, model and ledger, on its Unix socket."""
+    """Start the site service, which alone holds data, model and ledger, on its Unix socket.
+
+    It ends with status 75 when its work hangs for good; let a supervisor start it anew.
+    """
     from client.service import SiteService
     from client.site import load_site
     from client.socket import serve as serve_socket
 
     configure("INFO")  # nobody waits at the terminal: what happens is told as it happens
     loaded = load_site(site)
+    _check_ledger(loaded)
     path = socket or loaded.state / "service.sock"
-    server = serve_socket(SiteService(loaded), path)
+    server = serve_socket(SiteService(loaded, on_hung=_start_anew), path)
     say(f"The service of {loaded.name} listens on {path}. Stop it with Ctrl-C.")
     signal.signal(signal.SIGTERM, lambda *_: server.stop(grace=None))
     try:
@@ -68,3 +76,19 @@ def serve(
     except KeyboardInterrupt:
         server.stop(grace=None).wait()
     say("The service has stopped.")
+
+
+def _start_anew() -> None:
+    """End this process at once: what is charged and what was sent are on disk, and a thread cannot be ended."""
+    say("The work hangs. The service ends with status 75; start it anew.")
+    os._exit(os.EX_TEMPFAIL)
+
+
+def _check_ledger(site: Site) -> None:
+    """Start only with a ledger that is whole and contains what the consortium countersigned."""
+    from client.privacy.desk import Desk
+
+    if site.simulated and not site.ledger.exists():
+        return
+    with Desk(site).open():
+        pass

@@ -60,6 +60,8 @@ class Spent:
 
     epsilon: float
     """For life, at the plan's delta."""
+    run_epsilon: float
+    """Over the charge's run alone, at the plan's delta."""
     usage: tuple[Usage, ...]
     """Of each limit."""
 
@@ -152,7 +154,12 @@ class Book:
         for one in usage:
             if one.epsilon > one.limit:
                 raise _spent(charge, one)
-        return Spent(self._worst(histories, self._life, limits.delta, charge), usage)
+        of_run = self._runs.get(charge.release.run, {})
+        return Spent(
+            self._worst(histories, self._life, limits.delta, charge),
+            self._worst(histories, of_run, limits.delta, charge),
+            usage,
+        )
 
     def usage(
         self, spend_keys: Iterable[str] | None, run: RunId | None, now: str, limits: Limits

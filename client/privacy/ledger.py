@@ -26,12 +26,13 @@ from types import TracebackType
 from typing import Final, Self
 
 from client.privacy.book import Book, Charge, Release, cohort_digest
-from client.privacy.ledger_file import Head, LedgerFile, Write, group_members
+from client.privacy.ledger_file import LedgerFile, Write, group_members
 from client.privacy.ledger_open import corrupt, refuse
 from client.privacy.ledger_parts import Memory, Receipt, Stored, charge_from
 from client.privacy.limits import Limits, Usage
 from common.accounting import DpEventSpec
 from common.errors import LedgerError, WrongOrder
+from common.messages import LedgerHead as Head
 from common.types import Digest, RunId
 
 ROUNDS_KEPT: Final = 2
@@ -124,7 +125,7 @@ class Ledger:
             head = self._file.append(Write(row, cohort=charge.cohort, members=new))
             self._enter(charge, keys)
             self._unsealed.add(head.sequence)
-            return Receipt(release, head.sequence, False, spent.epsilon, head, spent.usage)
+            return Receipt(release, head.sequence, False, spent.epsilon, spent.run_epsilon, head, spent.usage)
 
     def store_update(self, receipt: Receipt, blob: bytes) -> Head:
         """Put the protected update of a charge on disk, before it is sent.
@@ -256,9 +257,10 @@ class Ledger:
         self._stored = {r: s for r, s in self._stored.items() if s.sequence in kept}
 
     def _repeat(self, release: Release, spend_keys: Collection[str], limits: Limits) -> Receipt:
-        spent = self._book.epsilon(limits.delta, spend_keys)
+        spent, of_run = (self._book.epsilon(limits.delta, spend_keys, run) for run in (None, release.run))
         usage = self._book.usage(spend_keys, release.run, self._time(strict=False), limits)
-        return Receipt(release, self._stored[release].sequence, True, spent, self._file.head, usage)
+        sequence = self._stored[release].sequence
+        return Receipt(release, sequence, True, spent, of_run, self._file.head, usage)
 
     def _time(self, *, strict: bool) -> str:
         """Now, or the time of the last charge when the clock is a little behind it.

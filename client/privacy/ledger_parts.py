@@ -24,6 +24,8 @@ class Receipt:
     """True: already charged and stored; send `Ledger.replay`, and draw no noise."""
     epsilon: float
     """Lifetime spend of the cohort's worst patient at the plan's delta, this charge included."""
+    run_epsilon: float
+    """The same over the release's run alone."""
     head: LedgerHead
     usage: tuple[Usage, ...] = ()
     """What the cohort's worst patient has spent of each limit, this charge included."""
