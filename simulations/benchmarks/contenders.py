@@ -1,8 +1,8 @@
 """The tools that are timed, each started as a process of its own and timing only its work.
 
-    python -m simulations.benchmarks.contenders NAME SOURCE TARGET
+    python -m simulations.benchmarks.contenders NAME SOURCE TARGET [CORES]
 
-takes in every file of SOURCE, writes to TARGET and prints wall and CPU seconds, its child processes' included.
+takes in every file of SOURCE on CORES (0,1), writes to TARGET and prints wall and CPU seconds, its child processes' included.
 Each peer is used by its library, in its fastest fair way: read, anonymise, write, one file after another.
 """
 
@@ -22,8 +22,8 @@ Work = Callable[[Path, Path], None]
 
 def consilium(source: Path, target: Path, *, workers: int = 1, text: str = "ignore") -> None:
     """All of this project's intake, from the folder to the committed index."""
-    from client.intake.ingest import ingest
-    from client.site import init_site, load_site
+    from client.intake.ingest import ingest  # noqa: PLC0415 (a process imports its own contender only)
+    from client.site import init_site, load_site  # noqa: PLC0415 (a process imports its own contender only)
 
     init_site(target / "site", "bench")
     toml = target / "site" / "site.toml"
@@ -45,8 +45,8 @@ def consilium_text(source: Path, target: Path) -> None:
 
 def dicognito(source: Path, target: Path) -> None:
     """Its class Anonymizer, one for all files, as its documentation shows."""
-    from dicognito.anonymizer import Anonymizer
-    from pydicom import dcmread
+    from dicognito.anonymizer import Anonymizer  # noqa: PLC0415 (a process imports its own contender only)
+    from pydicom import dcmread  # noqa: PLC0415 (a process imports its own contender only)
 
     anonymizer = Anonymizer()
     for path in sorted(source.iterdir()):
@@ -57,7 +57,7 @@ def dicognito(source: Path, target: Path) -> None:
 
 def dicom_anonymizer(source: Path, target: Path) -> None:
     """Its `anonymize_dataset` under the newest table it carries, with private elements deleted."""
-    from dicomanonymizer.simpledicomanonymizer import anonymize_dicom_file
+    from dicomanonymizer.simpledicomanonymizer import anonymize_dicom_file  # noqa: PLC0415 (a process imports its own contender only)
 
     for path in sorted(source.iterdir()):
         anonymize_dicom_file(str(path), str(target / path.name))
@@ -75,6 +75,8 @@ CONTENDERS: Final[dict[str, Work]] = {
 def main() -> None:
     """Time one contender on one folder."""
     name, source, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    if len(sys.argv) > 4:
+        os.sched_setaffinity(0, {int(core) for core in sys.argv[4].split(",")})
     before, begun = _cpu(), time.perf_counter()
     CONTENDERS[name](source, target)
     wall = time.perf_counter() - begun
