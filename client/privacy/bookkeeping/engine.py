@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from client.privacy.bookkeeping.layer import Kept, Seen, Totals, Way
-from client.privacy.bookkeeping.recording import backward, forward
+from client.privacy.bookkeeping.recording import Recording
 from client.privacy.bookkeeping.spans import Spans
 from client.privacy.bookkeeping.ways import cheapest, supported, ways
-from client.privacy.clipping import Labelled, Loss, clip_factors, unused
+from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors, count_within, unused
 
 
 @dataclass
@@ -76,6 +76,10 @@ class BookKeeping:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all;
                 `dp-in-place` when a layer's output was overwritten.
         """
+        return self.clipped(batch, clip, out).total
+
+    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`."""
         measured = self._measured(batch)
         norms = torch.stack([squares for _, squares in measured]).sum(dim=0).sqrt()
         whole = torch.isfinite(norms)
@@ -87,7 +91,7 @@ class BookKeeping:
         with torch.no_grad():
             while measured:  # a way holds its layer's tensors: let go of each as soon as it is summed
                 totals |= measured.pop()[0].totals(factors)
-        return self._flat(totals, self._room(out))
+        return Clipped(self._flat(totals, self._room(out)), count_within(norms, clip))
 
     def _room(self, out: Tensor | None) -> Tensor:
         if out is not None:
@@ -98,10 +102,6 @@ class BookKeeping:
         """Every layer's way with the squared norms of the patients' gradients, in one pass forth and back."""
         spans = Spans(batch.slots)
         weights = spans.weights.to(batch.inputs.dtype)
-        logits, calls = forward(self.module, self._layers, batch.inputs)
-        if len(calls) < len(self._layers):
-            raise unused()
-        total = (self.loss(logits, batch.targets, torch.ones_like(weights)) * weights).sum()
         measured: list[tuple[Way, Tensor]] = []
 
         def arrived(layer: nn.Module, done: list[Seen]) -> None:
@@ -109,18 +109,20 @@ class BookKeeping:
             way = self._way(layer, done)
             measured.append((way, way.squares()))
 
-        backward(total, calls, spans, arrived)
+        recording = Recording(self._layers, spans, arrived)
+        logits = recording.forward(self.module, batch.inputs)
+        recording.backward((self.loss(logits, batch.targets, torch.ones_like(weights)) * weights).sum())
         if len(measured) < len(self._layers):
             raise unused()
         return measured
 
-    def _without(self, broken: Tensor, batch: Labelled, clip: float, out: Tensor) -> Tensor:
+    def _without(self, broken: Tensor, batch: Labelled, clip: float, out: Tensor) -> Clipped:
         """The sum where some patients' gradients are not finite: they contribute nothing, 0 times inf is not 0."""
         keep = ~broken[batch.slots]
         if not keep.any():
-            return out.zero_()
+            return Clipped(out.zero_(), torch.zeros((), dtype=torch.int64, device=out.device))
         _, left = torch.unique(batch.slots[keep], return_inverse=True)
-        return self.clipped_sum(Labelled(batch.inputs[keep], batch.targets[keep], left), clip, out)
+        return self.clipped(Labelled(batch.inputs[keep], batch.targets[keep], left), clip, out)
 
     def _flat(self, totals: Totals, out: Tensor) -> Tensor:
         start = 0

@@ -7,9 +7,8 @@ it is whole, layer by layer from the last to the first.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,95 +19,80 @@ from client.privacy.bookkeeping.spans import Spans
 from common.errors import PrivacyRefused
 
 
-@dataclass
-class Call:
-    """One use of a layer."""
+class Recording:
+    """One forward and one backward pass of a module.
 
-    inputs: Tensor
-    outputs: Tensor
-    version: int
-    """Of the output when it was made; torch counts every overwriting."""
-    first: bool
-    """Whether nothing that learns lies before it."""
-    statistics: tuple[Tensor, Tensor] | None
-    """What group normalisation computed of its groups: mean and inverse deviation, [images, groups]."""
-
-
-def forward(
-    module: nn.Module, layers: list[nn.Module], inputs: Tensor
-) -> tuple[Tensor, dict[nn.Module, list[Call]]]:
-    """Run a module and note every use of the layers.
-
-    Returns:
-        the module's output, and the calls of each layer in order.
-    """
-    calls: dict[nn.Module, list[Call]] = defaultdict(list)
-
-    def note(layer: nn.Module, args: tuple[Any, ...], outputs: Tensor) -> None:
-        """Keep one call."""
-        version = outputs._version  # noqa: SLF001 (torch's only way to tell)
-        first = not args[0].requires_grad
-        calls[layer].append(Call(args[0].detach(), outputs, version, first, _statistics(outputs)))
-
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with torch.enable_grad():
-            return module(inputs), calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def backward(
-    total: Tensor,
-    calls: dict[nn.Module, list[Call]],
-    spans: Spans,
-    arrived: Callable[[nn.Module, list[Seen]], None],
-) -> None:
-    """Send the gradient of `total` back and hand over each layer once all its uses are known.
+    An output is held by nobody here: a hook waits where it was made, and holds the layer's input, which
+    autograd holds as well. So a pass keeps what an ordinary one keeps.
 
     Args:
-        total: the batch's loss, a number.
-        calls: of the forward pass; emptied.
+        layers: whose inputs and output gradients are wanted.
         spans: the patients of the batch.
-        arrived: called with a layer and all its uses; without gradient.
-
-    Raises:
-        PrivacyRefused: `dp-in-place`.
+        arrived: called with a layer and all its uses, without gradient, the moment the last is known.
     """
-    first = [use.outputs for uses in calls.values() for use in uses if use.first]
-    for layer, uses in calls.items():
-        done: list[Seen] = []
 
-        def complete(layer: nn.Module = layer, done: list[Seen] = done, uses: int = len(uses)) -> None:
-            """Hand the layer over when this was the last of its uses."""
-            if len(done) == uses:
-                whole = list(done)
-                done.clear()  # the graph outlives this: it must not keep what the layer no longer needs
-                with torch.no_grad():
-                    arrived(layer, whole)
+    def __init__(
+        self, layers: list[nn.Module], spans: Spans, arrived: Callable[[nn.Module, list[Seen]], None]
+    ) -> None:
+        self._layers = layers
+        self._spans = spans
+        self._arrived = arrived
+        self._uses: Counter[nn.Module] = Counter()
+        self._done: dict[nn.Module, list[Seen]] = defaultdict(list)
+        self._first: list[tuple[Tensor, int]] = []
 
-        for use in uses:
-            if use.outputs._version != use.version:  # noqa: SLF001
+    def forward(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """Run the module and note every use of the layers."""
+        handles = [layer.register_forward_hook(self._note) for layer in self._layers]
+        try:
+            with torch.enable_grad():
+                outputs: Tensor = module(inputs)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return outputs
+
+    def backward(self, total: Tensor) -> None:
+        """Send the gradient of `total`, a number, back.
+
+        Raises:
+            PrivacyRefused: `dp-in-place`.
+        """
+        if any(_version(outputs) != version for outputs, version in self._first):
+            raise _overwritten()
+        first = [outputs for outputs, _ in self._first]
+        self._first.clear()
+        if first:
+            torch.autograd.grad(total, first, allow_unused=True)
+
+    def _note(self, layer: nn.Module, args: tuple[Any, ...], outputs: Tensor) -> None:
+        """Wait for the gradient of one output."""
+        inputs = args[0]
+        self._uses[layer] += 1
+        if not inputs.requires_grad:
+            self._first.append((outputs, _version(outputs)))
+        held = [(inputs.detach(), _version(inputs), _statistics(outputs))]
+
+        def take(gradient: Tensor) -> None:
+            """Keep it, once, with the input; hand the layer over when this was the last of its uses."""
+            kept, version, statistics = held.pop()
+            if _version(kept) != version:
                 raise _overwritten()
-            use.outputs.register_hook(_taker(use, spans, done, complete))  # type: ignore[no-untyped-call]
-    calls.clear()
-    torch.autograd.grad(total, first, allow_unused=True)
+            self._take(layer, Seen(kept, gradient.detach(), self._spans, statistics))
+
+        outputs.register_hook(take)  # type: ignore[no-untyped-call]
+
+    def _take(self, layer: nn.Module, seen: Seen) -> None:
+        done = self._done[layer]
+        done.append(seen)
+        if len(done) == self._uses[layer]:
+            with torch.no_grad():
+                self._arrived(layer, self._done.pop(layer))
 
 
-def _taker(
-    use: Call, spans: Spans, done: list[Seen], complete: Callable[[], None]
-) -> Callable[[Tensor], None]:
-    """What takes the gradient of one output, once; it holds the input till then, and never the output."""
-    held = [(use.inputs, use.statistics)]
-
-    def take(gradient: Tensor) -> None:
-        """Keep it, and say so."""
-        inputs, statistics = held.pop()
-        done.append(Seen(inputs, gradient.detach(), spans, statistics))
-        complete()
-
-    return take
+def _version(tensor: Tensor) -> int:
+    """How often it was overwritten; torch tells nowhere else."""
+    return tensor._version  # noqa: SLF001
 
 
 def _statistics(outputs: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -123,7 +107,7 @@ def _statistics(outputs: Tensor) -> tuple[Tensor, Tensor] | None:
 def _overwritten() -> PrivacyRefused:
     return PrivacyRefused(
         "network",
-        "a layer's output is overwritten in place, so its gradient cannot be taken apart",
+        "what a layer takes or gives is overwritten in place, so its gradient cannot be taken apart",
         "Use inplace=False in its activations",
         code="dp-in-place",
     )

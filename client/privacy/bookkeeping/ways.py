@@ -8,13 +8,14 @@ from typing import Final
 
 import torch
 from opacus import GradSampleModule
-from torch import nn
+from torch import Tensor, nn
 
 from client.privacy.bookkeeping import conv, linear, norm
 from client.privacy.bookkeeping.layer import Joined, Kept, Seen, Way
 
-MOST_KEPT: Final = 1 << 23
-"""Numbers of one layer's patients' gradients that may be kept until all norms are known (32 MiB)."""
+MOST_KEPT: Final = 2.0
+"""How large a layer's patients' gradients may be if they are kept until all norms are known, as a multiple
+of what would be kept instead: the layer's input and the gradient of its output."""
 MOST_GRAM: Final = 1 << 23
 """Numbers of one layer's Gram matrices."""
 
@@ -86,16 +87,20 @@ def _seconds(maker: Maker, seen: Seen) -> float:
     return clock() - begun
 
 
+def _may_keep(weight: Tensor, seen: Seen) -> bool:
+    return seen.spans.patients * weight.numel() <= MOST_KEPT * (seen.inputs.numel() + seen.outputs.numel())
+
+
 def _linear(layer: nn.Linear, seen: Seen) -> dict[str, Maker]:
     found: dict[str, Maker] = {"norm": lambda s: linear.LinearNorm(layer, s)}
-    if seen.spans.patients * layer.weight.numel() <= MOST_KEPT:
+    if _may_keep(layer.weight, seen):
         found["kept"] = lambda s: linear.linear_kept(layer, s)
     return found
 
 
 def _conv(layer: nn.Conv2d, seen: Seen) -> dict[str, Maker]:
     found: dict[str, Maker] = {"loop": lambda s: conv.ConvLoop(layer, s)}
-    kept = seen.spans.patients * layer.weight.numel() <= MOST_KEPT
+    kept = _may_keep(layer.weight, seen)
     if kept:
         found["looped"] = lambda s: conv.conv_looped(layer, s)
     if layer.groups > 1:
