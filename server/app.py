@@ -7,6 +7,8 @@ plan         path of plan.toml; empty: the plan in the virtual federation's fold
 federation   folder of a virtual federation; empty in a deployment, and with an empty plan too a
              small virtual federation is made by whoever registered for it
 out          folder for the result; empty: `runs/<run>` in the federation's folder
+consortium   folder of the server's key and of the ledger heads it has seen, the same for every run of a
+             federation; empty: `consortium` in a virtual federation's folder, else the folder `out` lies in
 nodes        number of nodes to wait for; 0: those of the plan, and whoever else is there
 turns        number of sites that share one machine and work in turn, so that a round may take as long
              as all of them together; 0: every site has a machine of its own, or, in a virtual
@@ -43,6 +45,7 @@ def main(grid: Grid, context: Context) -> None:
     federation, plan_path = _where(grid, str(config["federation"]), str(config["plan"]))
     out = _out(str(config["out"]), federation, context.run_id)
     options = Options(
+        consortium=_consortium(str(config["consortium"]), federation),
         nodes=int(config["nodes"]),
         turns=int(config["turns"]),
         virtual=str(federation) if federation else "",
@@ -87,6 +90,12 @@ def _prepare() -> Any:
             code="no-plan",
         )
     return found[0].load()
+
+
+def _consortium(folder: str, federation: Path | None) -> Path | None:
+    if folder:
+        return Path(folder)
+    return None if federation is None else federation / "consortium"
 
 
 def _out(out: str, federation: Path | None, run_id: int) -> Path:

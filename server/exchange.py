@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from flwr.app import Message, MessageType
@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 
 from common import wire
 from common.errors import ConsiliumError, FederationError
-from common.messages import Kind
+from common.messages import Countersignature, Kind
 
 _TYPES: Final = {
     Kind.SURVEY: MessageType.QUERY,
@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """The same bytes for every node, and how long to wait."""
+    """The same bytes for every node, what belongs to one node only, and how long to wait."""
 
     kind: Kind
     blob: bytes
@@ -61,6 +61,8 @@ class Question:
     """0 for the survey, then the round; threshold and evaluation are the two steps after the last."""
     deadline_s: float
     virtual: str = ""
+    countersigned: Mapping[int, Countersignature] = field(default_factory=dict)
+    """Per node, of its site's ledger head; a node without one has shown none yet."""
 
 
 def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[Answer]:
@@ -128,7 +130,7 @@ Observer = Callable[[int, str], None]
 
 def _push(grid: Grid, question: Question, node: int) -> str:
     message = Message(
-        wire.to_records(question.blob, question.virtual),
+        wire.to_records(question.blob, question.virtual, question.countersigned.get(node)),
         node,
         _TYPES[question.kind],
         ttl=question.deadline_s,
@@ -152,4 +154,4 @@ def _answer(node: int, reply: Message) -> Answer:
 
 def _shortened(question: Question, waited_s: float) -> Question:
     deadline = min(question.deadline_s, 2 * waited_s + _GRACE_S)
-    return Question(question.kind, question.blob, question.step, deadline, question.virtual)
+    return replace(question, deadline_s=deadline)

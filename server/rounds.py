@@ -34,6 +34,7 @@ from common.types import Arrays, RunId, SiteName
 from server import exchange
 from server.admission import Admission, Admitted, Expected, UpdateRules
 from server.exchange import NO_REPLY, Answer, Question
+from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal
 from server.records import FederationRecord, RoundRecord, SiteRound
 from server.start import Options, Start
@@ -57,7 +58,8 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
     """
     options = options or Options()
     start = options.start(plan)
-    return _Run(grid, plan, Journal(out, plan, start.architecture), options).carry_out(start)
+    heads = HeadBook(options.consortium or out.parent)
+    return _Run(grid, plan, Journal(out, plan, start.architecture), heads, options).carry_out(start)
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class _Gathered:
 class _Run:
     """One execution of a plan; its methods are called in the order they stand here."""
 
-    def __init__(self, grid: Grid, plan: Plan, journal: Journal, options: Options) -> None:
+    def __init__(self, grid: Grid, plan: Plan, journal: Journal, heads: HeadBook, options: Options) -> None:
         self._grid = grid
         self._plan = plan
         self._journal = journal
+        self._heads = heads
         self._options = options
         self._strategy = strategy_for(plan.federation.strategy)
         self._silent: set[SiteName] = set()
@@ -139,6 +142,8 @@ class _Run:
         )
         for site, code in sites.refused.items():
             self._note("survey.refused", site=site, code=code)
+        for site, head in sites.heads.items():
+            self._note("head.seen", site=site, **self._heads.note(site, head))
         self._note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         if len(sites.training) < least:
             raise self._too_few(len(sites.training), sites.refused)
@@ -194,7 +199,8 @@ class _Run:
             state = self._strategy.fold(state, update.arrays, update.weight)
             into[site] = _site_round(admitted)
             del refused[site]
-            self._note("update.admitted", site=site, round=update.round, weight=update.weight)
+            seen = self._heads.note(site, update.head)
+            self._note("update.admitted", site=site, round=update.round, weight=update.weight, **seen)
             self._options.observer(update.round, site)
         return _Gathered(state, into, refused, up)
 
@@ -221,13 +227,19 @@ class _Run:
         desk = Admission(self._expected(self._plan.federation.rounds))
         for site, answer in self._ask(question, nodes):
             try:
-                yield desk.metrics(site, _message(site, answer))
+                metrics = desk.metrics(site, _message(site, answer))
             except AdmissionRefused as error:
                 self._note("metrics.refused", site=site, kind=question.kind.value, code=error.code)
+                continue
+            self._heads.note(site, metrics.head)
+            yield metrics
 
     def _ask(self, question: Question, nodes: dict[SiteName, int]) -> Iterator[tuple[SiteName, Answer]]:
         names = {node: site for site, node in nodes.items()}
         patient = {node: site not in self._silent for node, site in names.items()}
+        round_ = question.step - _STEPS_AFTER.get(question.kind, 0)
+        words = self._heads.countersigned(nodes, RunId(self.record.run), round_)
+        question = replace(question, countersigned=words)
         for answer in exchange.ask(self._grid, question, patient):
             yield names[answer.node], answer
 
@@ -277,6 +289,7 @@ class _Run:
     def _end(self, status: str, model: Arrays | None) -> FederationRecord:
         trained, expected = len(self.record.trained), len(self.record.expected)
         self.record = replace(self.record, status=status, subset=trained < expected)
+        self._heads.keep()
         self._note("run.ended", status=status, sites=trained, expected=expected)
         self._journal.finish(self.record, model)
         return self.record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.plan import Plan
 from common.types import Arrays, Digest
@@ -41,5 +42,7 @@ class Options:
     """Number of sites that work in turn on one machine; 0: all of a virtual federation, else 1."""
     virtual: str = ""
     """Folder of a virtual federation, for nodes of Flower's simulation runtime."""
+    consortium: Path | None = None
+    """Folder of the server's key and of the ledger heads it has seen; the one `out` lies in when not given."""
     observer: Observer = _nobody
     start: Callable[[Plan], Start] = start_of

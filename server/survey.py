@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from common.errors import AdmissionRefused
-from common.messages import IntakeSummary, Refusal, SiteMetrics
+from common.messages import IntakeSummary, LedgerHead, Refusal, SiteMetrics
 from common.types import SiteName
 from server.admission import Admission, Expected, refused, weight_is_public
 from server.exchange import NO_REPLY, Answer
@@ -34,6 +34,8 @@ class Roster:
     """The sites that should train."""
     intake: dict[str, IntakeSummary]
     refused: dict[str, str] = field(default_factory=dict)
+    heads: dict[SiteName, LedgerHead] = field(default_factory=dict)
+    """Of the ledgers, where a site showed one."""
 
     @property
     def training(self) -> dict[SiteName, int]:
@@ -80,6 +82,7 @@ def _roster(
         expected=tuple(SiteName(site) for site in expected),
         intake={str(s): m.intake for s, m in sorted(found.items()) if m.intake is not None},
         refused=dict(sorted(turned_away.items())),
+        heads={s: m.head for s, m in sorted(found.items()) if m.head is not None},
     )
 
 

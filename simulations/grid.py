@@ -67,6 +67,8 @@ class InProcessGrid(Grid):
         }
         self._names = {number: folder.name for number, folder in enumerate(folders, start=1)}
         self._waiting: list[Message] = []
+        # Beside the hospitals, because what it holds is about their ledgers and no others.
+        self.consortium = folders[0].parent / "consortium" if folders else None
 
     def set_run(self, run: Run) -> None:
         """Take over a run's description."""
@@ -160,7 +162,14 @@ def run_on(grid: InProcessGrid, plan: Plan, out: Path) -> FederationRecord:
         node_id=0,
         node_config={},
         state=RecordDict(),
-        run_config={"plan": str(path), "federation": "", "out": str(out), "nodes": nodes, "turns": nodes},
+        run_config={
+            "plan": str(path),
+            "federation": "",
+            "out": str(out),
+            "consortium": str(grid.consortium or ""),
+            "nodes": nodes,
+            "turns": nodes,
+        },
     )
     server_app(grid, context)
     return read_federation(out / "federation.json")
