@@ -11,20 +11,22 @@ from typing import Final
 
 from client import policy, scores
 from client.bucket import bucket_of
+from client.coarsen import Rules
 from client.dataset import SiteData, load_dataset
 from client.evaluation import Scores, best_threshold, compare, measure, predict, progress
 from client.finetune import finetune
 from client.index import Index
 from client.intake.summary import intake_summary
 from client.patients import PatientSet
+from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
 from client.privacy.plan import DpPlan
 from client.site import Site
+from client.suppression import Least
 from client.training import train
 from common import wire
 from common.accounting import DpEventSpec
 from common.arrays import digest
-from common.audit import AuditLog
 from common.checkpoints import Checkpoint, save
 from common.code import code_digest
 from common.errors import PolicyRefused, StorageError
@@ -32,6 +34,7 @@ from common.messages import (
     Comparison,
     Instruction,
     IntakeSummary,
+    LedgerHead,
     ModelMetrics,
     Progress,
     SiteMetrics,
@@ -50,9 +53,10 @@ _OPEN_RELEASE: Final = DpEventSpec(sampling_rate=1.0, noise_multiplier=0.0, step
 class ImagingDuties:
     """The work of one hospital; keeps its data at hand from one round to the next."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, alone: bool = False) -> None:
         self._site = site
-        self._audit = AuditLog(site.audit)
+        self._alone = alone
+        self._desk = Desk(site)
         self._held: tuple[object, SiteData] | None = None
         self._noted: set[RunId] = set()
 
@@ -61,7 +65,7 @@ class ImagingDuties:
         counts = intake_summary(self._site)
         bucket = bucket_of(self._site, plan, self._data(plan).train.n_patients)
         intake = IntakeSummary(counts.received, counts.accepted, dict(counts.refused), bucket)
-        return self._metrics(instruction, intake=intake)
+        return self._metrics(instruction, intake=intake, head=self._desk.head())
 
     def train(self, instruction: Instruction, plan: Plan) -> Update:
         """One round of training, paid for, or the same update again when it was sent before.
@@ -75,12 +79,8 @@ class ImagingDuties:
         release = Release(
             instruction.run, instruction.round, instruction.plan_digest, digest(instruction.arrays)
         )
-        with self._ledger() as ledger:
-            stored = ledger.replay(release)
-            if stored is not None:
-                self._audit.append("update.replayed", run=instruction.run, round=instruction.round)
-                return _update_in(stored)
-            return self._train_anew(instruction, plan, release, ledger)
+        asked = Asked(release, instruction.countersignature, self._alone)
+        return _update_in(self._desk.send(asked, lambda pay: self._train_anew(instruction, plan, pay)))
 
     def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Where validation patients are separated best, to 0.001; None where that would be a small cell."""
@@ -101,7 +101,7 @@ class ImagingDuties:
                 found[PERSONALISED] = own
         strict = replace(plan, evaluation={"min_cell": self._min_cell(plan)})
         threshold = 0.5 if instruction.threshold is None else instruction.threshold
-        models = _measured(found, strict, threshold)
+        models = _measured(found, strict, threshold, self._least(plan))
         alone = scores.load(self._site, scores.ALONE)
         if alone is not None and scores.same_patients(alone, found[FEDERATED]):
             found[scores.ALONE] = alone
@@ -110,6 +110,7 @@ class ImagingDuties:
             models=models,
             comparisons=_compared(found, strict, threshold),
             epsilon=self._epsilon(instruction, plan, data),
+            head=self._desk.head(),
         )
 
     def _personalised(self, net: Network, data: SiteData, instruction: Instruction, plan: Plan) -> Scores:
@@ -132,13 +133,11 @@ class ImagingDuties:
             instruction.plan_digest,
             digest(instruction.arrays),
         )
-        with self._ledger() as ledger:
-            limits = Limits.of(self._site.policy, plan)
-            ledger.charge(release, data.train.spend_keys, _OPEN_RELEASE, limits)
-        self._audit.append("ledger.charged", run=instruction.run, round=instruction.round, kind=PERSONALISED)
+        limits = Limits.of(self._site.policy, plan)
+        self._desk.charge(release, data.train.spend_keys, _OPEN_RELEASE, limits)
         return True
 
-    def _train_anew(self, instruction: Instruction, plan: Plan, release: Release, ledger: Ledger) -> Update:
+    def _train_anew(self, instruction: Instruction, plan: Plan, pay: Pay) -> bytes:
         data = self._data(plan)
         bucket = bucket_of(self._site, plan, data.train.n_patients)
         if bucket == 0:
@@ -152,13 +151,11 @@ class ImagingDuties:
         before = self._progress(net, data.validation, plan)
         dp = DpPlan.from_plan(plan, bucket) if plan.private else None
         self._note_run(instruction.run, data)
-        receipt = ledger.charge(
-            release,
+        receipt = pay(
             data.train.spend_keys,
             dp.round_event if dp else _OPEN_RELEASE,
             Limits.of(self._site.policy, plan),
         )
-        self._audit.append("ledger.charged", run=instruction.run, round=instruction.round)
         result = train(net, data.train, plan, dp=dp, round=instruction.round)
         update = Update(
             site=self._site.name,
@@ -169,14 +166,15 @@ class ImagingDuties:
             weight=bucket,
             arrays=result.delta,
             progress=before,
-            epsilon=_spent(ledger, instruction, plan, data) if dp else None,
+            epsilon=receipt.run_epsilon if dp else None,
             simulated=self._site.simulated,
+            head=receipt.head,
         )
-        ledger.store_update(receipt, wire.pack(update))
-        return update
+        return wire.pack(update)
 
     def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
-        if not validation.n_images:
+        """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it."""
+        if not validation.n_images or not Rules.of(self._site.policy, plan).progress:
             return Progress(None, None)
         return progress(predict(net, validation), self._min_cell(plan))
 
@@ -212,21 +210,17 @@ class ImagingDuties:
             index.record_run(run, [*data.train.pseudonyms, *data.validation.pseudonyms])
         self._noted.add(run)
 
-    def _ledger(self) -> Ledger:
-        # A virtual hospital's ledger begins with its first round; a real one is made with the site and
-        # never again, because a missing ledger must not pass for an unspent one.
-        if self._site.simulated and not self._site.ledger.exists():
-            return Ledger.create(self._site.ledger, simulated=True)
-        return Ledger(self._site.ledger, simulated=self._site.simulated)
-
     def _epsilon(self, instruction: Instruction, plan: Plan, data: SiteData) -> float | None:
         if not plan.private or not data.train.spend_keys:
             return None
-        with self._ledger() as ledger:
+        with self._desk.open() as ledger:
             return _spent(ledger, instruction, plan, data)
 
+    def _least(self, plan: Plan) -> Least:
+        return Least.of(plan.evaluation.min_cell, self._site.policy.min_cell)
+
     def _min_cell(self, plan: Plan) -> int:
-        return max(plan.evaluation.min_cell, self._site.policy.min_cell)
+        return self._least(plan).cell
 
     def _metrics(
         self,
@@ -237,6 +231,7 @@ class ImagingDuties:
         intake: IntakeSummary | None = None,
         threshold: float | None = None,
         epsilon: float | None = None,
+        head: LedgerHead | None = None,
     ) -> SiteMetrics:
         return SiteMetrics(
             site=self._site.name,
@@ -249,6 +244,7 @@ class ImagingDuties:
             threshold=threshold,
             epsilon=epsilon,
             simulated=self._site.simulated,
+            head=head,
         )
 
 
@@ -259,9 +255,10 @@ def _network(instruction: Instruction, plan: Plan) -> Network:
     return net
 
 
-def _measured(found: dict[str, Scores], plan: Plan, threshold: float) -> tuple[ModelMetrics, ...]:
-    min_cell = plan.evaluation.min_cell
-    return tuple(measure(of, plan, threshold, min_cell, name) for name, of in found.items())
+def _measured(
+    found: dict[str, Scores], plan: Plan, threshold: float, least: Least
+) -> tuple[ModelMetrics, ...]:
+    return tuple(measure(of, plan, threshold, least, name) for name, of in found.items())
 
 
 def _compared(found: dict[str, Scores], plan: Plan, threshold: float) -> tuple[Comparison, ...]:
