@@ -39,6 +39,8 @@ class TrainResult:
     steps: int
     images_seen: int
     """Exact, and therefore for the hospital's own eyes only; never leaves."""
+    clip: float | None = None
+    """Where an adaptive clip was left: known from what was released, so that the next round may begin there."""
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,13 @@ def train(
         learner = Learner.of(net, data, plan, choose_device(str(device) if device is not None else None))
         descent = Descent(learner.parameters, Recipe.of(plan))
         if dp is None:
-            steps, seen = 0, 0
+            steps, seen, clip = 0, 0, None
             for _ in range(plan.training.local_epochs):
                 epoch = run_epoch(learner, descent, Recipe.of(plan), rng)
                 steps, seen = steps + epoch[0], seen + epoch[1]
         else:
-            steps, seen = _private_round(learner, descent, dp, rng, parts)
-    return TrainResult(_delta(incoming, get_arrays(net)), steps, seen)
+            steps, seen, clip = _private_round(learner, descent, dp, rng, parts)
+    return TrainResult(_delta(incoming, get_arrays(net)), steps, seen, clip)
 
 
 def run_epoch(
@@ -160,7 +162,7 @@ def run_epoch(
 
 def _private_round(
     learner: Learner, descent: Descent, dp: DpPlan, rng: np.random.Generator, parts: Parts
-) -> tuple[int, int]:
+) -> tuple[int, int, float | None]:
     refuse_unsafe(learner.net)
     seen = 0
     with (
@@ -173,7 +175,7 @@ def _private_round(
             mechanism.gradient(batch)
             descent.step()
             seen += len(batch.images)
-    return dp.steps_per_round, seen
+    return dp.steps_per_round, seen, mechanism.clip if dp.adaptive else None
 
 
 def _delta(

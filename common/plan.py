@@ -173,7 +173,14 @@ class Privacy:
     epsilon: Annotated[float, Field(strict=True, gt=0, le=50)] = 8.0
     delta: Annotated[float, Field(strict=True, gt=0, lt=0.01)] = 1e-5
     clip: Positive = 1.0
-    """C: the largest L2 norm of one patient's contribution to a step."""
+    """C: the largest L2 norm of one patient's contribution to a step; where it begins, if it adapts."""
+    clipping: Literal["flat", "adaptive"] = "flat"
+    clip_quantile: Fraction = 0.5
+    """Adaptive: the share of patients whose norm shall be at most C."""
+    clip_learning_rate: Annotated[float, Field(strict=True, gt=0, le=5)] = 0.2
+    count_noise: Annotated[float, Field(strict=True, gt=0.5, le=100)] = 2.0
+    """Adaptive: noise on the count of patients within C, in units of the calibrated noise multiplier; at 0.5
+    the count alone would cost what count and sum may cost together."""
     sampling_rate: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.25
     """q: each patient enters a step independently with this probability."""
     steps_per_round: Count = 4

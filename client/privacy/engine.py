@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.bookkeeping.ways import plain
-from client.privacy.clipping import Labelled, Loss, clip_factors
+from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors
 from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
 
-__all__ = ["Gradients", "Labelled", "PatientGradients", "clip_factors"]
+__all__ = ["Clipped", "Gradients", "Labelled", "PatientGradients", "clip_factors"]
 
 
 class Gradients(Protocol):
@@ -35,6 +35,9 @@ class Gradients(Protocol):
 
     def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
         """Sum over patients of their mean gradient, clipped to `clip`; float64 [size], in `out` if given."""
+
+    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped."""
 
 
 def PatientGradients(module: nn.Module, loss: Loss) -> Gradients:  # noqa: N802 (it makes one)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from client.batches import Batch, up_to
 from client.learner import Learner
+from client.privacy.adaptive import AdaptiveClip
 from client.privacy.ahead import NoiseAhead
-from client.privacy.clipping import Labelled
+from client.privacy.clipping import Clipped, Labelled
 from client.privacy.engine import Gradients
 from client.privacy.noise import Float64, NoiseSource
 from client.privacy.plan import DpPlan
@@ -38,6 +39,7 @@ class Mechanism:
     ) -> None:
         self._learner = learner
         self._dp = dp
+        self._clip = dp.clip
         self._gradients = gradients
         self._noise = source or NoiseSource()
         self._ahead = ahead
@@ -55,9 +57,17 @@ class Mechanism:
         batch = roster.batch(drawn, up_to(self._dp.images_per_patient, self._noise.choose, views=views))
         return self._learner.augmented(batch, rng)
 
+    @property
+    def clip(self) -> float:
+        """C of the next step; known from what was released."""
+        return self._clip
+
     def gradient(self, batch: Batch) -> None:
-        """Leave in `.grad` the noisy mean gradient; noise is added once, also to an empty batch."""
-        total = self._learner.physical.attempt(lambda images: self._clipped_sum(batch, images))
+        """Leave in `.grad` the noisy mean gradient; noise is added once, also to an empty batch.
+
+        Where C adapts, the noisy count of patients within it then moves it for the next step.
+        """
+        total, within = self._learner.physical.attempt(lambda images: self._clipped(batch, images))
         mean = total.cpu()
         mean += torch.from_numpy(self._fresh_noise(len(mean)))
         mean /= self._dp.expected_batch
@@ -66,26 +76,35 @@ class Mechanism:
             part = mean[start : start + parameter.numel()].reshape(parameter.shape)
             parameter.grad = part.to(parameter.device, parameter.dtype)
             start += parameter.numel()
+        if self._dp.adaptive is not None:
+            noisy = self._noisy_count(int(within) - batch.patients / 2, self._dp.adaptive)
+            self._clip = self._dp.adaptive.moved(self._clip, noisy, self._dp.expected_batch)
 
     def _fresh_noise(self, count: int) -> Float64:
-        if self._ahead is not None:
-            return self._ahead.take()
-        return self._noise.gaussian(count, self._dp.noise_std)
+        if self._ahead is None:
+            return self._noise.gaussian(count, self._dp.sum_multiplier * self._clip)
+        noise = self._ahead.take()
+        if self._clip != self._dp.clip:  # it was made for the C of the first step
+            noise *= self._clip / self._dp.clip
+        return noise
 
-    def _clipped_sum(self, batch: Batch, images: int) -> Tensor:
-        """The clipped sum of a batch, in parts of so many images; what it returns is overwritten by the next call."""
+    def _noisy_count(self, centred: float, rule: AdaptiveClip) -> float:
+        return centred + float(self._noise.gaussian(1, rule.count_std)[0])
+
+    def _clipped(self, batch: Batch, images: int) -> Clipped:
+        """Clipped sum and count of a batch, in parts of so many images; the next call overwrites the sum."""
         learner, size = self._learner, self._gradients.size
         if self._total is None:
             self._total = torch.empty(size, dtype=torch.float64, device=learner.device)
+        within = torch.zeros((), dtype=torch.int64, device=learner.device)
         total: Tensor | None = None
         for part in batch.parts(images):
             slots = torch.from_numpy(part.slots).to(learner.device)
             labelled = Labelled(learner.inputs(part), learner.targets(part), slots)
-            if total is None:
-                total = self._gradients.clipped_sum(labelled, self._dp.clip, self._total)
-            else:
-                total += self._gradients.clipped_sum(labelled, self._dp.clip)
-        return self._total.zero_() if total is None else total
+            found = self._gradients.clipped(labelled, self._clip, self._total if total is None else None)
+            within += found.within
+            total = found.total if total is None else total.add_(found.total)
+        return Clipped(self._total.zero_() if total is None else total, within)
 
 
 def refuse_unsafe(net: Network) -> None:

@@ -11,7 +11,7 @@ import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
 
-from client.privacy.clipping import Labelled, Loss, clip_factors, unused
+from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors, count_within, unused
 
 _CHUNK: Final = 1 << 22
 """Numbers added in double precision at a time (32 MiB), so that the upcast copy stays small."""
@@ -64,11 +64,16 @@ class OpacusGradients:
         Raises:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all.
         """
+        return self.clipped(batch, clip, out).total
+
+    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`."""
         per_patient = self._per_patient(*batch)
         squares = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64).square() for g in per_patient]
         norms = torch.stack(squares).sum(dim=0).sqrt()
         factors = clip_factors(norms, clip)
-        return torch.cat([_weighted_sum(factors, g) for g in per_patient], out=out)
+        total = torch.cat([_weighted_sum(factors, g) for g in per_patient], out=out)
+        return Clipped(total, count_within(norms, clip))
 
     def _per_patient(self, inputs: Tensor, targets: Tensor, slots: Tensor) -> list[Tensor]:
         """Mean gradient of each patient, [patients, numbers] for each parameter."""

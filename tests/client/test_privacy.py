@@ -212,10 +212,10 @@ def test_no_patient_moves_the_clipped_sum_by_more_than_the_clip(model):
     with PatientGradients(learner.module, learner.loss) as gradients:
         dp = dp_plan(clip=clip, images_per_patient=1000)
         mechanism = Mechanism(learner, dp, gradients)
-        whole = mechanism._clipped_sum(everyone(learner), 64).clone()
+        whole = mechanism._clipped(everyone(learner), 64).total.clone()
         for absent in range(7):
             others = np.delete(np.arange(7), absent)
-            without = mechanism._clipped_sum(learner.roster.batch(others, lambda i: i), 64)
+            without = mechanism._clipped(learner.roster.batch(others, lambda i: i), 64).total
             assert float((whole - without).norm()) <= clip * (1 + 1e-6)
 
 
@@ -228,8 +228,8 @@ def test_a_patient_whose_gradient_is_not_finite_contributes_nothing_and_spoils_n
     dp, others = dp_plan(), np.array([0, 1, 3, 4, 5])
     with PatientGradients(learner.module, learner.loss) as gradients:
         mechanism = Mechanism(learner, dp, gradients)
-        whole = mechanism._clipped_sum(everyone(learner), 64).clone()
-        without = mechanism._clipped_sum(learner.roster.batch(others, lambda i: i), 64)
+        whole = mechanism._clipped(everyone(learner), 64).total.clone()
+        without = mechanism._clipped(learner.roster.batch(others, lambda i: i), 64).total
     assert torch.isfinite(whole).all()
     assert float((whole - without).norm()) <= dp.clip * (1 + 1e-6)
 
@@ -244,7 +244,7 @@ def test_how_the_batch_is_cut_does_not_change_the_sum(images):
     learner = learner_for(private_plan(), few_patients(10))
     with PatientGradients(learner.module, learner.loss) as gradients:
         mechanism = Mechanism(learner, dp_plan(), gradients)
-        found, wanted = (mechanism._clipped_sum(everyone(learner), n).clone() for n in (images, 10_000))
+        found, wanted = (mechanism._clipped(everyone(learner), n).total.clone() for n in (images, 10_000))
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
 
@@ -272,11 +272,11 @@ def test_running_out_of_memory_half_way_leaves_nothing_behind(where):
     learner = learner_for(private_plan(), few_patients(8, most=3))
     batch, dp = everyone(learner), dp_plan()
     with PatientGradients(learner.module, learner.loss) as gradients:
-        wanted = Mechanism(learner, dp, gradients)._clipped_sum(batch, 64)
+        wanted = Mechanism(learner, dp, gradients)._clipped(batch, 64).total
     learner.physical.images = 64
     with PatientGradients(FullDevice(learner.net, where), learner.loss) as gradients:
         mechanism = Mechanism(learner, dp, gradients)
-        found = learner.physical.attempt(lambda images: mechanism._clipped_sum(batch, images))
+        found = learner.physical.attempt(lambda images: mechanism._clipped(batch, images).total)
         assert learner.physical.images < 64
     assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
@@ -332,7 +332,7 @@ def test_noise_on_a_full_batch_is_added_once_and_not_per_part():
     dp = dp_plan(clip=0.7, noise_multiplier=2.1, expected_batch=3.5)
     with PatientGradients(learner.module, learner.loss) as gradients:
         mechanism, batch = Mechanism(learner, dp, gradients), everyone(learner)
-        clean = mechanism._clipped_sum(batch, 64).clone()
+        clean = mechanism._clipped(batch, 64).total.clone()
         samples = []
         for _ in range(2):
             mechanism.gradient(batch)
@@ -351,7 +351,7 @@ def test_the_divisor_is_the_public_constant_whatever_was_drawn():
             batch = learner.roster.batch(np.arange(patients), lambda i: i)
             mechanism.gradient(batch)
             found = flat(learner)
-            wanted = mechanism._clipped_sum(batch, 64) / 5.0
+            wanted = mechanism._clipped(batch, 64).total / 5.0
             assert float((found - wanted).norm() / wanted.norm()) < 1e-5
 
 
