@@ -10,12 +10,15 @@ from typing import Annotated
 
 import typer
 
-from common.cli import JsonFlag, example, make_app, say, show
+from common.cli import JsonFlag, example, make_app, progress, say, show
 
 app = make_app(
     "Virtual federations: many hospitals on one machine, with the same client code that real ones run. "
     "Start with `demo`."
 )
+
+bench = typer.Typer(help="Speed and memory beside a peer or a limit, in one run.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
 
 Out = Annotated[Path, typer.Option(help="Folder that receives one sub-folder per run.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a browser.")]
@@ -56,7 +59,10 @@ def run(
     browser: Browser = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run one scenario: every arm on the same hospitals, one set of records, one report."""
+    """Run one scenario: every arm on the same hospitals, one set of records, one report.
+
+    A scenario with [frontier] runs every setting of it once; the same command goes on where it stopped.
+    """
     _run(scenario, out, {"seed": seed}, rounds=rounds, data=data, browser=browser, as_json=as_json)
 
 
@@ -97,6 +103,21 @@ def weak_scanner(
     show(findings, as_json, findings.table)
     if not findings.found_always:
         raise typer.Exit(1)
+
+
+@bench.command("intake", epilog=example("consilium-sim bench intake --files 200"))
+def bench_intake(
+    files: Annotated[int, typer.Option(min=20, help="CT slices of the long run.")] = 200,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of all contenders.")] = 5,
+    text: Annotated[bool, typer.Option("--text/--no-text", help="Time the search for text too.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Milliseconds per CT slice for the whole of intake, beside dicognito and dicom-anonymizer."""
+    from simulations.benchmarks.intake import intake_speed
+
+    with progress("runs") as report:
+        speed = intake_speed(files, repeats, text=text, progress=report)
+    show(speed, as_json, speed.table)
 
 
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
@@ -159,10 +180,18 @@ def _run(
     from simulations.scenario import load_scenario
     from simulations.table import summary_table
 
-    scenario = load_scenario(path, rounds=rounds, **changes)
-    outcome = run_scenario(scenario, out, data, begun=_begun)
-    show(outcome.record, as_json, lambda: summary_table(outcome.record))
-    page = outcome.folder / "report.html"
+    scenario = load_scenario(path, rounds=rounds, with_data=data is not None, **changes)
+    if scenario.frontier is not None:
+        from simulations.frontier.page import summary
+        from simulations.frontier.sweep import run_frontier
+
+        record, folder = run_frontier(scenario, out, data, begun=_begun)
+        show(record, as_json, lambda: summary(record))
+        page = folder / "frontier.html"
+    else:
+        outcome = run_scenario(scenario, out, data, begun=_begun)
+        show(outcome.record, as_json, lambda: summary_table(outcome.record))
+        page = outcome.folder / "report.html"
     if browser and not as_json and _has_screen() and webbrowser.open(page.resolve().as_uri()):
         say("The report is open in your browser.")
     else:

@@ -43,7 +43,7 @@ _TAKE_IN: Final = "take in and de-identify"
 _PREPROCESS: Final = "preprocess"
 _DEFAULT_PATIENTS: Final = 200
 """Per hospital of `flwr run .`: enough that its test cells are not suppressed."""
-VIRTUAL_POLICY = Policy(allow_non_private=True)
+VIRTUAL_POLICY = Policy(allow_non_private=True, private_progress=True)
 """Virtual hospitals compare private with non-private training; a real one decides in its site.toml."""
 
 
@@ -120,29 +120,49 @@ def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = N
     return Federation(folder, tuple(reports), setting.external, {spec.name: spec for spec in specs}, reports)
 
 
-def arm_site(federation: Federation, arm: str, name: str) -> Site:
+def arm_site(federation: Federation, arm: str, name: str, *, private: bool | None = None) -> Site:
     """The same hospital for one arm: its data, a fresh ledger, a fresh audit log.
 
-    In the private arm it is as strict as a real one: nothing leaves without noise but suppressed figures.
+    In a private arm it is as strict as a real one: nothing leaves without noise but suppressed figures.
+
+    Args:
+        federation: the hospitals as they were prepared.
+        arm: its name.
+        name: the hospital's.
+        private: whether the arm is; by default `federated-dp` is. Where this is said, there may be many arms
+            at once, so the hospital keeps the models and scores of each apart.
     """
     folder = federation.folder / "arms" / arm / name
     if not (folder / "site.toml").exists():
         folder.mkdir(parents=True)
         base = federation.site(name)
+        data = base.data.resolve() if private is None else _images_of(base, folder / "data")
         settings = {
             "site": {
                 "name": name,
                 "simulated": True,
-                "data": str(base.data.resolve()),
+                "data": str(data.resolve()),
                 "secrets": str((base.folder / "secrets").resolve()),
                 "patients_bucket": base.patients_bucket,
             },
-            "policy": {"allow_non_private": arm != "federated-dp"},
+            "policy": {
+                "allow_non_private": not (arm == "federated-dp" if private is None else private),
+                "private_progress": True,  # a simulation shows its learning curves
+            },
         }
         (folder / "site.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
         (folder / "state").mkdir()
         Ledger.create(folder / "state" / "ledger.sqlite", simulated=True).close()
     return load_site(folder)
+
+
+def _images_of(base: Site, data: Path) -> Path:
+    """A data folder of its own with the images, rows and prepared arrays of another."""
+    data.mkdir()
+    for shared in (base.dicom, base.index, base.store):
+        if shared.exists():
+            (data / shared.name).symlink_to(shared.resolve())
+    return data
 
 
 def prepare_default(num_sites: int, cache: Path | None = None) -> tuple[Path, Path]:

@@ -3,6 +3,8 @@
     [scenario]               name, kind, seed, arms, hospitals and patients or table and external
     [plan.*]                 a study plan, as in plan.toml
     [arm.<arm>.<section>]    what an arm changes in the plan
+    [frontier]               utility against privacy: many settings of one federated study instead of arms
+    [with-data.*]            sections changed where a folder of real images is given
 
 An arm is one way to train on the same hospitals: `alone` (each by itself), `federated`,
 `federated-dp` (the same with patient-level differential privacy), `pooled` (all images in one place,
@@ -12,6 +14,7 @@ which only a simulation may do).
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -23,6 +26,9 @@ from common.errors import InputError, PlanError, Problem
 from common.plan import Plan, plan_from_dict
 
 Arm = Literal["alone", "federated", "federated-dp", "pooled"]
+Part = Literal["head", "last-block", "norms-and-head", "adapters", "all"]
+Changes = dict[str, dict[str, Any]]
+"""Sections of the plan with the keys that are changed in them."""
 HERE: Final = Path(__file__).parent / "scenarios"
 _STRICT = ConfigDict(extra="forbid")
 
@@ -46,26 +52,49 @@ class Setting:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Frontier:
+    """`[frontier]`: every epsilon with every K with every trainable part."""
+
+    epsilons: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
+    """`inf` trains without privacy."""
+    images_per_patient: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+    """K."""
+    part: Annotated[dict[Part, Changes], Field(min_length=1)]
+    """Trainable part to what it changes in the plan: its network, its learning rate."""
+    private: dict[Part, Changes] = field(default_factory=dict)
+    """What is changed beside that where there is privacy."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Scenario:
     """A scenario, validated; `plan_for` gives each arm its plan."""
 
     scenario: Setting
     plan: dict[str, dict[str, Any]]
     arm: dict[Arm, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    frontier: Frontier | None = None
 
     def plan_for(self, arm: Arm) -> Plan:
         """The study plan of one arm; raises `PlanError` with every mistake."""
+        return self.plan_with(arm, (), f"arm {arm}")
+
+    def plan_with(self, arm: Arm, more: Sequence[Changes], name: str) -> Plan:
+        """The plan of an arm with further changes, one after another; `name` says in errors whose it is."""
         raw = {section: dict(keys) for section, keys in self.plan.items()}
-        for section, changes in self.arm.get(arm, {}).items():
-            raw[section] = {**raw.get(section, {}), **changes}
-        return plan_from_dict(raw, f"scenario {self.scenario.name}, arm {arm}")
+        for changes in (self.arm.get(arm, {}), *more):
+            for section, keys in changes.items():
+                raw[section] = {**raw.get(section, {}), **keys}
+        return plan_from_dict(raw, f"scenario {self.scenario.name}, {name}")
 
 
-def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> Scenario:
+def load_scenario(
+    path: Path, *, rounds: int | None = None, with_data: bool = False, **changes: Any
+) -> Scenario:
     """Read a scenario file.
 
     Args:
         path: the file.
+        with_data: whether real images are given, so that `[with-data]` counts.
         rounds: replaces `plan.federation.rounds`, where given.
         changes: replace keys of `[scenario]`, where they are not None.
 
@@ -80,6 +109,9 @@ def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> S
         raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
+    other = raw.pop("with-data", {})
+    if with_data:
+        raw = _merged(raw, other)
     _change(raw, ("scenario",), changes)
     _change(raw, ("plan", "federation"), {"rounds": rounds})
     try:
@@ -88,6 +120,13 @@ def load_scenario(path: Path, *, rounds: int | None = None, **changes: Any) -> S
         raise PlanError(path.name, [_problem(dict(e)) for e in error.errors()]) from None
     _check_arms(scenario, path.name)
     return scenario
+
+
+def _merged(raw: Any, other: Any) -> Any:
+    """`other` over `raw`, table by table; a list or a value replaces what stood there."""
+    if not isinstance(raw, dict) or not isinstance(other, dict):
+        return other
+    return {**raw, **{key: _merged(raw.get(key), value) for key, value in other.items()}}
 
 
 def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]) -> None:

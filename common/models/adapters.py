@@ -28,10 +28,11 @@ class Adapted(nn.Module):
     def __init__(self, layer: nn.Linear | nn.Conv2d, rank: int) -> None:
         super().__init__()
         self.layer = layer
-        self.down, self.up = _linear(layer, rank) if isinstance(layer, nn.Linear) else _conv(layer, rank)
-        nn.init.zeros_(self.up.weight)
-        for parameter in layer.parameters():
-            parameter.requires_grad_(requires_grad=False)
+        down, up = _linear(layer, rank) if isinstance(layer, nn.Linear) else _conv(layer, rank)
+        self.down: nn.Module = down
+        self.up: nn.Module = up
+        nn.init.zeros_(up.weight)
+        layer.requires_grad_(requires_grad=False)
 
     @property
     def sides(self) -> tuple[nn.Module, nn.Module]:
@@ -74,13 +75,16 @@ def _takes_one(layer: nn.Linear | nn.Conv2d) -> bool:
     return type(layer) is nn.Conv2d and layer.groups == 1 and all(k in SIDES for k in layer.kernel_size)
 
 
-def _linear(layer: nn.Linear, rank: int) -> tuple[nn.Linear, nn.Linear]:
+_Pair = tuple[nn.Linear, nn.Linear] | tuple[nn.Conv2d, nn.Conv2d]
+
+
+def _linear(layer: nn.Linear, rank: int) -> _Pair:
     narrow = min(rank, layer.in_features, layer.out_features)
     down = nn.Linear(layer.in_features, narrow, bias=False)
     return down, nn.Linear(narrow, layer.out_features, bias=False)
 
 
-def _conv(layer: nn.Conv2d, rank: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+def _conv(layer: nn.Conv2d, rank: int) -> _Pair:
     narrow = min(rank, layer.in_channels * layer.weight[0, 0].numel(), layer.out_channels)
     down = nn.Conv2d(
         layer.in_channels,
