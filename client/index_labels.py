@@ -100,6 +100,10 @@ class Labels(Uses):
         """Every label whose image is not here, oldest first."""
         return [_waiting(record) for record in self._all(_WAITING + "WHERE NOT met ORDER BY id")]
 
+    def named(self, keys: Mapping[str, str]) -> list[WaitingLabel]:
+        """The labels that an image of these keyed names would be given when it comes, oldest first."""
+        return [_waiting(record) for record in self._named(keys)]
+
     def join_waiting(self, sop_uid: str, patient: str, keys: Mapping[str, str]) -> int:
         """Give an image that has just come the labels that wait for it, oldest first.
 
@@ -115,12 +119,7 @@ class Labels(Uses):
         """
         joined = 0
         with self.transaction():
-            found = [
-                record
-                for pair in sorted(keys.items())
-                for record in self._all(_WAITING + "WHERE kind = ? AND name = ?", pair)
-            ]
-            for record in sorted(found):
+            for record in self._named(keys):
                 one = _waiting(record)
                 joined += self.add_label(sop_uid, one.given, keep_current=one.keep_current)
                 if one.kind in OF_A_STUDY:
@@ -142,6 +141,10 @@ class Labels(Uses):
             return gone
 
     # inside
+
+    def _named(self, keys: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        query = _WAITING + "WHERE kind = ? AND name = ?"
+        return sorted(record for pair in keys.items() for record in self._all(query, pair))
 
     def _note_label(self, sop_uid: str, given: GivenLabel) -> bool:
         text = label_text(given.label)

@@ -25,7 +25,7 @@ from client.intake.commit import Commit, after
 from client.intake.faces import without_faces
 from client.intake.folder import check_apart, list_files
 from client.intake.follow import follow
-from client.intake.join import Arrived, Joined, Known, Shelf, check_labelled, check_whole, join
+from client.intake.join import Arrived, Joined, Known, Shelf, check_labelled, check_splits, check_whole, join
 from client.intake.known import known
 from client.intake.labels import LabelTable, read_labels
 from client.intake.outcome import ACCEPTED
@@ -111,6 +111,7 @@ def ingest(
 
 def _joined(desk: Desk, finished: Sequence[Finished], table: LabelTable | None) -> Joined:
     if table is None:
+        _check_waiting(desk, finished)
         return Joined()
     held = desk.index.images()
     here = {one.row.sop_uid for one in finished if one.row is not None}
@@ -122,6 +123,21 @@ def _joined(desk: Desk, finished: Sequence[Finished], table: LabelTable | None) 
     joined = join(table, arrived, Shelf(desk.names, earlier, desk.index.labels_of))
     check_whole(table, after(held, finished, joined))
     return joined
+
+
+def _check_waiting(desk: Desk, finished: Sequence[Finished]) -> None:
+    """See that the labels that wait for these images put no patient into two splits."""
+    new = [one for one in finished if one.row is not None and one.outcome.accepted]
+    named = [
+        (one.row.patient, label.given.split)
+        for one in new
+        if one.row is not None
+        for label in desk.index.named(one.outcome.keys)
+        if label.given.split
+    ]
+    if named:
+        held = ((row.patient, row.split) for row in desk.index.images())
+        check_splits("the labels that waited for these images", [*held, *named])
 
 
 def _arrived(desk: Desk, finished: Sequence[Finished], kind: str) -> Arrived:

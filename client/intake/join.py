@@ -151,38 +151,50 @@ def keyed(kind: str, key: str, names: Pseudonyms) -> str:
     return names.join("path", key) if kind == "path" else names.uid(key)
 
 
-def check_whole(table: LabelTable, images: Iterable[ImageRow]) -> None:
+def check_whole(table: LabelTable, images: Iterable[ImageRow], waiting: Iterable[WaitingLabel] = ()) -> None:
     """Check what the index would hold: no patient in two splits, more than one class.
 
     Args:
         table: named in the error.
         images: every image of the site as it would be.
+        waiting: labels whose images may still come; of another class, they are enough.
 
     Raises:
         DataError: `data-splits`, `data-one-class`.
     """
-    splits: dict[str, str] = {}
-    classes: set[object] = set()
-    only_test = True
-    for image in images:
-        if image.label is None:
-            continue
-        classes.add(image.label)
-        only_test = only_test and image.split == "test"
-        if image.split and splits.setdefault(image.patient, image.split) != image.split:
-            raise DataError(
-                table.name,
-                f"a patient stands in two splits, {splits[image.patient]} and {image.split}",
-                "Give every image of a patient the same split",
-                code="data-splits",
-            )
-    if len(classes) == 1 and not only_test:
+    labelled = [image for image in images if image.label is not None]
+    check_splits(table.name, ((image.patient, image.split) for image in labelled))
+    classes = {image.label for image in labelled}
+    if len(classes | {one.given.label for one in waiting}) > 1:
+        return
+    if classes and any(image.split != "test" for image in labelled):
         raise DataError(
             table.name,
             "all labels are of one class, so nothing can be learned from them",
             "Add images of the other class, or mark every line split = test",
             code="data-one-class",
         )
+
+
+def check_splits(subject: str, named: Iterable[tuple[str, str | None]]) -> None:
+    """Check that no patient stands in two splits.
+
+    Args:
+        subject: named in the error.
+        named: pseudonym and the split that an image names, or nothing.
+
+    Raises:
+        DataError: `data-splits`.
+    """
+    splits: dict[str, str] = {}
+    for patient, split in named:
+        if split and splits.setdefault(patient, split) != split:
+            raise DataError(
+                subject,
+                f"a patient stands in two splits, {splits[patient]} and {split}",
+                "Give every image of a patient the same split",
+                code="data-splits",
+            )
 
 
 def check_labelled(table: LabelTable, unlabelled: int) -> None:

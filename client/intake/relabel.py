@@ -89,7 +89,7 @@ def add_labels(site: Site, path: Path, *, keep_current: bool = False) -> LabelsA
 
         shelf = Shelf(Pseudonyms.of(site), images, index.labels_of, keep_current=keep_current, may_wait=True)
         joined = join(table, Arrived(), shelf)
-        check_whole(table, (joined.labelled.get(row.sop_uid, row) for row in held))
+        check_whole(table, (joined.labelled.get(row.sop_uid, row) for row in held), joined.waiting)
         with index.transaction():
             new = sum(
                 index.add_label(uid, given, keep_current=keep_current) for uid, given in joined.given.items()
@@ -99,6 +99,32 @@ def add_labels(site: Site, path: Path, *, keep_current: bool = False) -> LabelsA
     before = {row.sop_uid: _said(row) for row in held}
     current = sum(_said(row) != before[uid] for uid, row in joined.labelled.items())
     return LabelsAdded(len(table.rows), len(joined.given), new, current, joined.without_image)
+
+
+@dataclass
+class LabelFeed:
+    """A label table that is read whenever it changed, for images that come one by one: most of it waits."""
+
+    site: Site
+    path: Path
+    _seen: tuple[int, int] = (-1, -1)
+    """When it was changed last, in nanoseconds, and its size."""
+
+    def read(self) -> None:
+        """Give the table to the site if it is not there yet.
+
+        Raises:
+            LabelError, DataError, StorageError: as `add_labels`; it is read again the next time.
+        """
+        try:
+            found = self.path.stat()
+        except OSError:
+            read_labels(self.path)  # says what is wrong with it
+            return
+        now = (found.st_mtime_ns, found.st_size)
+        if now != self._seen:
+            add_labels(self.site, self.path)
+            self._seen = now
 
 
 def count_labels(index: Index) -> LabelCounts:

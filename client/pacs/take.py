@@ -21,7 +21,7 @@ from typing import Final
 
 from client.files import storage_error
 from client.intake.ingest import IngestReport, ingest
-from client.intake.labels import read_labels
+from client.intake.relabel import LabelFeed
 from client.pacs.inbox import Batch, Inbox
 from client.site import Site
 from common.errors import ConsiliumError, SettingsError, StorageError
@@ -98,6 +98,11 @@ class Taker:
     stopping: Callable[[], bool] = lambda: False
     taken: Taken = field(default_factory=Taken)
     _pauses: dict[Path, _Pause] = field(default_factory=dict)
+    _labels: LabelFeed | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Labels wait for their images, which come study by study."""
+        self._labels = None if self.how.labels is None else LabelFeed(self.site, self.how.labels)
 
     def turn(self) -> int:
         """Take in what is complete and due; returns the number of ingestions begun.
@@ -126,15 +131,13 @@ class Taker:
     def _take(self, batch: Batch) -> bool:
         """One ingestion; False to end the turn."""
         try:
-            if self.how.labels is not None:
-                read_labels(self.how.labels)  # a table that cannot be read is no study's fault
+            if self._labels is not None:
+                self._labels.read()  # a table that cannot be read is no study's fault
         except ConsiliumError as error:
             self._failed(batch, error)
             return False
         try:
-            report = ingest(
-                self.site, batch.folder, self.how.labels, workers=self.how.workers, progress=self._progress
-            )
+            report = ingest(self.site, batch.folder, None, workers=self.how.workers, progress=self._progress)
         except _Stopped:
             return False
         except (StorageError, SettingsError) as error:

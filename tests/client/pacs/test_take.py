@@ -121,6 +121,23 @@ def test_a_study_that_contradicts_the_labels_does_not_hold_up_the_others(tmp_pat
     assert images(site) + inbox.count() == 2
 
 
+def test_a_table_may_name_studies_that_are_still_to_come(tmp_path: Path) -> None:
+    """Labels wait, whatever the order in which studies arrive; corrected ones are read with the next batch."""
+    site = new_site(tmp_path / "site")
+    table = tmp_path / "labels.csv"
+    lines = [f"ACC{number:06d},{number % 2},reader,1" for number in range(9)]
+    table.write_text("\n".join(["accession,label,source,version", *lines]) + "\n")
+    inbox = filled(site, study(1))
+    one = taker(site, inbox, table)
+    one.turn()
+    assert (images(site), inbox.count(), one.taken.error) == (1, 0, None)
+    table.write_text("accession,label,source,version\nACC000001,0,reader,2\nACC000003,1,reader,2\n")
+    taker(site, filled(site, study(2), study(3)), table).turn()
+    with Index(site.index) as index:
+        labels = sorted((row.label, row.label_version) for row in index.images())
+    assert labels == [(0, "1"), (0, "2"), (1, "2")]
+
+
 def test_a_bad_table_stops_nothing_but_itself(tmp_path: Path) -> None:
     """The studies wait; with the table mended they go in."""
     site = new_site(tmp_path / "site")
