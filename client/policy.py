@@ -120,6 +120,7 @@ def check_asked(policy: Policy, plan: Plan) -> None:
 
     Raises:
         PolicyRefused: `policy-plan`, `policy-network` or `policy-architecture`.
+        PlanError: a network that cannot be built, where architectures are listed.
     """
     check_approved(policy, plan)
     name = f"plan {plan.study.name}"
