@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from common.checkpoints import write_whole
 from common.errors import StorageError
@@ -128,7 +128,7 @@ class HeadBook:
 def _read(path: Path) -> dict[SiteName, LedgerHead]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        sites = values["sites"] if values["schema"] == SCHEMA else {SCHEMA: None}
+        sites: dict[str, Any] = values["sites"] if values["schema"] == SCHEMA else {SCHEMA: None}
         return {
             SiteName(str(site)): LedgerHead(int(head["sequence"]), Digest(str(head["digest"])))
             for site, head in sites.items()
