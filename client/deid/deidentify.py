@@ -90,7 +90,7 @@ class Deidentifier:
         if isinstance(value, Items):
             made[tag] = DataElement(tag, "SQ", value)
         elif value is not None:
-            kept_as = work.vr(rule.tag) if rule.action == "keep" and rule.tag in work.items else rule.vr[0]
+            kept_as = str(work.item(rule).VR) if rule.action == "keep" else rule.vr[0]
             made[tag] = element(rule.tag, kept_as, value)
 
     def _value(self, rule: Rule, work: _Work) -> Any:
@@ -168,10 +168,6 @@ class _Work:
         found = self.items[rule.tag]
         plain = isinstance(found, RawDataElement) and found.VR in rule.vr and found.is_little_endian
         return found if plain else self.source[rule.tag]
-
-    def vr(self, tag: int) -> str:
-        """Its value representation."""
-        return str(self.items[tag].VR or self.source[tag].VR)
 
 
 def _by_number(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
