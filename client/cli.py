@@ -5,6 +5,7 @@ from __future__ import annotations
 from client.commands import (
     bench,
     deid,
+    egress,
     images,
     labels,
     pacs,
@@ -33,6 +34,7 @@ app.add_typer(labels.group, name="labels")
 app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")
+app.add_typer(egress.group, name="egress")
 app.add_typer(bench.app, name="bench")
 
 

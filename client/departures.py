@@ -1,0 +1,111 @@
+"""What left this hospital, read from its audit log: when, what, for which run and round, how large, which bytes.
+
+The log is checked whole before anything is told from it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from client.egress import RELEASED, digest_of
+from client.site import Site
+from common.audit import read, verify
+from common.errors import InputError
+
+WORDS = {
+    "update": "a trained model's protected update",
+    "sitemetrics": "figures of groups of patients, suppressed and rounded",
+    "refusal": "a refusal: one fixed word, no figures",
+}
+"""What each kind of message is, for people."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """One message that was let out."""
+
+    line: int
+    """Number of the line in the audit log."""
+    time: str
+    """UTC."""
+    kind: str
+    what: str
+    run: str
+    round: int
+    plan: str
+    """Digest of the study plan; empty for a refusal that came before a plan was read."""
+    code: str
+    """Of a refusal."""
+    bytes: int
+    digest: str
+    """SHA-256 of the very bytes."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """All departures asked for, and their sums."""
+
+    departures: tuple[Departure, ...]
+    messages: dict[str, int]
+    """Kind to number."""
+    bytes: int
+    runs: tuple[str, ...]
+    log_lines: int
+    """Lines of the audit log, whose chain was found whole."""
+
+
+def account(site: Site, run: str = "") -> Account:
+    """Everything that left, or everything of one run.
+
+    Raises:
+        StorageError: `audit-broken` when the log is not whole.
+    """
+    head = verify(site.audit)
+    found = tuple(
+        _departure(entry)
+        for entry in read(site.audit)
+        if entry["event"] == RELEASED and run in ("", entry["fields"].get("run"))
+    )
+    return Account(
+        departures=found,
+        messages=dict(Counter(one.kind for one in found)),
+        bytes=sum(one.bytes for one in found),
+        runs=tuple(dict.fromkeys(one.run for one in found if one.run)),
+        log_lines=head.count,
+    )
+
+
+def recognise(site: Site, file: Path) -> tuple[Departure, ...]:
+    """The departures of the very bytes in `file`; empty when they never left here.
+
+    Raises:
+        InputError: the file cannot be read.
+        StorageError: as `account`.
+    """
+    try:
+        digest = digest_of(file.read_bytes())
+    except OSError:
+        raise InputError(
+            "the file to compare", "it cannot be read", "Check its path and rights", code="input"
+        ) from None
+    return tuple(one for one in account(site).departures if one.digest == digest)
+
+
+def _departure(entry: dict[str, Any]) -> Departure:
+    fields = entry["fields"]
+    kind = str(fields.get("kind", ""))
+    return Departure(
+        line=int(entry["n"]),
+        time=str(entry["time"]),
+        kind=kind,
+        what=WORDS.get(kind, kind),
+        run=str(fields.get("run", "")),
+        round=int(fields.get("round", 0)),
+        plan=str(fields.get("plan", "")),
+        code=str(fields.get("code", "")),
+        bytes=int(fields.get("bytes", 0)),
+        digest=str(fields.get("digest", "")),
+    )
