@@ -16,7 +16,7 @@ from client.deid.settings import DeidSettings, Region
 from client.deid.text.clean import clean, words_in
 from client.deid.text.detect import AT_ONCE, Candidate, candidates
 from client.deid.text.found import Box, Decision, TextReview
-from client.deid.text.look import Looker, _is_plain, _judged
+from client.deid.text.look import Looker, _is_plain, _judged, _turned_back
 from client.deid.text.reader import Word
 from client.deid.text.windows import renderings
 from tests.client.text_pictures import covered, ground, write
@@ -249,3 +249,19 @@ def test_a_very_large_image_is_looked_at_in_bands_and_text_at_their_borders_is_f
     pixels, box = write(large, at=(976, 300), height=24)
     assert large.size > 4 * AT_ONCE
     assert covered(box, tuple(Box(0, *one.box) for one in candidates(pixels))) > 0.9
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_words_are_placed_where_they_stand_also_when_the_picture_was_turned_to_read_them(turned):
+    pixels, box = write(ground(), height=16, turned=turned)
+    (seen,) = Looker().look([pixels])
+    assert seen.hits
+    for hit in seen.hits:
+        assert (
+            covered(hit.box, (Box(0, box.top - 24, box.left - 24, box.bottom + 24, box.right + 24),)) == 1.0
+        )
+    word = _turned_back(Word("X", 1.0, 3, 5, 9, 30), (100, 40))
+    picture = np.zeros((100, 40), np.uint8)
+    picture[word.top : word.bottom, word.left : word.right] = 1
+    assert np.rot90(picture)[3:9, 5:30].all()
+    assert picture.sum() == 6 * 25
