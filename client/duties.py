@@ -59,6 +59,7 @@ class ImagingDuties:
         self._desk = Desk(site)
         self._held: tuple[object, SiteData] | None = None
         self._noted: set[RunId] = set()
+        self._clips: dict[RunId, float] = {}
 
     def survey(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Intake figures and the public bucket; preprocesses what is not in the store yet."""
@@ -149,7 +150,7 @@ class ImagingDuties:
             )
         net = _network(instruction, plan)
         before = self._progress(net, data.validation, plan)
-        dp = DpPlan.from_plan(plan, bucket) if plan.private else None
+        dp = self._mechanism(instruction.run, plan, bucket) if plan.private else None
         self._note_run(instruction.run, data)
         receipt = pay(
             data.train.spend_keys,
@@ -157,6 +158,8 @@ class ImagingDuties:
             Limits.of(self._site.policy, plan),
         )
         result = train(net, data.train, plan, dp=dp, round=instruction.round)
+        if result.clip is not None:
+            self._clips[instruction.run] = result.clip
         update = Update(
             site=self._site.name,
             run=instruction.run,
@@ -171,6 +174,11 @@ class ImagingDuties:
             head=receipt.head,
         )
         return wire.pack(update)
+
+    def _mechanism(self, run: RunId, plan: Plan, bucket: int) -> DpPlan:
+        """How to train; an adaptive clip begins where this run's last round left it, or anew after a restart."""
+        dp = DpPlan.from_plan(plan, bucket, self._site.policy.max_clip)
+        return dp.carrying(self._clips.get(run))
 
     def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
         """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it."""
