@@ -42,9 +42,13 @@ def test_everything_that_left_is_told_in_order_with_its_hash(left):
     site, blobs = left
     told = account(site)
     assert [one.bytes for one in told.departures] == [len(blob) for blob in blobs]
-    assert [
-        one.kind for one in told.departures
-    ] == "sitemetrics update sitemetrics sitemetrics refusal".split()
+    assert [one.kind for one in told.departures] == [
+        "sitemetrics",
+        "update",
+        "sitemetrics",
+        "sitemetrics",
+        "refusal",
+    ]
     assert told.bytes == sum(map(len, blobs))
     assert told.runs == ("run-1", "run-2")
     assert {one.plan for one in told.departures} == {PLAN.digest, ""}
