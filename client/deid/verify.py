@@ -21,7 +21,7 @@ from client.deid.methods import MEANINGS
 from client.deid.needles import PLAIN_BYTES, Needles
 from client.deid.reader import Seen, Unreadable, walk
 from client.deid.said import dates_in
-from client.deid.wanted import LONG, Wanted, identifiers
+from client.deid.wanted import Wanted, identifiers
 from client.deid.writings import as_bytes, joined_digits, squeezed, words
 from common.errors import FileRefused
 
@@ -32,6 +32,8 @@ _PIXELS: Final = (0x7FE0, 0x0010)
 _NUMBERS: Final = frozenset(("DS", "IS"))
 _BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT", "SQ"))
 _OPEN: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC", "PN"))
+_PRINTABLE: Final = re.compile(rb"[ -~]*\0?")
+"""All that we write as text; an odd UID ends in a zero."""
 _BINARY_NUMBERS: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL"))
 _CODES: Final = frozenset(code.casefold() for code in MEANINGS)
 _CONSTANTS: Final = {
@@ -120,7 +122,7 @@ class _Texts:
             if seen.vr in _BINARY:
                 continue
             raw = bytes(seen.value)
-            if not raw.isascii() or b"\x1b" in raw:
+            if not _PRINTABLE.fullmatch(raw):
                 raise _refused("a text is not plain ASCII, and a name in another script may be in it")
             text = raw.decode("ascii").casefold()
             if seen.vr in _NUMBERS:
@@ -172,8 +174,7 @@ def _without_constants(seen: Seen, text: str) -> str:
 
 def _needles(wanted: Wanted) -> Needles:
     """A token of six bytes meets a megabyte by chance once in 10^8."""
-    tokens = {part for part in wanted.parts | wanted.numbers if len(part) >= LONG or not part.isascii()}
-    plain, wide, foreign = as_bytes(tokens, PLAIN_BYTES)
+    plain, wide, foreign = as_bytes(wanted.parts | wanted.numbers | wanted.foreign, PLAIN_BYTES)
     return Needles(tuple(plain), tuple(wide), tuple(foreign | wanted.raw))
 
 

@@ -47,6 +47,8 @@ class Wanted:
     """Two words beside each other, one of them too short to count by itself."""
     tight: frozenset[str] = frozenset()
     """Numbers with letters, looked for in text without its blanks and marks."""
+    foreign: frozenset[str] = frozenset()
+    """Words and names that are not ASCII, two letters long and more, looked for in every encoding."""
     raw: frozenset[bytes] = frozenset()
     """Names that are not ASCII, byte for byte as the source holds them, whatever it says their encoding is."""
 
@@ -139,6 +141,7 @@ class _Collector:
             said=frozenset(form for word in self.said for form in spellings(word)),
             pairs=frozenset(self.pairs),
             tight=frozenset(self.tight),
+            foreign=frozenset(one for one in self.tokens | self.parts if len(one) > 1 and not one.isascii()),
             raw=frozenset(self.raw),
         )
 

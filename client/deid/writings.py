@@ -18,6 +18,8 @@ _PLAIN: Final = str.maketrans(
 )
 _BETWEEN: Final = re.compile(r"(?<=\d)[\s\-./()_]+(?=\d)")
 _NO_WORD: Final = re.compile(r"[\W_]+")
+_ESCAPES: Final = re.compile(rb"\x1b[$()*+,-./]+[@-Z]|[\x0e\x0f]")
+"""What switches a character set of ISO 2022 on, and shifts into it and out."""
 ENCODINGS: Final = (
     "utf-8",
     "utf-16-le",
@@ -107,9 +109,14 @@ def as_bytes(tokens: Iterable[str], shortest: int) -> tuple[set[bytes], set[byte
 
 
 def _encoded(token: str) -> Iterator[bytes]:
-    for text in {token, token.upper(), token.title(), unicodedata.normalize("NFD", token)}:
+    upper = token.upper()
+    lower = upper.lower()  # a Greek name ends in another sigma than it holds
+    for text in {token, upper, lower, lower.title(), unicodedata.normalize("NFD", token)}:
         for encoding in ENCODINGS:
             try:
-                yield text.encode(encoding).lower()
+                raw = text.encode(encoding)
             except UnicodeEncodeError:
                 continue
+            yield raw.lower()
+            if b"\x1b" in raw:  # what is left when the escapes are lost
+                yield _ESCAPES.sub(b"", raw).lower()
