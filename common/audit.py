@@ -26,6 +26,8 @@ from common.types import Digest
 
 GENESIS: Final = Digest("sha256:" + "0" * 64)
 _CHUNK_BYTES: Final = 4096
+_TORN_BYTES: Final = 1 << 16
+"""More than one call of `append_many` writes: what may be torn at the end."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +184,20 @@ def _tail(file: IO[bytes]) -> bytes:
 
 
 def _cut_torn_line(file: IO[bytes]) -> bool:
-    line = _tail(file)
-    if not line or line.endswith(b"\n"):
-        return False
+    """Cut off what a crash left unfinished: a line without its end, or one with a hole and what follows it."""
     end = file.seek(0, os.SEEK_END)
-    file.truncate(end - len(line))
+    start = max(0, end - _TORN_BYTES)
+    file.seek(start)
+    window = file.read(end - start)
+    # A power failure may keep a line's end and lose its beginning; what was never written reads as zeros.
+    hole = window.find(b"\0")
+    whole = window if hole < 0 else window[:hole]
+    kept = whole.rfind(b"\n") + 1
+    if start + kept == end:
+        return False
+    if kept == 0 and start > 0:
+        return False  # no line of ours is so long: not torn, but broken
+    file.truncate(start + kept)
     return True
 
 
