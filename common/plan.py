@@ -112,11 +112,22 @@ class Data:
 class Model:
     """Which network, where its weights start, and which part of it may learn."""
 
-    name: Literal["small-cnn", "scatter", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit"]
+    name: Literal[
+        "small-cnn",
+        "scatter",
+        "densenet121",
+        "resnet18",
+        "resnet50",
+        "efficientnet-b0",
+        "efficientnet-lite0",
+        "vit",
+    ]
     trainable: Literal["all", "head", "last-block", "norms-and-head", "adapters"] = "all"
     adapter_rank: Annotated[int, Field(strict=True, ge=1, le=64)] = 4
     """Channels of each low-rank path beside a frozen layer; with `adapters` only."""
     init_seed: Seed = 0
+    weights: Annotated[str, Field(pattern=r"^(imagenet|sha256:[0-9a-f]{64})?$")] = ""
+    """Where the body's weights come from, when not from the seed; see `common/models/weights.py`."""
     options: dict[str, int | float | str | bool] = field(default_factory=dict)
 
 

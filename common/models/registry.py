@@ -15,6 +15,8 @@ from common.models.network import Blueprint, Network, Parts
 from common.models.options import as_pairs, read_options
 from common.models.scatter import ScatterOptions, scatter
 
+_TAKE_WEIGHTS = ("efficientnet-lite0", "resnet18", "resnet50")
+"""Networks whose batch normalisation stands after a convolution, into which it can be folded."""
 _LEAST_PIXELS = 32
 """Below this the deep networks, which halve the image five times, have no map left."""
 
@@ -34,8 +36,10 @@ def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int
 
     Raises:
         PlanError: for an option the network does not know or that does not fit the input.
+        InputError: code `weights`: those that the plan names are not here.
     """
     ends = (channels, outputs)
+    _check_weights(model)
     with _seeded(model.init_seed):
         if model.name in ("small-cnn", "scatter", "vit"):
             parts, options = _light(model, ends, shape)
@@ -46,7 +50,18 @@ def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int
             # Drawn after the network's own weights, so that those are the same whatever part may learn.
             adapt(parts.body, model.adapter_rank, model.name)
             named = (*named, ("adapter-rank", model.adapter_rank))
+        if model.weights:
+            named = (*named, ("weights", model.weights))
     return Network(parts, Blueprint(model.name, named, model.trainable, outputs, shape, channels))
+
+
+def _check_weights(model: plan.Model) -> None:
+    known = _TAKE_WEIGHTS[:1] if model.weights == "imagenet" else _TAKE_WEIGHTS
+    if model.weights and model.name not in known:
+        rule = f"{model.name} takes no such weights from elsewhere"
+        raise PlanError(
+            "plan", [Problem("model.weights", rule, f"Leave it out, or use {' or '.join(known)}")]
+        )
 
 
 def _light(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> Built:
@@ -77,11 +92,16 @@ def _deep(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> B
 
         efficient = read_options(EfficientNetOptions, model.options, model.name)
         return efficientnet_b0(efficient, *ends), efficient
+    if model.name == "efficientnet-lite0":
+        from common.models.lite import LiteOptions, efficientnet_lite0  # noqa: PLC0415
+
+        lite = read_options(LiteOptions, model.options, model.name)
+        return efficientnet_lite0(lite, ends, shape, model.weights), lite
     from common.models.resnet import ResNetOptions, resnet18, resnet50  # noqa: PLC0415
 
     residual = read_options(ResNetOptions, model.options, model.name)
     builder = resnet18 if model.name == "resnet18" else resnet50
-    return builder(residual, *ends), residual
+    return builder(residual, *ends, model.weights), residual
 
 
 @contextmanager

@@ -20,6 +20,7 @@ SMALL = {
     "resnet18": {},
     "resnet50": {},
     "efficientnet-b0": {},
+    "efficientnet-lite0": {},
     "vit": {"layers": 3, "hidden": 48},
 }
 CHOICES = ("all", "head", "last-block", "norms-and-head", "adapters")
