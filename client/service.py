@@ -2,8 +2,9 @@
 
 An instruction passes these gates in order, before any data is touched:
 1. The sender runs the same code as we do (`code-mismatch`).
-2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), and the round is one (`round`):
-   what cannot be trained must fail before it is charged.
+2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), the round is one (`round`) and the
+   run's name is a name (`run`): what cannot be trained must fail before it is charged, and a server's
+   free text must not get into our files.
 3. The hospital's policy allows what is asked: the plan and its network (`policy-…`), and before training all the
    plan asks of it. A survey, threshold or evaluation is counted (`policy-questions`), and one that was
    answered before gets the same bytes.
@@ -29,6 +30,7 @@ from client.coarsen import Rules
 from client.egress import Egress, Released, check
 from client.questions import Questions
 from client.site import Site
+from client.vocabulary import may_be_said
 from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
@@ -207,12 +209,16 @@ def _gates(instruction: Instruction) -> Plan:
     """The plan of an instruction from a peer that runs our code.
 
     Raises:
-        FederationError: code `code-mismatch`, `plan-mismatch` or `round`.
+        FederationError: code `code-mismatch`, `plan-mismatch`, `run` or `round`.
         PlanError: when the plan is not a valid one.
     """
     if instruction.code_digest != code_digest():
         raise FederationError(
             "server", "it runs other code than we do", "Install the same release", code="code-mismatch"
+        )
+    if not instruction.run or not may_be_said("run", instruction.run):
+        raise FederationError(
+            "instruction", "its run's name is not one", "Use letters, digits and . _ : + -", code="run"
         )
     plan = parse_plan(instruction.plan_toml)
     if plan.digest != instruction.plan_digest:

@@ -97,6 +97,7 @@ REFUSALS: Final = frozenset(
         "privacy",
         "questions-damaged",
         "round",
+        "run",
         "settings",
         "socket",
         "storage",
