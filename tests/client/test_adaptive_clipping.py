@@ -146,10 +146,11 @@ def mechanism_scale(dp, clip):
 def test_noise_made_ahead_follows_the_clip():
     plan = small_plan(
         model=BIG,
-        privacy={**ADAPTIVE, "steps_per_round": 1, "sampling_rate": 1e-9, "clip": 0.3, "epsilon": 1.0},
+        privacy={**ADAPTIVE, "steps_per_round": 1, "clip": 0.3, "epsilon": 1.0},
         training={"momentum": 0.0, "learning_rate": 1.0},
     )
-    dp = dataclasses.replace(DpPlan.from_plan(plan, 10), noise_multiplier=1.5, expected_batch=5.0)
+    dp = DpPlan.from_plan(plan, 10)
+    dp = dataclasses.replace(dp, noise_multiplier=1.5, expected_batch=5.0, sampling_rate=1e-9)
     dp = dataclasses.replace(dp, adaptive=dataclasses.replace(RULE, least=1e-9))
     net = build(plan.model, 1, plan.input.shape)
     result = train(net, few_patients(6), plan, dp=dp.carrying(0.05), round=1)
@@ -165,9 +166,9 @@ def test_the_noise_on_the_count_is_sigma_b_and_unpredictable():
         np.random.seed(0)  # noqa: NPY002 - the global seed is what must have no power here
         torch.manual_seed(0)
         mechanism = Mechanism(learner, dp, gradients)
-        counts = np.array([mechanism._noisy_count(2.5, RULE) for _ in range(20_000)])
+        counts = np.array([mechanism._noisy_count(2.5, RULE) for _ in range(8_000)])
     assert abs(counts.mean() - 2.5) < 6 * RULE.count_std / math.sqrt(len(counts))
-    assert abs(counts.std() / RULE.count_std - 1) < 0.03
+    assert abs(counts.std() / RULE.count_std - 1) < 0.05
     assert len(np.unique(counts)) == len(counts)
 
 

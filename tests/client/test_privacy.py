@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 import pickle
+import re
+import typing
 
 import numpy as np
 import pytest
@@ -15,14 +18,19 @@ from torch import nn
 
 from client.batches import Batch, Roster
 from client.learner import Learner
+from client.privacy import adaptive
+from client.privacy import plan as privacy_plan
+from client.privacy.adaptive import AdaptiveClip
 from client.privacy.ahead import NoiseAhead
 from client.privacy.engine import Labelled, PatientGradients, clip_factors
 from client.privacy.mechanism import Mechanism
 from client.privacy.noise import NoiseSource
 from client.privacy.plan import DpPlan
-from common import accounting
+from client.splits import public_bucket
+from common import accountants, accounting
 from common.errors import PrivacyRefused, WrongOrder
 from common.models import build
+from common.plan import Plan
 from tests.client.few_patients import few_patients, small_plan
 
 BAND = 0.011
@@ -405,6 +413,31 @@ def test_the_plan_holds_nothing_that_depends_on_patients():
     assert DpPlan.from_plan(plan, 100) == DpPlan.from_plan(plan, 100)
     with pytest.raises(dataclasses.FrozenInstanceError):
         DpPlan.from_plan(plan, 100).clip = 9.0
+
+
+def test_nothing_of_patients_can_reach_the_plan():
+    """By its types: a study plan, a public bucket and the policy's ceiling go in, numbers of the plan come out."""
+    takes = typing.get_type_hints(DpPlan.from_plan)
+    assert {name: takes[name] for name in takes if name != "return"} == {
+        "plan": Plan, "bucket": int, "max_clip": float,
+    }  # fmt: skip
+    holds = set(typing.get_type_hints(DpPlan).values()) | set(typing.get_type_hints(AdaptiveClip).values())
+    assert holds == {float, int, AdaptiveClip | None}
+    for module in (privacy_plan, adaptive, accounting, accountants):
+        names = re.findall(r"^(?:from|import) ([\w.]+)", inspect.getsource(module), re.MULTILINE)
+        rooms = {name for name in names if name.partition(".")[0] in {"client", "common"}}
+        assert rooms <= {"client.privacy.adaptive", "common", "common.accountants", "common.accounting",
+                         "common.errors", "common.plan"}, module.__name__  # fmt: skip
+
+
+@pytest.mark.parametrize("adapts", ["flat", "adaptive"])
+def test_hospitals_of_one_bucket_train_by_the_same_numbers(adapts):
+    """Whoever knows plan, bucket and policy knows q, delta, noise and divisor; more patients change nothing."""
+    plan = small_plan(privacy={"mode": "patient-dp", "clipping": adapts})
+    sizes = [100, 123, 149]
+    made = {DpPlan.from_plan(plan, public_bucket(patients), max_clip=10.0) for patients in sizes}
+    assert len(made) == 1
+    assert made.pop().expected_batch == 0.25 * 100
 
 
 @pytest.mark.parametrize(
