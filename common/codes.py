@@ -42,7 +42,13 @@ REFUSALS: Final = frozenset(
         "dp-batch-norm",
         "dp-count-noise",
         "dp-in-place",
+        "dp-mixes-patients",
+        "dp-nothing-to-train",
         "dp-padding",
+        "dp-running-statistics",
+        "dp-shared",
+        "dp-stochastic-depth",
+        "dp-unsupported",
         "dp-unused",
         "egress",
         "error",
@@ -111,6 +117,7 @@ REFUSALS: Final = frozenset(
         "test-only",
         "timeout",
         "training-diverged",
+        "weights",
         "wire",
     ]
 )

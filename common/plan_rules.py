@@ -34,6 +34,28 @@ _MISSING: Final = "missing"
 _SHORT: Final = "too_short"
 _UNKNOWN: Final = ("extra_forbidden", "unexpected_keyword_argument")
 
+_CONTRAST: Final = "its loss compares patients with each other"
+_UNEVEN: Final = "it draws some patients more often than others, which the accountant does not know of"
+_BLEND: Final = "it makes one input of several patients"
+MIXES: Final = {
+    "mixup": _BLEND,
+    "cutmix": _BLEND,
+    "smote": _BLEND,
+    "mosaic": _BLEND,
+    "sampler": _UNEVEN,
+    "oversampl": _UNEVEN,
+    "balancedbatch": _UNEVEN,
+    "simclr": _CONTRAST,
+    "supcon": _CONTRAST,
+    "contrastive": _CONTRAST,
+    "triplet": _CONTRAST,
+    "ntxent": _CONTRAST,
+    "infonce": _CONTRAST,
+    "moco": _CONTRAST,
+}
+"""Known ways to train that have no per-patient gradient, by what their names hold, and why not. There is no
+key for any of them; who asks is told more than that."""
+
 
 def mistakes(raw: Raw, read: Callable[[Raw], Plan]) -> list[Problem]:
     """Every mistake of a plan's plain values; empty when there is none.
@@ -141,12 +163,28 @@ def _known_part(place: _Place, raw: Raw) -> _Place:
 def _problem(error: Raw, raw: Raw) -> Problem:
     where = ".".join(str(part) for part in _known_part(tuple(error["loc"]), raw)) or "plan"
     kind = str(error["type"])
+    mixing = _mixing(error, where, kind)
+    if mixing:
+        return mixing
     if kind in _UNKNOWN:
         return Problem(where, "no such key", "Remove it or correct its spelling; docs/plan.md lists them")
     if kind == _MISSING:
         return Problem(where, "this key is required", "Add it; docs/plan.md shows an example")
     rule = str(error["msg"]).removeprefix("Value error, ")
     return Problem(where, rule[:1].lower() + rule[1:], f"Got {_shown(error.get('input'))}; change it")
+
+
+def _mixing(error: Raw, where: str, kind: str) -> Problem | None:
+    """The refusal by name of a way to train that mixes patients: an unknown key, or an unknown choice."""
+    asked = where.rpartition(".")[2] if kind in _UNKNOWN else error.get("input") if kind == _CHOICE else None
+    plain = asked.lower().replace("_", "").replace("-", "") if isinstance(asked, str) else ""
+    why = next((reason for name, reason in MIXES.items() if name in plain), None)
+    if why is None:
+        return None
+    rule = f"dp-mixes-patients: {why}, so no clip bounds what one patient contributes"
+    return Problem(
+        where, rule, "Leave it out; training.positive_weight and training.augmentation keep patients apart"
+    )
 
 
 def _shown(value: object) -> str:

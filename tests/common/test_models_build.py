@@ -137,6 +137,63 @@ def test_layers_that_break_privacy_are_named(layer, reason):
     assert any(p.startswith(reason) for p in dp_problems(_with(layer).train()))
 
 
+class _Keeps(nn.Module):
+    """A layer of somebody's own that keeps a running mean of what it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("running_level", torch.zeros(1))
+
+    def forward(self, x):
+        return x
+
+
+class _Blends(nn.Module):
+    """Mixes each image with its neighbour: MixUp, as a layer without parameter or telling name."""
+
+    def forward(self, x):
+        return 0.7 * x + 0.3 * x.roll(1, dims=0)
+
+
+class StochasticDepth(nn.Module):
+    """By its name, whatever it does."""
+
+    def forward(self, x):
+        return x
+
+
+class _Skipped(nn.Module):
+    """By its rate."""
+
+    drop_connect_rate = 0.2
+
+    def forward(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (_Keeps, "running-statistics"),
+        (_Blends, "mixes-patients"),
+        (StochasticDepth, "stochastic-depth"),
+        (_Skipped, "stochastic-depth"),
+        (nn.LazyBatchNorm2d, "batch-norm"),
+    ],
+)
+@pytest.mark.parametrize("trainable", ["all", "head"])
+def test_what_binds_patients_together_is_refused_by_name(layer, reason, trainable):
+    """Also where it is frozen: a frozen layer mixes and remembers just as well."""
+    problems = dp_problems(_with(layer(), trainable).train())
+    assert [p.split(":")[0] for p in problems] == [reason]
+
+
+def test_looking_for_mixing_leaves_the_global_chance_as_it_was():
+    before = torch.random.get_rng_state()
+    dp_problems(build(Model("small-cnn"), 1, (32, 32)).train())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
 def test_an_unsupported_layer_is_named():
     """What Opacus has no rule for is refused before training, not found out during it."""
     problems = dp_problems(_with(nn.LSTM(4, 4)).train())
