@@ -238,6 +238,21 @@ def test_a_byte_after_the_last_frame_is_refused():
     assert is_refused(target, source)
 
 
+@pytest.mark.parametrize("how", ["an element after them", "more bytes than announced", "fewer bytes", "none"])
+def test_pixels_are_the_last_element_and_of_the_announced_size(how):
+    """Whoever stands behind the pixels is seen by no viewer."""
+    source = source_of(image())
+    target = cleaned(source)
+    held = target.PixelData
+    if how == "an element after them":
+        put(target, 0xFFFCFFFC, "OB", b"harmless")
+    elif how == "none":
+        del target[PIXELS]
+    else:
+        put(target, PIXELS, "OW", held + b"harmless" if how.startswith("more") else held[:-2])
+    assert is_refused(target, source)
+
+
 @pytest.mark.parametrize(
     "name", ["Profile^Basic", "Patient^Option", "Other^Patient", "Yes^Removed", "Consilium_1^X"]
 )
