@@ -88,7 +88,8 @@ def points_of(scenario: Scenario) -> list[Point]:
     """Every setting of a sweep, the dearest first.
 
     Raises:
-        PlanError: where the scenario has no `[frontier]`, or a setting makes no good plan.
+        PlanError: where a setting makes no good plan.
+        ValueError: the scenario has no `[frontier]`.
     """
     if scenario.frontier is None:
         raise ValueError("a scenario without [frontier] has no points")
