@@ -120,6 +120,21 @@ def bench_intake(
     show(speed, as_json, speed.table)
 
 
+@bench.command("proof", epilog=example("consilium-sim bench proof --files 2000 --seed 1"))
+def bench_proof(
+    files: Annotated[int, typer.Option(min=50, help="Clean files, of all kinds of names together.")] = 2000,
+    seed: Seed = 1,
+    text: Annotated[bool, typer.Option("--text/--no-text", help="Read the pixels too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """How many clean files the second scan holds back: names that are words, makers and models, numbers."""
+    from simulations.benchmarks.proof import false_quarantine
+
+    with progress("files") as report:
+        found = false_quarantine(files, seed or 0, text=text, progress=report)
+    show(found, as_json, found.table)
+
+
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
 def export(
     folder: Annotated[Path, typer.Argument(help="Empty or new; receives one folder per hospital.")],

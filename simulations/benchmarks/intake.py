@@ -150,9 +150,8 @@ def intake_speed(files: int, repeats: int, *, text: bool, progress: Progress | N
 def _timed(name: str, cores: Sequence[int], few: Path, many: Path) -> _Run:
     short, long = (_once(name, cores, source) for source in (few, many))
     between = len(list(many.iterdir())) - FEW
-    return _Run(
-        *((long[kind] - short[kind]) / between for kind in ("cpu_s", "wall_s")), start_s=short["cpu_s"]
-    )
+    cpu, wall = ((long[kind] - short[kind]) / between for kind in ("cpu_s", "wall_s"))
+    return _Run(cpu, wall, short["cpu_s"])
 
 
 def _once(name: str, cores: Sequence[int], source: Path) -> dict[str, float]:
