@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow fuzz check format clean
+.PHONY: help install demo test test-slow fuzz crash-walk check format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-slow: $(STAMP) ## The tests that take minutes
 
 fuzz: $(STAMP) ## A hundred thousand mutated files through intake (ARGS="--mutations 1000 --seed 7")
 	$(BIN)/python -m tests.client.fuzz_intake $(ARGS)
+
+crash-walk: $(STAMP) ## Power failures at every write of a round, and a thousand random kills
+	$(BIN)/python -m tests.client.crash_walk --walk --samples 4 --kills 1000 $(ARGS)
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check .

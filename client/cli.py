@@ -8,6 +8,7 @@ from client.commands import (
     egress,
     images,
     labels,
+    ledger,
     pacs,
     quarantine,
     receipts,
@@ -31,6 +32,7 @@ app.command("serve", epilog=example("consilium-site serve --socket /run/consiliu
 app.command("receipts", epilog=example("consilium-site receipts"))(receipts.receipts)
 app.command("review", epilog=example("consilium-site review"))(review.review)
 app.add_typer(labels.group, name="labels")
+app.add_typer(ledger.group, name="ledger")
 app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")

@@ -4,9 +4,10 @@
 `heads.json`      per site the newest ledger head it was shown
 
 1. A head is on disk before it is countersigned.
-2. A head never goes back: a site that shows an older one, or another one with the same counter, is told the
-   one that was seen, and refuses itself.
-3. A folder with heads and no key, or with heads that cannot be read, is refused; it is never begun afresh.
+2. A head moves on only with an update, which a site gives only if its ledger contains the one countersigned
+   before. A site that shows any other head is told the one that was seen, and judges itself.
+3. A head never goes back.
+4. A folder with heads and no key, or with heads that cannot be read, is refused; it is never begun afresh.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SCHEMA: Final = "consilium/heads/1"
 KEY: Final = "consortium.key"
 HEADS: Final = "heads.json"
 NEWEST: Final = "newest"
+AHEAD: Final = "ahead"
 BEHIND: Final = "behind"
 FORK: Final = "fork"
 
@@ -61,22 +63,38 @@ class HeadBook:
         """Of the server's key, which hospitals pin and compare."""
         return fingerprint(self._identity.public)
 
-    def note(self, site: SiteName, head: LedgerHead | None) -> dict[str, object]:
-        """Take in a head that a site showed; gives the fields of the audit log's line about it.
+    def shown(self, site: SiteName, head: LedgerHead | None) -> dict[str, object]:
+        """A head that came without proof, in a survey: taken in on first contact only.
 
-        `state` is `newest`, `behind` for one older than the newest seen, `fork` for another one with the same
-        counter; the latter two are not taken in, and the site will refuse itself.
+        Whether a head that is further on goes on from the one that was seen, the site alone can tell, and it
+        does so before it trains: a copy that was used elsewhere is further on too.
+
+        Returns:
+            The fields of the audit log's line; `state` is `newest`, `ahead`, `behind`, or `fork` for another head
+            with the same counter.
         """
         if head is None:
             return {}
         seen = self._seen.get(site)
         state = NEWEST
-        if seen is None or head.sequence > seen.sequence:
-            self._seen[site] = head
-            self._dirty = True
+        if seen is None:
+            self._take(site, head)
         elif head != seen:
-            state = FORK if head.sequence == seen.sequence else BEHIND
+            same, further = head.sequence == seen.sequence, head.sequence > seen.sequence
+            state = FORK if same else AHEAD if further else BEHIND
         return {"count": head.sequence, "digest": head.digest, "state": state}
+
+    def proven(self, site: SiteName, head: LedgerHead | None) -> dict[str, object]:
+        """A head that came with an update, so from a ledger that contains the one countersigned before.
+
+        Returns:
+            The fields of the audit log's line, as `shown`.
+        """
+        line = self.shown(site, head)
+        if head is not None and line["state"] == AHEAD:
+            self._take(site, head)
+            line["state"] = NEWEST
+        return line
 
     def countersigned(
         self, nodes: Mapping[SiteName, int], run: RunId, round_: int
@@ -107,6 +125,10 @@ class HeadBook:
             text = json.dumps({"schema": SCHEMA, "sites": sites}, indent=1)
             write_whole(self._folder / HEADS, text.encode())
         self._dirty = False
+
+    def _take(self, site: SiteName, head: LedgerHead) -> None:
+        self._seen[site] = head
+        self._dirty = True
 
     def _key(self) -> Identity:
         path = self._folder / KEY

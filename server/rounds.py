@@ -143,7 +143,7 @@ class _Run:
         for site, code in sites.refused.items():
             self._note("survey.refused", site=site, code=code)
         for site, head in sites.heads.items():
-            self._note("head.seen", site=site, **self._heads.note(site, head))
+            self._note("head.seen", site=site, **self._heads.shown(site, head))
         self._note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         if len(sites.training) < least:
             raise self._too_few(len(sites.training), sites.refused)
@@ -199,7 +199,7 @@ class _Run:
             state = self._strategy.fold(state, update.arrays, update.weight)
             into[site] = _site_round(admitted)
             del refused[site]
-            seen = self._heads.note(site, update.head)
+            seen = self._heads.proven(site, update.head)
             self._note("update.admitted", site=site, round=update.round, weight=update.weight, **seen)
             self._options.observer(update.round, site)
         return _Gathered(state, into, refused, up)
@@ -227,12 +227,9 @@ class _Run:
         desk = Admission(self._expected(self._plan.federation.rounds))
         for site, answer in self._ask(question, nodes):
             try:
-                metrics = desk.metrics(site, _message(site, answer))
+                yield desk.metrics(site, _message(site, answer))
             except AdmissionRefused as error:
                 self._note("metrics.refused", site=site, kind=question.kind.value, code=error.code)
-                continue
-            self._heads.note(site, metrics.head)
-            yield metrics
 
     def _ask(self, question: Question, nodes: dict[SiteName, int]) -> Iterator[tuple[SiteName, Answer]]:
         names = {node: site for site, node in nodes.items()}

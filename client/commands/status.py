@@ -36,6 +36,8 @@ class Spending:
     """Whether a patient was in a training without privacy."""
     delta: float
     charges: int
+    warnings: tuple[str, ...] = ()
+    """Limits (`run`, `year`, `lifetime`) of which the worst patient has spent four fifths or more."""
     problem: str = ""
     """Code, when the ledger cannot be read just now."""
 
@@ -183,16 +185,19 @@ def _splits(index: Index, images: Sequence[ImageRow]) -> dict[str, dict[str, int
 
 def _spent(site: Site) -> Spending:
     from client.privacy.ledger import Ledger
+    from client.privacy.limits import Limits
 
     delta = site.policy.max_delta
     try:
         with Ledger(site.ledger, simulated=site.simulated) as ledger:
             charges = len(ledger.charges)
             worst = ledger.epsilon(delta) if charges else None
+            limits = Limits.of_policy(site.policy)
+            near = tuple(usage.span.value for usage in ledger.usage(limits) if usage.near)
     except LedgerError as error:
         return Spending(None, unbounded=False, delta=delta, charges=0, problem=error.code)
     unbounded = worst is not None and math.isinf(worst)
-    return Spending(None if unbounded else worst, unbounded, delta, charges)
+    return Spending(None if unbounded else worst, unbounded, delta, charges, near)
 
 
 def _disk(data: Path) -> Disk:

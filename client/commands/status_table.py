@@ -99,12 +99,16 @@ def budget(status: Status) -> Iterator[tuple[str, str]]:
             "privacy budget spent",
             f"ε {ledger.epsilon:.2f} of {ceiling:g} (worst patient, δ {ledger.delta:g})",
         )
+    for span in ledger.warnings:
+        limit = {"run": "of one run", "year": "of a year", "lifetime": "for life"}[span]
+        yield "WARNING", f"four fifths or more of the limit {limit} are spent: consilium-site ledger show"
 
 
 def _rules(status: Status) -> Iterator[tuple[str, str]]:
     policy: Mapping[str, Any] = status.policy
     yield "policy: training without privacy", "allowed" if policy["allow_non_private"] else "refused"
     yield "policy: most ε of one run", f"{policy['max_epsilon_per_run']:g}"
+    yield "policy: most ε of one year", f"{policy['max_epsilon_per_year']:g}"
     yield "policy: most δ, most clip", f"{policy['max_delta']:g}, {policy['max_clip']:g}"
     yield "policy: fewest training patients", str(policy["min_patients"])
     yield "policy: fewest patients in a figure", str(policy["min_cell"])

@@ -31,7 +31,6 @@ from tests.client.crash_rounds import COHORT, EVENT, LIMITS, release_of, rounds
 from tests.client.disk import Disk, lay_out
 from tests.client.strace import Op, record
 
-
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 """Where states are laid out: what survives which sync is the model's to say, so the real disk need not wait."""
 
@@ -136,6 +135,29 @@ def _go_on(folder: Path, desk: Desk) -> None:
             raise OSError("the site could not go on")
 
 
+def tried_making(ops: Sequence[Op], folder: Path, scratch: Path) -> int:
+    """Fail the power while a ledger is made; afterwards it opens, or can be made. How many states there were.
+
+    Raises:
+        LedgerError: when neither goes, or when one that was reported as made is gone.
+    """
+    disk, made, states, rng = Disk(), False, 0, random.Random(0)
+    for op in ops:
+        if op.kind == "mark":
+            made = True
+            continue
+        disk.do(op)
+        for state in disk.states(rng, 3):
+            states += 1
+            with tempfile.TemporaryDirectory(dir=MEMORY) as where:
+                path = lay_out(state, Path(where)) / "ledger.sqlite"
+                if made or path.exists():
+                    Ledger(path).close()
+                else:
+                    Ledger.create(path).close()
+    return states
+
+
 def run(folder: Path, kind: str, first: int, last: int, scratch: Path) -> None:
     """Rounds in this process, seen by nobody."""
     marks = os.open(scratch / "before", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -185,7 +207,9 @@ def _killed(folder: Path, marks: Path, first: int, kind: str, after_s: float) ->
     child = os.fork()
     if child == 0:
         try:
-            rounds(folder, os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), first, first + 50, kind)
+            rounds(
+                folder, os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), first, first + 50, kind
+            )
         finally:
             os._exit(0)
     time.sleep(after_s)
@@ -211,12 +235,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             part = scratch / name
             part.mkdir()
             if name == "walk":
-                found = walk(new_site(part / "site"), asked.kind, part, samples=asked.samples, seed=asked.seed)
+                found = walk(
+                    new_site(part / "site"), asked.kind, part, samples=asked.samples, seed=asked.seed
+                )
             else:
                 found = kills(part, asked.kills, asked.seed, asked.kind)
             bad += not found.clean
             told = f"{found.points} points, {found.states} states, under-counts {len(found.under)}"
-            told += f", over-counts {len(found.over)}, other {len(found.other)}, {time.monotonic() - begun:.1f} s"
+            told += (
+                f", over-counts {len(found.over)}, other {len(found.other)}, {time.monotonic() - begun:.1f} s"
+            )
             sys.stdout.write(f"{name}: {told}\n")
             for line in [*found.under, *found.over, *found.other][:12]:
                 sys.stdout.write(f"  {line}\n")

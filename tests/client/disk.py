@@ -38,7 +38,9 @@ class Disk:
     def of(cls, folder: Path) -> Disk:
         """Everything that lies in a folder, as if all of it had long been synced."""
         files = {
-            str(p.relative_to(folder)): _File(bytearray(p.read_bytes())) for p in folder.rglob("*") if p.is_file()
+            str(p.relative_to(folder)): _File(bytearray(p.read_bytes()))
+            for p in folder.rglob("*")
+            if p.is_file()
         }
         return cls(dict(files), dict(files))
 

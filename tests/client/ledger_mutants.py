@@ -69,4 +69,9 @@ class Batches(Desk):
             super()._note(receipt)
 
 
-DESKS: Final = {"real": Desk, "writes-after": WritesAfter, "batches": Batches, "sends-first": SendsBeforeStoring}
+DESKS: Final = {
+    "real": Desk,
+    "writes-after": WritesAfter,
+    "batches": Batches,
+    "sends-first": SendsBeforeStoring,
+}

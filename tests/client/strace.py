@@ -140,7 +140,8 @@ def _ops(trace: Path, folder: str, marks: str, sizes: dict[str, int]) -> Iterato
     files = _Files(folder, marks)
     files._size.update(sizes)
     waiting: dict[tuple[str, str], str] = {}
-    for line in trace.read_text().splitlines():
+    for read in trace.read_text().splitlines():
+        line = read
         if begun := _BEGUN.match(line):
             waiting[begun[1], begun[2]] = begun[3]
             continue

@@ -79,6 +79,7 @@ def test_status_counts_what_is_there(site: Site) -> None:
         "epsilon": None,
         "problem": "",
         "unbounded": False,
+        "warnings": [],
     }
     held = sum(path.stat().st_size for path in site.dicom.rglob("*.dcm"))
     assert found["disk"]["used"]["dicom"] == held
