@@ -33,106 +33,25 @@ from client.intake.parse import quiet
 from client.intake.pool import Setup
 from common.cli import grid
 
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 STRATA: Final[dict[str, tuple[str, ...]]] = {
-    "ordinary words": (
-        "Young",
-        "Grey",
-        "Brown",
-        "Long",
-        "Small",
-        "Rose",
-        "Forest",
-        "May",
-        "April",
-        "June",
-        "Day",
-        "King",
-        "Bishop",
-        "Page",
-        "Bell",
-        "Stone",
-        "Field",
-        "Frame",
+    "ordinary words": _names(
+        "Young Grey Brown Long Small Rose Forest May April June Day King Bishop Page Bell Stone Field Frame"
     ),
-    "words of the file": (
-        "Chest",
-        "Standard",
-        "Head",
-        "Bone",
-        "Lung",
-        "Soft",
-        "Detail",
-        "Edge",
-        "Axial",
-        "Original",
-        "Primary",
-        "Other",
-        "Patient",
-        "Profile",
-        "Option",
-        "Basic",
-        "Dates",
-        "Modified",
-        "Removed",
-        "Yes",
-        "Linear",
-        "Identity",
-        "Abdomen",
-        "Hand",
-        "Brain",
+    "words of the file": _names(
+        "Chest Standard Head Bone Lung Soft Detail Edge Axial Original Primary Other Patient Profile Option Basic "
+        "Dates Modified Removed Yes Linear Identity Abdomen Hand Brain"
     ),
-    "makers and models": (
-        "Siemens",
-        "Phillips",
-        "Philips",
-        "Toshiba",
-        "Canon",
-        "Kodak",
-        "Fuji",
-        "Agfa",
-        "Hologic",
-        "Sensation",
-        "Brilliance",
-        "Discovery",
-        "Optima",
-        "Definition",
-        "Ingenuity",
-        "Medical",
-        "Systems",
-        "Imaging",
-        "Healthcare",
-        "General",
-        "Electric",
+    "makers and models": _names(
+        "Siemens Phillips Philips Toshiba Canon Kodak Fuji Agfa Hologic Sensation Brilliance Discovery Optima "
+        "Definition Ingenuity Medical Systems Imaging Healthcare General Electric"
     ),
-    "short": (
-        "Wu",
-        "Li",
-        "Ng",
-        "O",
-        "Xu",
-        "Le",
-        "An",
-        "Chen",
-        "Kim",
-        "Lee",
-        "Ho",
-        "Yu",
-        "Ma",
-        "Fu",
-        "Day",
-        "Ray",
-        "Roy",
-    ),
-    "usual": (
-        "Abendroth",
-        "Zollinger",
-        "Quackenbush",
-        "Federspiel",
-        "Ostermann",
-        "Brinkmeyer",
-        "Lindqvist",
-        "Haverkamp",
-    ),
+    "short": _names("Wu Li Ng O Xu Le An Chen Kim Lee Ho Yu Ma Fu Day Ray Roy"),
+    "usual": _names("Abendroth Zollinger Quackenbush Federspiel Ostermann Brinkmeyer Lindqvist Haverkamp"),
 }
 """Family names; the given name is drawn from all of them."""
 DEVICES: Final = (
