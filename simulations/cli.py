@@ -179,6 +179,35 @@ def text_recall(
     show(recall, as_json, lambda: table(recall))
 
 
+@app.command(epilog=example("consilium-sim audit --minutes 10 --out runs/audit"))
+def audit(
+    minutes: Annotated[float, typer.Option(min=0.1, help="No part begins after so long.")] = 10.0,
+    out: Annotated[Path, typer.Option(help="Folder for audit.html, audit.json and pictures.")] = Path(
+        "runs/audit"
+    ),
+    short: Annotated[
+        bool, typer.Option("--short", help="The claims and small attacks only, as in CI.")
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of real PNG or JPEG pictures to attack."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything but privacy noise.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Attack the code that hospitals run, with and without protection, and test its noise, clip and ledger.
+
+    Ends with status 1 when a claim does not hold.
+    """
+    from simulations.attacks.command import audit as run_audit
+
+    record, table = run_audit(minutes, out, short=short, data=data, seed=seed)
+    show(record, as_json, lambda: table)
+    say(f"Open {out / 'audit.html'} in a browser.")
+    if not record.passed:
+        raise typer.Exit(1)
+
+
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
 

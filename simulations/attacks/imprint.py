@@ -78,7 +78,7 @@ def attack(
     data, pixels = patients(originals), side * side
     got = np.zeros(bins * pixels + bins + bins + 1)
     for number in range(1, arm.releases + 1):
-        got += step_sum(target, imprint(side, edges), data, plan, arm.dp, number)
+        got += step_sum(target, imprint(side, edges), data, plan, arm.dp, round_=number)
     weights, biases = got[: bins * pixels].reshape(bins, pixels), got[bins * pixels : bins * pixels + bins]
     rows = np.append(weights[:-1] - weights[1:], weights[-1:], axis=0)
     scales = np.append(biases[:-1] - biases[1:], biases[-1])

@@ -57,7 +57,7 @@ def attack(
 def _search(side: int, seen: Vector, steps: int, price: float) -> Pictures:
     """The picture whose gradient points most nearly where the received one does; label 0, as `patients` gives it."""
     net = smooth(side, seed=1)
-    wanted = torch.from_numpy(seen / max(np.linalg.norm(seen), 1e-30)).float()
+    wanted = torch.from_numpy(seen / max(float(np.linalg.norm(seen)), 1e-30)).float()
     picture = torch.full((1, 1, side, side), 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([picture], _STEP)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

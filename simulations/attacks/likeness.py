@@ -59,7 +59,7 @@ def best_matches(originals: Pictures, candidates: Pictures) -> Pictures:
     likeness = (wanted - means) @ flat.T
     best = np.abs(likeness).argmax(axis=1)
     fitted = means + flat[best] * likeness[np.arange(len(originals)), best][:, None]
-    return np.clip(fitted, 0.0, 1.0).reshape(originals.shape).astype(np.float32)
+    return np.asarray(np.clip(fitted, 0.0, 1.0).reshape(originals.shape), dtype=np.float32)
 
 
 def guesses(originals: Pictures, public: Pictures) -> tuple[float, ...]:

@@ -71,7 +71,7 @@ def judge(crowd: Crowd, arm: str, attack: str, plan: Plan, seed: int) -> Members
     rng = np.random.default_rng(seed)
     models, count = scores.shape
     draws = [rng.integers(models, size=models) for _ in range(_RESAMPLES)]
-    found = [_rates(scores[draw], crowd.members[draw]) for draw in [np.arange(models), *draws]]
+    found = [_rates(scores, crowd.members), *(_rates(scores[draw], crowd.members[draw]) for draw in draws)]
     auc, tpr = (_estimate([pair[i] for pair in found]) for i in (0, 1))
     epsilon = plan.privacy.epsilon if plan.private else None
     return Membership(arm, attack, epsilon, models, count, auc, tpr, _ceiling(plan))
@@ -136,5 +136,3 @@ def _half(rng: np.random.Generator, count: int) -> Flags:
     flags = np.zeros(count, dtype=np.bool_)
     flags[rng.permutation(count)[: count // 2]] = True
     return flags
-
-

@@ -1,5 +1,6 @@
 """Networks a malicious server would send, as small as they can be. No registry has them, so no hospital builds them:
-an attack here begins where that wall has already fallen."""
+an attack here begins where that wall has already fallen.
+"""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ def sampling(target: Target, side: int = 32, rate: float = 0.3, rounds: int = 8)
     data = patients(pixels.reshape(count, side, side))
     dp = mechanism(0.0, count, 1, rate)
     plan = plan_of(side)
-    drawn = [np.abs(step_sum(target, linear(side), data, plan, dp, r)) > 0.5 for r in range(1, rounds + 1)]
+    drawn = [
+        np.abs(step_sum(target, linear(side), data, plan, dp, round_=r)) > 0.5 for r in range(1, rounds + 1)
+    ]
     sizes = np.array([step.sum() for step in drawn], dtype=np.float64)
     tail = (1 - CONFIDENCE) / 2
     total = count * rounds
@@ -59,7 +61,9 @@ def sampling(target: Target, side: int = 32, rate: float = 0.3, rounds: int = 8)
     spread = float(((sizes - rate * count) ** 2).sum()) / (count * rate * (1 - rate))
     least, most = (float(chi2.ppf(p, rounds)) for p in (tail, 1 - tail))
     return (
-        _within("sampling, rate", f"each patient enters a step with probability {rate:g}", frequency, low, high),
+        _within(
+            "sampling, rate", f"each patient enters a step with probability {rate:g}", frequency, low, high
+        ),
         _within(
             "sampling, independence",
             "the size of a batch varies as Poisson sampling does; a fixed size would not vary",

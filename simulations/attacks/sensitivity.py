@@ -43,9 +43,7 @@ class Cohort:
         chosen[owner == n_patients - 1] = 30.0 * pictures[0]
         labels = (owner % 2).astype(np.float32).reshape(-1, 1)
         names = [f"patient-{number}" for number in range(n_patients)]
-        return cls(
-            PatientSet(chosen, np.arange(len(owner)), labels, owner, names, names), images_per_patient
-        )
+        return cls(PatientSet(chosen, np.arange(len(owner)), labels, owner, names, names), images_per_patient)
 
 
 def clipping(target: Target, pictures: Pictures, n_patients: int = 6) -> tuple[Check, ...]:

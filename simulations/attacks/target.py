@@ -59,7 +59,7 @@ def mechanism(sigma: float, patients: float, steps: int = 1, rate: float = 1.0, 
 
 
 def step_sum(
-    target: Target, net: Network, data: PatientSet, plan: Plan, dp: DpPlan | None, round_: int = 1
+    target: Target, net: Network, data: PatientSet, plan: Plan, dp: DpPlan | None, *, round_: int = 1
 ) -> Vector:
     """What one round lets the server compute: the sum over steps of clipped gradients with their noise, flat.
 

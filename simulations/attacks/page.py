@@ -1,0 +1,182 @@
+"""The audit for people: verdict, pictures beside their originals, figures, and what all of it does not prove."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from client.files import storage_error
+from common.pages.page import Cell, Table, csv_uri, estimate, moment, render, write_whole
+from simulations.attacks.images import Pictures
+from simulations.attacks.records import AuditRecord, Check, Reconstructions
+
+_SHOWN: Final = 8
+"""Patients whose pictures are on the page; all are in the folder."""
+_SCALE: Final = 2
+"""Pixels are drawn so many times as wide: a browser would blur 64 of them."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of one arm of one attack, patient by patient."""
+
+    attack: str
+    arm: str
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One row of pictures with what is said of it."""
+
+    title: str
+    said: str
+    images: tuple[str, ...]
+
+
+def write_page(record: AuditRecord, shown: tuple[Shown, ...], out: Path) -> None:
+    """Write `audit.html`, and every picture as PNG in `pictures/`.
+
+    Raises:
+        StorageError: when the folder cannot be written to.
+    """
+    try:
+        (out / "pictures").mkdir(parents=True, exist_ok=True)
+        for number, strip in enumerate(shown):
+            for patient, picture in enumerate(strip.pictures):
+                name = f"{strip.attack}-{number:02d}-patient-{patient:02d}.png"
+                (out / "pictures" / name).write_bytes(_png(picture))
+    except OSError as error:
+        raise storage_error(error, "the folder of the audit") from None
+    write_whole(page_html(record, shown), out / "audit.html")
+
+
+def page_html(record: AuditRecord, shown: tuple[Shown, ...]) -> str:
+    """The page as text; every number in it comes from `record`."""
+    failed = [check for check in record.checks if not check.passed]
+    return render(
+        "audit.html",
+        Path(__file__).parent,
+        {
+            "record": record,
+            "moment": moment(record.created),
+            "minutes": f"{record.seconds / 60:.1f}",
+            "failed": failed,
+            "checks": _checks(record.checks),
+            "imprint_strips": _strips(shown, "imprint", record.imprint),
+            "imprint": _pictures_table("Imprint: images that came back", record.imprint),
+            "guess": "" if record.guess_db is None else f"{record.guess_db:.1f}",
+            "inversion_strips": _strips(shown, "inversion", record.inversion),
+            "inversion": _pictures_table("Inversion of one patient's update", record.inversion),
+            "membership": _membership(record),
+            "canaries": _canaries(record),
+        },
+    )
+
+
+def figure(value: float | None) -> str:
+    """A figure to at most four digits, a dash where there is none, or the sign of infinity."""
+    if value is None:
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
+
+
+def _checks(checks: tuple[Check, ...]) -> Table:
+    rows = tuple(
+        (
+            Cell(check.name),
+            Cell("holds" if check.passed else "FAILS", "good" if check.passed else "weak"),
+            Cell(figure(check.measured)),
+            Cell(f"{figure(check.low)} to {figure(check.high)}", "muted"),
+            Cell(check.claim, "text", check.note),
+        )
+        for check in checks
+    )
+    header = ("check", "verdict", "measured", "allowed", "claim")
+    return Table("What was claimed, and what was measured", header, rows, _csv(header, rows))
+
+
+def _pictures_table(caption: str, arms: tuple[Reconstructions, ...]) -> Table:
+    header = ("protection", "ε claimed", "recovered", "PSNR, dB", "best PSNR, dB", "SSIM")
+    rows = tuple(
+        (
+            Cell(arm.arm),
+            Cell("–" if arm.epsilon is None else figure(arm.epsilon)),
+            Cell(f"{arm.recovered} of {arm.images}", "weak" if arm.recovered else "good"),
+            Cell(f"{np.mean(arm.psnr):.1f}"),
+            Cell(f"{max(arm.psnr):.1f}"),
+            Cell(f"{np.mean(arm.ssim):.2f}"),
+        )
+        for arm in arms
+    )
+    return Table(caption, header, rows, _csv(header, rows), "PSNR and SSIM: means over patients.")
+
+
+def _membership(record: AuditRecord) -> Table:
+    header = ("protection", "attack", "AUC (95%)", "TPR at 1% FPR (95%)", "ε allows at most", "models")
+    rows = tuple(
+        (
+            Cell(row.arm),
+            Cell(row.attack.replace("-", " ")),
+            Cell(estimate(row.auc)),
+            Cell(estimate(row.tpr_at_1_fpr)),
+            Cell("–" if row.ceiling is None else f"{row.ceiling:.2f}", "muted"),
+            Cell(f"{row.models} of {row.patients} patients"),
+        )
+        for row in record.membership
+    )
+    note = "AUC 0.5 and TPR 0.01 are chance. Intervals by resampling models."
+    return Table("Membership inference", header, rows, _csv(header, rows), note)
+
+
+def _canaries(record: AuditRecord) -> Table:
+    header = ("claim", "ε is at least (95%)", "right guesses", "canaries")
+    rows = tuple(
+        (
+            Cell(row.arm),
+            Cell(f"{row.lower_bound:.2f}", "" if _keeps(row.claimed, row.lower_bound) else "weak"),
+            Cell(f"{row.correct} of {row.guesses}"),
+            Cell(str(row.canaries)),
+        )
+        for row in record.canaries
+    )
+    return Table("Canaries: a lower bound on ε from one run", header, rows, _csv(header, rows))
+
+
+def _keeps(claimed: float | None, bound: float) -> bool:
+    return claimed is not None and bound <= claimed
+
+
+def _strips(shown: tuple[Shown, ...], attack: str, arms: tuple[Reconstructions, ...]) -> list[_Strip]:
+    said = {arm.arm: f"{arm.recovered} of {arm.images} recovered" for arm in arms}
+    return [
+        _Strip(
+            "Originals, which stay in the hospital" if strip.arm == "original" else strip.arm,
+            said.get(strip.arm, ""),
+            tuple(_uri(picture) for picture in strip.pictures[:_SHOWN]),
+        )
+        for strip in shown
+        if strip.attack == attack
+    ]
+
+
+def _csv(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
+    return csv_uri(header, [[cell.text for cell in row] for row in rows])
+
+
+def _uri(picture: Pictures) -> str:
+    return "data:image/png;base64," + base64.b64encode(_png(picture)).decode("ascii")
+
+
+def _png(picture: Pictures) -> bytes:
+    grey = np.clip(picture * 255 + 0.5, 0, 255).astype(np.uint8).repeat(_SCALE, 0).repeat(_SCALE, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
