@@ -82,7 +82,9 @@ class LedgerFile:
     def __init__(
         self, path: Path, *, simulated: bool, believed: tuple[Stamp, list[Digest]] | None = None
     ) -> None:
-        if not path.is_file():
+        with translated():
+            there = path.is_file()
+        if not there:
             refuse("missing", "the ledger is not there", "Restore the newest one; never make a fresh one")
         self._path = path
         self._whole = False
@@ -182,6 +184,10 @@ class LedgerFile:
 def _verified(db: sqlite3.Connection, *, simulated: bool) -> Chain:
     if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
         corrupt("SQLite finds the file damaged")
+    # SQLite reads what is missing of a last page as zeros.
+    pages, of_bytes = (db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("page_count", "page_size"))
+    if Path(db.execute("PRAGMA database_list").fetchone()[2]).stat().st_size != pages * of_bytes:
+        corrupt("the file's end is missing")
     meta = dict(db.execute("SELECT key, value FROM meta"))
     if meta.get("schema") != SCHEMA:
         corrupt("its schema is not known")

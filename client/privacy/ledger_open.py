@@ -81,16 +81,10 @@ def connect(path: Path, verify: Callable[[sqlite3.Connection], object]) -> sqlit
             _foreign()
     if _beside(path, "-journal").exists():
         _rehearse(path, verify)
-    db = _connect(path)
-    try:
-        db.execute("BEGIN IMMEDIATE")
-        db.execute("ROLLBACK")
-    except sqlite3.OperationalError as error:
-        db.close()
-        if error.sqlite_errorname.startswith("SQLITE_READONLY"):
-            refuse("readonly", "the ledger can be read but not written", "Give the service's user its rights")
-        raise
-    return db
+    # SQLite would open it for reading, begin a transaction and fail only at the first row.
+    if not os.access(path, os.W_OK):
+        refuse("readonly", "the ledger can be read but not written", "Give the service's user its rights")
+    return _connect(path)
 
 
 def stamp(path: Path) -> Stamp | None:
