@@ -13,6 +13,7 @@ from client import policy
 from client.batches import Batch
 from client.policy import Policy
 from client.privacy.adaptive import AdaptiveClip
+from client.privacy.ahead import NoiseAhead
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.clipping import Labelled
 from client.privacy.engine import PatientGradients
@@ -122,20 +123,24 @@ def test_a_count_that_alone_costs_more_than_both_may_is_refused():
     assert refusal.value.code == "dp-count-noise"
 
 
-def test_the_noise_on_sum_and_count_has_the_scale_that_was_paid_for():
+@pytest.mark.parametrize("made_ahead", [False, True])
+def test_the_noise_on_sum_and_count_has_the_scale_that_was_paid_for(made_ahead):
     """An empty batch is noise alone, the second one at the C that the first one's count led to."""
     learner = learner_for(private_plan(model=BIG), few_patients(6))
     dp = dp_plan(
         clip=0.7, noise_multiplier=2.0, expected_batch=3.5, adaptive=dataclasses.replace(RULE, most=1e9)
     )
-    with PatientGradients(learner.module, learner.loss) as gradients:
-        mechanism, clips, sums = Mechanism(learner, dp, gradients), [], []
+    with (
+        PatientGradients(learner.module, learner.loss) as gradients,
+        NoiseAhead(gradients.size, dp.noise_std, 4) as ahead,
+    ):
+        mechanism, clips, sums = Mechanism(learner, dp, gradients, ahead if made_ahead else None), [], []
         for _ in range(4):
             clips.append(mechanism.clip)
             mechanism.gradient(EMPTY)
             sums.append(flat(learner) * dp.expected_batch / mechanism_scale(dp, clips[-1]))
     assert len(set(clips)) == 4, "C moved in every step"
-    assert abs(float(torch.cat(sums).std()) - 1) < BAND
+    assert all(abs(float(noise.std()) - 1) < 2 * BAND for noise in sums), "of every step, not on average"
 
 
 def mechanism_scale(dp, clip):
@@ -170,6 +175,23 @@ def test_the_noise_on_the_count_is_sigma_b_and_unpredictable():
     assert abs(counts.mean() - 2.5) < 6 * RULE.count_std / math.sqrt(len(counts))
     assert abs(counts.std() / RULE.count_std - 1) < 0.05
     assert len(np.unique(counts)) == len(counts)
+
+
+def test_each_step_clips_to_where_the_count_before_it_put_c():
+    """By hand, with next to no noise: the count less half the drawn moves C, and the next sum is clipped to it."""
+    learner = learner_for(private_plan(), few_patients(9))
+    rule = dataclasses.replace(RULE, learning_rate=2.0, count_std=1e-9, quantile=0.3, most=1e6)
+    dp = dp_plan(clip=0.9, noise_multiplier=1e-12, expected_batch=7.0, adaptive=rule)
+    batch, clip = everyone(learner), dp.clip
+    labelled = Labelled(learner.inputs(batch), learner.targets(batch), torch.from_numpy(batch.slots))
+    with PatientGradients(learner.module, learner.loss) as gradients:
+        mechanism = Mechanism(learner, dp, gradients)
+        for _ in range(4):
+            wanted = gradients.clipped(labelled, clip)
+            mechanism.gradient(batch)
+            assert float((flat(learner) * 7.0 - wanted.total).norm() / wanted.total.norm()) < 1e-5
+            clip *= math.exp(-2.0 * ((int(wanted.within) - 9 / 2) / 7.0 + 0.5 - 0.3))
+            assert mechanism.clip == pytest.approx(clip, rel=1e-6)
 
 
 # ---- where C goes ----------------------------------------------------------------------------------------------
