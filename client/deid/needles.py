@@ -52,30 +52,35 @@ class Needles:
 
     def _in_block(self, value: memoryview | bytes) -> bool:
         words = np.frombuffer(value, "<u2", count=len(value) // 2)
+        high = _in_range(words, _FIRST << 8, (_LAST << 8) | 0xFF)
+        pairs = high[:-1] & high[1:]
         return (
-            (bool(self.plain) and self._plain_in(value, words))
-            or (bool(self.wide) and self._wide_in(value, words))
+            (bool(self.wide) and self._wide_in(value, words))
+            or (bool(pairs.any()) and self._high_in(value, words, pairs))
             or (bool(self.foreign) and _search(bytes(value).lower(), self.foreign))
         )
 
-    def _plain_in(self, value: memoryview | bytes, words: Words) -> bool:
-        upper = _in_range(words, _FIRST << 8, (_LAST << 8) | 0xFF)
-        pairs = upper[:-1] & upper[1:]
-        if not pairs.any():
-            return False
-        return _compare(value, _begin(words, np.flatnonzero(pairs), self.plain, 2), self.plain)
+    def _high_in(self, value: memoryview | bytes, words: Words, pairs: npt.NDArray[np.bool_]) -> bool:
+        """Where letters stand in the higher bytes of two words in a row."""
+        if self.plain and _compare(value, _begin(words, np.flatnonzero(pairs), self.plain), self.plain):
+            return True
+        return bool(self.wide) and self._wide_in(value, words.byteswap())
 
-    def _wide_in(self, value: memoryview | bytes, words: Words) -> bool:
-        for view in (words, words.byteswap()):
-            letters = _in_range(view[::2], _FIRST, _LAST)  # five words in a row hold two even ones in a row
-            places = 2 * np.flatnonzero(letters[:-1] & letters[1:])
-            if not len(places):
-                continue
-            both = np.concatenate([places, places[places > 0] - 1])
-            inside = both[both + 5 <= len(words)]
-            if _compare(value, _begin(words, inside, self.wide, 5), self.wide):
-                return True
-        return False
+    def _wide_in(self, value: memoryview | bytes, view: Words) -> bool:
+        """Where letters stand one in each word, in the lower byte of `view`: the words, or the words turned."""
+        letters = _in_range(view, _FIRST, _LAST)
+        two = letters[:-1] & letters[1:]
+        places = np.flatnonzero((two[:-2] & two[2:])[:-1] & letters[4:])
+        if not len(places):
+            return False
+        texts = {one[::2] if not one[1] else one[1::2] for one in self.wide}
+        alphabet = np.zeros(2**16, np.bool_)
+        alphabet[list(b"".join(texts) + b"".join(texts).upper())] = True
+        for step in range(5):
+            places = places[alphabet[view[places + step]]]
+        heads = {text[at : at + 5] for text in texts for at in (0, 1)}
+        found = (p for p in places.tolist() if view[p : p + 5].astype(np.uint8).tobytes().lower() in heads)
+        return any(_stands_at(value, place, self.wide) for place in found)
 
 
 def _in_range(words: Words, low: int, high: int) -> npt.NDArray[np.bool_]:
@@ -83,14 +88,11 @@ def _in_range(words: Words, low: int, high: int) -> npt.NDArray[np.bool_]:
     return (words - np.uint16(low)) <= np.uint16(high - low)
 
 
-def _begin(
-    words: Words, places: npt.NDArray[np.intp], needles: Collection[bytes], depth: int
-) -> npt.NDArray[np.intp]:
-    """Of the places given, those from which `depth` words run like the beginning of some string."""
-    heads = np.frombuffer(b"".join(one[: 2 * depth + 1].ljust(2 * depth + 1) for one in needles), np.uint8)
-    heads = heads.reshape(len(needles), 2 * depth + 1)
+def _begin(words: Words, places: npt.NDArray[np.intp], needles: Collection[bytes]) -> npt.NDArray[np.intp]:
+    """Of the places given, those from which two words run like the beginning of some string."""
+    heads = np.frombuffer(b"".join(one[:5] for one in needles), np.uint8).reshape(len(needles), 5)
     table = np.empty(2**16, np.bool_)
-    for step in range(depth):
+    for step in range(2):
         table[:] = False
         for shift in (0, 1):
             at = 2 * step + shift
@@ -112,12 +114,13 @@ def _cases(letters: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 def _compare(value: memoryview | bytes, places: npt.NDArray[np.intp], needles: Collection[bytes]) -> bool:
     if len(places) > _FEW:
         return _search(bytes(value).lower(), needles)
-    longest = max(map(len, needles))
-    for place in places.tolist():
-        around = bytes(value[max(0, 2 * place - 1) : 2 * place + longest]).lower()
-        if any(one in around for one in needles):
-            return True
-    return False
+    return any(_stands_at(value, place, needles) for place in places.tolist())
+
+
+def _stands_at(value: memoryview | bytes, place: int, needles: Collection[bytes]) -> bool:
+    """Whether a string begins at the word of this place, or half a word before it."""
+    around = bytes(value[max(0, 2 * place - 1) : 2 * place + max(map(len, needles))]).lower()
+    return any(one in around for one in needles)
 
 
 def _search(low: bytes, needles: Collection[bytes]) -> bool:
