@@ -21,6 +21,7 @@ _FORMS: Final[dict[str, str]] = {
     "run": "([A-Za-z0-9][A-Za-z0-9._:+-]{0,127})?",
     "code_digest": _DIGEST,
     "plan_digest": _DIGEST,
+    "digest": _DIGEST,
     "arrays": "[A-Za-z0-9_][A-Za-z0-9_.]{0,127}",
 }
 _LISTS: Final[dict[str, frozenset[str]]] = {
