@@ -141,5 +141,5 @@ def _cost(part: Part) -> str:
 
 
 def _bar(share: float) -> str:
-    full = min(_BAR, round(share * _BAR))
+    full = round(min(1.0, share) * _BAR)
     return "█" * full + "·" * (_BAR - full)
