@@ -74,6 +74,20 @@ _REPLIES: Final[dict[str, tuple[str, str]]] = {
         "the hospital's privacy ledger is spent, missing or damaged",
         "The hospital inspects its ledger",
     ),
+    "ledger-rollback": (
+        "the hospital's ledger is older than the one that was countersigned",
+        "The hospital puts its newest ledger back",
+    ),
+    "ledger-fork": (
+        "the hospital's ledger is another history than the one that was countersigned",
+        "The hospital looks for a second copy in use",
+    ),
+    "ledger-countersign": (
+        "the hospital does not know the server's key, or its word was for something else",
+        "Compare the key's fingerprint with the hospital by telephone",
+    ),
+    "ledger-clock": ("the hospital's clock is behind its last charge", "The hospital sets its clock right"),
+    "ledger-spent": ("a patient's limit would be exceeded", "Release a plan with less epsilon, or wait"),
     "admission": ("the update broke a rule of admission", "Look for the site in the server's log"),
     "update": ("the update broke a rule of admission", "Look for the site in the server's log"),
     "code-mismatch": ("the hospital runs other code than the server", "Install the same release on both"),
