@@ -38,12 +38,10 @@ class Arm:
 
     @property
     def epsilon(self) -> float | None:
-        """Of everything the server gets."""
-        if self.dp is None or self.dp.noise_multiplier == 0:
+        """Of everything the server gets; None without noise, and for noise too small to be accounted for at all."""
+        if self.dp is None or self.dp.noise_multiplier < accounting.SMALLEST_SIGMA:
             return None
         dp, steps = self.dp, self.releases * self.dp.steps_per_round
-        if dp.noise_multiplier < accounting.SMALLEST_SIGMA:
-            return float("inf")
         return accounting.epsilon(dp.sampling_rate, dp.noise_multiplier, steps, dp.delta)
 
 

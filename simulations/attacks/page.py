@@ -39,6 +39,7 @@ class _Strip:
     title: str
     said: str
     images: tuple[str, ...]
+    short: str
 
 
 def write_page(record: AuditRecord, shown: tuple[Shown, ...], out: Path) -> None:
@@ -161,6 +162,7 @@ def _strips(shown: tuple[Shown, ...], attack: str, arms: tuple[Reconstructions, 
             "Originals, which stay in the hospital" if strip.arm == "original" else strip.arm,
             said.get(strip.arm, ""),
             tuple(_uri(picture) for picture in strip.pictures[:_SHOWN]),
+            strip.arm.removeprefix("one step, "),
         )
         for strip in shown
         if strip.attack == attack

@@ -32,7 +32,7 @@ class Reconstructions:
     sigma: float | None
     """Noise multiplier; None: no protection at all; 0: clipping alone."""
     epsilon: float | None
-    """Claimed for everything the attacker saw; None without noise."""
+    """Claimed for everything the attacker saw; None where the noise is none or too small to be accounted for."""
     images: int
     recovered: int
     """Above 20 dB, and 3 dB better than the public picture most like the original (`likeness.recovered`)."""

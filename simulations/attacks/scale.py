@@ -7,11 +7,13 @@ empty, and a delta is noise alone; with one pixel a patient and no noise, a delt
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from scipy.stats import binom, chi2, norm
 
+from client.privacy.adaptive import AdaptiveClip
 from simulations.attacks.images import patients
 from simulations.attacks.networks import linear
 from simulations.attacks.records import Check
@@ -37,6 +39,7 @@ def noise(target: Target, steps: int = 4) -> tuple[Check, ...]:
         _scale("noise, one step", one, 1),
         _scale(f"noise, {steps} steps", several, steps),
         _scale("noise, the registry's network", _noise_of_network(target) / (_SIGMA * _CLIP), 1),
+        _adaptive(target),
         _shape(one),
         _fresh(one, again),
     )
@@ -78,6 +81,20 @@ def _noise_alone(target: Target, steps: int) -> Vector:
     blank = patients(np.zeros((1, SIDE, SIDE), np.float32))
     dp = mechanism(_SIGMA, 2.0 / _NEVER, steps, _NEVER, _CLIP)
     return step_sum(target, linear(SIDE), blank, plan_of(SIDE), dp)
+
+
+def _adaptive(target: Target) -> Check:
+    """Where C adapts, the noisy count costs too: the sum's noise is larger, so that both cost what is charged.
+
+    Two steps: the second's C follows from the first's count, of which nobody outside knows the noise; both
+    lie within a factor of exp(rate x 6 standard deviations) of C, which at a small rate is nothing.
+    """
+    rule = AdaptiveClip(quantile=0.5, learning_rate=1e-6, count_std=_SIGMA, least=1e-3, most=1e3)
+    dp = replace(mechanism(_SIGMA, 2.0 / _NEVER, 2, _NEVER, _CLIP), adaptive=rule, expected_batch=2.0)
+    blank = patients(np.zeros((1, SIDE, SIDE), np.float32))
+    got = step_sum(target, linear(SIDE), blank, plan_of(SIDE), dp)
+    needed = 1 / math.sqrt(_SIGMA**-2 - (2 * rule.count_std) ** -2)
+    return _scale("noise, adaptive clip", got / (needed * _CLIP), 2)
 
 
 def _noise_of_network(target: Target) -> Vector:
