@@ -98,6 +98,18 @@ class ScannerGuess:
 
 
 @dataclass(frozen=True)
+class AuditFigure:
+    """Simulation only: one figure of a privacy audit of the code that ran (`consilium-sim audit`)."""
+
+    attack: str
+    protection: str
+    result: str
+    """In words with numbers, such as `0 of 32 images`."""
+    good: bool | None
+    """Whether it is as claimed; None where nothing was claimed, as without protection."""
+
+
+@dataclass(frozen=True)
 class SimulationOnly:
     """What can only be known where every patient is virtual. Never part of a real federation."""
 
@@ -105,6 +117,8 @@ class SimulationOnly:
     planted_weak_scanner: str | None = None
     same_chest: tuple[SameChest, ...] = ()
     scanner_guess: tuple[ScannerGuess, ...] = ()
+    audit: tuple[AuditFigure, ...] = ()
+    """Empty: no audit was added to this run."""
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,12 @@ def audit(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Folder of real PNG or JPEG pictures to attack."),
     ] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            "--run", exists=True, file_okay=False, help="A simulated run; its report gets a chapter."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything but privacy noise.")] = 1,
     as_json: JsonFlag = False,
 ) -> None:
@@ -201,9 +207,9 @@ def audit(
     """
     from simulations.attacks.command import audit as run_audit
 
-    record, table = run_audit(minutes, out, short=short, data=data, seed=seed)
+    record, table = run_audit(minutes, out, short=short, data=data, seed=seed, run=into)
     show(record, as_json, lambda: table)
-    say(f"Open {out / 'audit.html'} in a browser.")
+    say(f"Open {(into or out) / 'audit.html'} in a browser.")
     if not record.passed:
         raise typer.Exit(1)
 

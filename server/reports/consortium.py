@@ -252,6 +252,7 @@ def _simulation_only(record: RunRecord) -> dict[str, Any] | None:
             chests,
             note="Same anatomy, same finding: what differs is the scanner alone.",
         ),
+        "audit": tables.privacy_audit(only),
         "guesses": Table(
             "How well the scanner can be guessed",
             ("From", "Balanced accuracy", "Chance", "Patients"),

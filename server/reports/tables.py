@@ -16,7 +16,7 @@ from common.pages.page import (
     signed,
     two,
 )
-from server.records import ArmRecord, FederationRecord, RunRecord
+from server.records import ArmRecord, FederationRecord, RunRecord, SimulationOnly
 from server.reports import select
 from server.reports.reasons import meaning
 from server.reports.statistics import GroupRow, family_name, group_rows, weak_groups
@@ -267,3 +267,18 @@ def refusal_codes(record: RunRecord) -> Table:
         (Cell(code), Cell(meaning(code)[0], "text"), Cell(meaning(code)[1], "text")) for code in codes
     )
     return Table("Why files were refused, and what to do", ("Code", "Reason", "Remedy"), rows)
+
+
+def privacy_audit(only: SimulationOnly) -> Table:
+    """What attacks got out of the code that ran, without protection and with it; no row where none was added."""
+    styles = {True: "good", False: "weak", None: ""}
+    rows = tuple(
+        (Cell(a.attack), Cell(a.protection, "text"), Cell(a.result, styles[a.good])) for a in only.audit
+    )
+    return Table(
+        "Attacks on what hospitals send",
+        ("Attack", "Protection", "Result"),
+        rows,
+        csv_uri(("attack", "protection", "result"), [[cell.text for cell in row] for row in rows]),
+        "On virtual patients; the pictures and what each attack assumes are in audit.html of the same folder.",
+    )

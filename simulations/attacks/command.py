@@ -9,6 +9,7 @@ from rich.table import Table
 
 from common.cli import grid
 from simulations.attacks.audit import Setting, run_audit
+from simulations.attacks.chapter import add_chapter, run_in
 from simulations.attacks.page import figure
 from simulations.attacks.records import AuditRecord
 from simulations.attacks.target import Target
@@ -16,7 +17,7 @@ from simulations.board import board
 
 
 def audit(
-    minutes: float, out: Path, *, short: bool, data: Path | None, seed: int
+    minutes: float, out: Path, *, short: bool, data: Path | None, seed: int, run: Path | None = None
 ) -> tuple[AuditRecord, Table]:
     """Run the audit and show how far it is; the record, and its table.
 
@@ -26,10 +27,20 @@ def audit(
         short: the small form.
         data: folder of real pictures, or None.
         seed: of everything but privacy noise.
+        run: folder of a simulated run; its report gets a chapter, and record and page go there instead of `out`.
+
+    Raises:
+        ConsiliumError: what ended it.
     """
+    if run is not None:
+        run_in(run)  # before minutes of work, not after
     setting = replace(Setting.brief(seed) if short else Setting(seed=seed), minutes=minutes, data=data)
     with board() as bars:
-        record = run_audit(Target(), setting, out, lambda _name, done, parts: bars.tick("audit", done, parts))
+        record = run_audit(
+            Target(), setting, run or out, lambda _name, done, parts: bars.tick("audit", done, parts)
+        )
+    if run is not None:
+        add_chapter(record, run)
     return record, checks_table(record)
 
 

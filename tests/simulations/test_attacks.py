@@ -10,11 +10,13 @@ import pytest
 from torch import nn
 
 from client.site import Site, load_site
+from common.errors import InputError
 from simulations.attacks import canaries, imprint, ledger, scale, sensitivity
+from simulations.attacks.chapter import add_chapter
 from simulations.attacks.images import chests
 from simulations.attacks.likeness import best_matches, psnr, ssim
 from simulations.attacks.page import Shown, write_page
-from simulations.attacks.records import AuditRecord, Check
+from simulations.attacks.records import AuditRecord, Canaries, Check
 from simulations.attacks.target import Target, mechanism
 from tests.simulations import mutants
 from tests.simulations.runs import once
@@ -193,3 +195,19 @@ def test_an_audit_fails_where_one_claim_fails_or_nothing_was_tested(tmp_path: Pa
     assert "clipping: is done" in text
     assert "<script" not in text
     assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+def test_an_audit_becomes_a_chapter_of_a_run_s_report(run: Path, tmp_path: Path) -> None:
+    for name in ("metrics.json", "report.html"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    good = Check("noise", "has its scale", 1.0, 0.99, 1.01, passed=True)
+    found = Canaries("ε = 8", 8.0, 1e-5, 500, 124, 122, 2.67)
+    audit = AuditRecord(
+        "2026-01-01T00:00:00+00:00", "sha256:0", 1.0, 1, True, "phantoms", "", (good,), canaries=(found,)
+    )
+    add_chapter(audit, tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Attacks on what hospitals send" in text
+    assert "ε at least 2.67" in text
+    with pytest.raises(InputError, match="no run"):
+        add_chapter(audit, tmp_path / "elsewhere")
