@@ -34,6 +34,7 @@ from client.index_rows import (
     VolumeRow,
     WaitingLabel,
     Withdrawal,
+    are_comparable,
     image_record,
     image_row,
     volume_row,
@@ -82,7 +83,7 @@ class Index(Files, Labels, Carry):
                 )
             known = self._one("SELECT pixel_digest FROM images WHERE sop_uid = ?", (row.sop_uid,))
             if known is not None:
-                if known[0] != row.pixel_digest:
+                if are_comparable(known[0], row.pixel_digest) and known[0] != row.pixel_digest:
                     raise _conflict("uid-conflict", "its SOP instance UID already names another image")
                 return False
             self._place(row)

@@ -45,6 +45,9 @@ VOLUMES_OF: Final = (
     "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY v.series_uid, v.part"
 )
 
+STORED: Final = "s:"
+"""Begins the digests of pixels that releases since the second index make; see `client.intake.digests`."""
+
 
 @dataclass(frozen=True)
 class ImageRow:
@@ -233,3 +236,8 @@ def volume_row(text: str) -> VolumeRow:
     raw: dict[str, Any] = json.loads(text)
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
     return VolumeRow(**values)
+
+
+def are_comparable(one: str, other: str) -> bool:
+    """Whether two digests of pixels are of one kind, so that unequal ones mean unequal images."""
+    return one.startswith(STORED) == other.startswith(STORED)

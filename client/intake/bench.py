@@ -26,13 +26,13 @@ from client.deid.tighten import effective
 from client.deid.wanted import identifiers
 from client.index_rows import Percentiles
 from client.intake.classes import WAITING, check_class, sop_class
+from client.intake.digests import stored_digest
 from client.intake.judge import judge
 from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
 from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
 from client.intake.proof import Proof, write_proved
 from client.intake.wrap import wrap
 from client.preprocess.modality import to_units32
-from client.quality import pixel_digest
 from client.quality_hash import perceptual_hash
 from common.errors import FileRefused, StorageError
 
@@ -110,7 +110,9 @@ class Bench:
         row = self._row(target, cleaned.pixels, found, task.decision)
         proof = Proof(wanted, self.settings.private_creators, searched=cleaned.searched)
         path = Path(task.staging) / f"{task.key}.dcm"
-        found["digest"] = write_proved(path, data, proof)
+        written = write_proved(path, data, proof)
+        row["pixel_digest"] = stored_digest(target, written.tail)
+        found["digest"] = written.digest
         found |= {"actions": dict(tally), "methods": methods, "boxes": cleaned.blanked}
         return row
 
@@ -165,7 +167,6 @@ class Bench:
             "rows": pixels.shape[-2],
             "cols": pixels.shape[-1],
             "quality": figures,
-            "pixel_digest": pixel_digest(units),
             "perceptual_hash": perceptual_hash(units),
         }
 

@@ -9,9 +9,8 @@ from pydicom import dcmread
 
 from client.deid.deface import CODE, Defaced, Staged, deface_staged
 from client.deid.text.found import Decision
+from client.intake.digests import stored_digest, tail_digest
 from client.intake.process import Desk, Finished
-from client.preprocess import decode
-from client.quality import pixel_digest
 
 REVIEW_DEFACE = "review-deface"
 
@@ -50,8 +49,8 @@ def _followed(desk: Desk, one: Finished, became: Defaced) -> Finished:
             one.outcome, code=refusal.code, rule=refusal.rule, remedy=refusal.remedy, row=None, digest=""
         )
         return Finished(one.file, one.key, held)
-    pixels = decode(dcmread(desk.staging.image(one.key)))
-    row = replace(one.row, pixel_digest=pixel_digest(pixels))
+    image = dcmread(desk.staging.image(one.key))
+    row = replace(one.row, pixel_digest=stored_digest(image, tail_digest(image.PixelData)))
     methods = tuple(sorted({*one.outcome.methods, CODE}))
     fields = {**(one.outcome.row or {}), "pixel_digest": row.pixel_digest}
     outcome = replace(one.outcome, digest=became.digest, methods=methods, row=fields)

@@ -7,16 +7,17 @@ anywhere leaves nothing that could be mistaken for it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from client.deid.pictured import check_pictured
 from client.deid.text.clean import words_in
 from client.deid.verify import Wanted, check
 from client.files import storage_error
+from client.intake.digests import file_digest, tail_digest
 from common.errors import StorageError
 
 
@@ -30,8 +31,11 @@ class Proof:
     searched: bool = True
     """Whether pixels are read too; False where the hospital's settings say that they are not."""
 
-    def hold(self, data: bytes) -> None:
+    def hold(self, data: bytes) -> memoryview:
         """Search the bytes of a file, and read its pixels.
+
+        Returns:
+            the pixels as they lie in these bytes.
 
         Raises:
             FileRefused: `deid-verify`; `review-reader`, when there is something to read and no reader.
@@ -39,19 +43,27 @@ class Proof:
         pixels = check(data, self.wanted, self.private)
         if self.searched:
             check_pictured(words_in(pixels.array()), self.wanted)
+        return pixels.value
 
 
-def write_proved(path: Path, data: bytes, proof: Proof) -> str:
+class Written(NamedTuple):
+    """A file that was written: its digest, and that of its pixels."""
+
+    digest: str
+    tail: bytes
+
+
+def write_proved(path: Path, data: bytes, proof: Proof) -> Written:
     """Search, write, and see that what lies on the disk is what was searched.
 
     Returns:
-        SHA-256 of the file, in hexadecimal.
+        what names the file and its pixels.
 
     Raises:
         FileRefused: as `Proof.hold`; nothing was written.
         StorageError: the disk refuses, or gives back something else.
     """
-    proof.hold(data)
+    pixels = proof.hold(data)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
         part.write_bytes(data)
@@ -63,7 +75,8 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> str:
     except BaseException:
         _remove(part)
         raise
-    return hashlib.sha256(data).hexdigest()
+    tail = tail_digest(pixels)
+    return Written(file_digest(data, len(pixels), tail), tail)
 
 
 def _check_same(written: bytes, searched: bytes) -> None:

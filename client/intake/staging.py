@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 
 from client.files import storage_error
+from client.intake.digests import is_whole
 from client.intake.outcome import Outcome, outcome_from, to_json
 
 
@@ -39,7 +39,7 @@ class Staging:
             return None
         places = [self.image(key)] if outcome.row is None else [self.image(key), final / outcome.row["file"]]
         held = next((path for path in places if path.exists()), None)
-        return outcome if held is not None and _digest(held) == outcome.digest else None
+        return outcome if held is not None and is_whole(held, outcome.digest) else None
 
     def image(self, key: str) -> Path:
         """Where the de-identified file of this key lies."""
@@ -56,15 +56,6 @@ class Staging:
     def clear(self) -> None:
         """Remove everything that waits."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _digest(path: Path) -> str:
-    """After a power cut a file may be there by name and not by content."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def forget(folder: Path, pseudonym: str) -> None:
