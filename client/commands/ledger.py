@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from client.commands.options import HERE, SiteFolder
-from common.cli import JsonFlag, example, grid, say, show
+from common.cli import JsonFlag, example, grid, show
 
 if TYPE_CHECKING:
     from client.privacy.ledger import Ledger
@@ -66,6 +66,7 @@ def export(
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Include patients' spend keys; then the file must stay here.")
     ] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Write every row with its digest and the countersigned head as JSON; spend keys are left out."""
     from client.privacy.statement import export as exported
@@ -74,10 +75,9 @@ def export(
     with _opened(site) as (loaded, ledger):
         values = exported(loaded, ledger, with_keys=with_keys)
     write_whole(path, json.dumps(values, indent=1, sort_keys=True).encode())
-    say(
-        f"{len(values['rows'])} rows are in {path.name}."
-        + (" It names patients by key." if with_keys else "")
-    )
+    found = {"file": path.name, "rows": len(values["rows"]), "with_keys": with_keys}
+    warning = " It names patients by key." if with_keys else ""
+    show(found, as_json, lambda: f"{len(values['rows'])} rows are in {path.name}.{warning}")
 
 
 @group.command("trust", epilog=example("consilium-site ledger trust sha256:..."))
@@ -86,6 +86,7 @@ def trust(
         str, typer.Argument(help="Fingerprint of the key that is pinned now; `ledger show` prints it.")
     ],
     site: SiteFolder = HERE,
+    as_json: JsonFlag = False,
 ) -> None:
     """Let go of the consortium's pinned key, so that its next one is taken; ask by telephone first."""
     from client.privacy.statement import trust as let_go
@@ -95,7 +96,8 @@ def trust(
     loaded = load_site(site)
     let_go(loaded, key)
     AuditLog(loaded.audit).append("server.unpinned", digest=key)
-    say("The key is let go of. The next countersignature pins a new one: compare its fingerprint then.")
+    told = "The key is let go of. The next countersignature pins a new one: compare its fingerprint then."
+    show({"let_go": key}, as_json, lambda: told)
 
 
 @contextmanager

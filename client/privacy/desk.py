@@ -49,6 +49,7 @@ class Desk:
         self._audit = AuditLog(site.audit)
         self._memory = Memory()
         self._warned: set[tuple[RunId, Span]] = set()
+        self._lines: list[tuple[str, dict[str, object]]] = []
 
     @contextmanager
     def open(self) -> Iterator[Ledger]:
@@ -82,11 +83,11 @@ class Desk:
                 release = asked.release
                 stored = ledger.replay(release)
                 if stored is not None:
-                    self._audit.append("update.replayed", run=release.run, round=release.round)
+                    self._write("update.replayed", run=release.run, round=release.round)
                     return stored
                 return self._anew(ledger, release, work)
         except LedgerError as error:
-            self._audit.append("ledger.refused", code=error.code, run=asked.release.run)
+            self._write("ledger.refused", code=error.code, run=asked.release.run)
             raise
 
     def charge(
@@ -122,22 +123,24 @@ class Desk:
         pinned = heads.accept(ledger, given, Expected(self._site.name, release.run, release.round))
         if given is None:
             return
-        lines: list[tuple[str, dict[str, object]]] = []
         if pinned:
-            lines.append(("server.pinned", {"digest": heads.known.fingerprint}))
+            self._lines.append(("server.pinned", {"digest": heads.known.fingerprint}))
         head = {"count": given.head.sequence, "digest": given.head.digest}
-        lines.append(("head.countersigned", {**head, "run": release.run, "round": release.round}))
-        self._audit.append_many(lines)
+        self._lines.append(("head.countersigned", {**head, "run": release.run, "round": release.round}))
 
     def _note(self, receipt: Receipt) -> None:
         release, head = receipt.release, receipt.head
         where: dict[str, object] = {"run": release.run, "round": release.round}
-        lines = [("ledger.charged", {**where, "count": head.sequence, "digest": head.digest})]
         for usage in receipt.warnings:
             if (release.run, usage.span) not in self._warned:
                 self._warned.add((release.run, usage.span))
                 spent = {"epsilon": usage.epsilon} if isfinite(usage.epsilon) else {}
-                lines.append(("ledger.warning", {**where, "kind": usage.span.value, **spent}))
+                self._lines.append(("ledger.warning", {**where, "kind": usage.span.value, **spent}))
+        self._write("ledger.charged", **where, count=head.sequence, digest=head.digest)
+
+    def _write(self, event: str, **fields: object) -> None:
+        """The line, after those that waited for it: one sync of the log for all."""
+        lines, self._lines = [*self._lines, (event, fields)], []
         self._audit.append_many(lines)
 
     @contextmanager

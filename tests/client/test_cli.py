@@ -16,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 from client.cli import app as site_app
+from client.privacy.ledger import Ledger
 from client.site import init_site
 from client.socket import healthy
 from common.cli import EXIT_INTERNAL, example, make_app, plain
@@ -216,7 +217,7 @@ def test_a_real_process_starts_in_a_moment_and_fails_without_a_traceback(tmp_pat
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_serve_listens_until_it_is_told_to_stop(tmp_path, end: signal.Signals) -> None:
-    init_site(tmp_path, "a")
+    Ledger.create(init_site(tmp_path, "a").ledger).close()
     path = tmp_path / "s.sock"
     with subprocess.Popen(
         [BIN / "consilium-site", "serve", "--site", tmp_path, "--socket", path],
