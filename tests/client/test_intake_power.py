@@ -49,7 +49,13 @@ def folder(tmp_path_factory) -> Path:
         (folder / f"burned{number}.dcm").write_bytes(to_bytes(burned))
     (folder / "broken.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\0\0\0" + b"\xff" * 64)
     for part in range(4):
-        slice_ = image(50, SOPClassUID=CT_CLASS, Modality="CT", SOPInstanceUID=f"1.2.3.50.{part}")
+        slice_ = image(
+            50,
+            SOPClassUID=CT_CLASS,
+            Modality="CT",
+            ImageType=["ORIGINAL", "PRIMARY", "AXIAL"],
+            SOPInstanceUID=f"1.2.3.50.{part}",
+        )
         slice_.ImagePositionPatient, slice_.ImageOrientationPatient = [0, 0, 2 * part], [1, 0, 0, 0, 1, 0]
         slice_.PixelSpacing, slice_.RescaleSlope, slice_.RescaleIntercept = [1, 1], 1, -1024
         set_pixels(slice_, chest(part))
