@@ -1,8 +1,9 @@
-"""CT slices for timing intake: 512 x 512 words of 16 bits under the header of a real scanner, each of its own patient.
+"""CT slices for timing intake: 512 x 512 words of 16 bits under the header of a real scanner.
 
 Header and anatomy come from the slice that pydicom carries with it (GE, 1997, public domain): 79 public
-attributes, two dozen of its private ones, and the persons and numbers a hospital adds. Every slice is
-its own patient, study and series, so that nobody can save work by knowing the last one.
+attributes, two dozen of its private ones, and the persons and numbers a hospital adds. Ten slices
+are of one patient, as follow-ups are: each its own study and series, so that nobody can save work by knowing the last
+one, and so that no volume is put together, which no peer does.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def _identify(ds: Dataset, number: int) -> None:
     ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID = study, f"{study}.1", f"{study}.1.1"
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.FrameOfReferenceUID = f"{study}.2"
-    ds.PatientName, ds.PatientID = f"Abendroth{number}^Wilhelmina", f"HOSP-77{number:05d}"
+    patient = number // 10
+    ds.PatientName, ds.PatientID = f"Abendroth{patient}^Wilhelmina", f"HOSP-77{patient:05d}"
     ds.PatientBirthDate, ds.PatientSex, ds.PatientAge = "19550417", "F", "065Y"
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = "20210312"
     ds.AccessionNumber, ds.StudyID = f"ACC{number:06d}", f"ST{number:05d}"
