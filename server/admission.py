@@ -19,6 +19,7 @@ from common.errors import AdmissionRefused
 from common.messages import Refusal, SiteMetrics, Update
 from common.types import Digest, RunId, SiteName
 from common.wire import Message
+from server.records import SiteRound
 
 LEAST_WEIGHT: Final = 1
 LARGEST_WEIGHT: Final = 1_000_000
@@ -57,6 +58,12 @@ class Admitted:
 
     update: Update
     norm: float
+
+    @property
+    def record(self) -> SiteRound:
+        """What the round's record says of it."""
+        loss, auroc = self.update.progress.loss, self.update.progress.auroc
+        return SiteRound(self.update.weight, self.norm, loss, auroc, self.update.epsilon)
 
 
 class Admission:

@@ -32,7 +32,7 @@ from common.messages import Instruction, Kind, SiteMetrics
 from common.plan import Plan, dump_plan
 from common.types import Arrays, RunId, SiteName
 from server import exchange
-from server.admission import Admission, Admitted, Expected, UpdateRules
+from server.admission import Admission, Expected, UpdateRules
 from server.exchange import NO_REPLY, Answer, Question
 from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal
@@ -43,8 +43,6 @@ from server.survey import Roster, roster
 
 _MIDDLE: Final = 0.5
 """The operating point when no site could name one."""
-
-
 _STEPS_AFTER: Final = {Kind.THRESHOLD: 1, Kind.EVALUATE: 2}
 """How an observer counts on after the last round."""
 
@@ -197,7 +195,7 @@ class _Run:
                 continue
             update = admitted.update
             state = self._strategy.fold(state, update.arrays, update.weight)
-            into[site] = _site_round(admitted)
+            into[site] = admitted.record
             del refused[site]
             seen = self._heads.proven(site, update.head)
             self._note("update.admitted", site=site, round=update.round, weight=update.weight, **seen)
@@ -301,10 +299,3 @@ def _message(site: SiteName, answer: Answer) -> wire.Message:
             f"site {site}", "its answer cannot be read", "Look at its log", code=answer.code
         )
     return answer.message
-
-
-def _site_round(admitted: Admitted) -> SiteRound:
-    update = admitted.update
-    return SiteRound(
-        update.weight, admitted.norm, update.progress.loss, update.progress.auroc, update.epsilon
-    )
