@@ -18,6 +18,7 @@ from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from client.intake.classes import check_class
+from client.intake.plain import read_plain
 from common.errors import FileRefused
 
 MAX_FILE_BYTES: Final = 512 * 2**20
@@ -64,7 +65,7 @@ def read(data: bytes) -> Dataset:
             "a file", "it is not a DICOM file", "Leave it out, or export it as DICOM", code="not-dicom"
         )
     try:
-        return dcmread(io.BytesIO(_inflated(data)))
+        return read_plain(data) or dcmread(io.BytesIO(_inflated(data)))
     except FileRefused:
         raise
     except (RecursionError, MemoryError):

@@ -1,0 +1,98 @@
+"""The short way into a file ends where the long way ends, or is not taken."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
+
+from client.intake.parse import quiet
+from client.intake.plain import read_plain
+from tests.client.intake_files import image, to_bytes
+from tests.data import shared_data
+
+CHARSET = 0x00080005
+
+
+def same(data: bytes) -> bool:
+    """Whether the short way was taken; it may not have led elsewhere."""
+    with quiet():
+        ours = read_plain(data)
+    if ours is None:
+        return False
+    with quiet():
+        theirs = dcmread(io.BytesIO(data))
+        assert ours.get(CHARSET) == theirs.get(CHARSET)  # converted by whoever reads it first
+    raw, as_read = (
+        {tag: item for tag, item in zip(ds.keys(), ds.values(), strict=True) if tag != CHARSET}
+        for ds in (ours, theirs)
+    )
+    assert raw == as_read  # raw elements, with their places in the file
+    assert all(isinstance(item, RawDataElement) for item in raw.values())
+    assert list(ours.keys()) == list(theirs.keys())
+    assert (
+        dict(zip(ours.file_meta.keys(), ours.file_meta.values(), strict=True)).keys()
+        == theirs.file_meta.keys()
+    )
+    with quiet():
+        assert ours.file_meta == theirs.file_meta
+    assert ours.preamble == theirs.preamble
+    assert ours.original_encoding == theirs.original_encoding
+    assert ours.original_character_set == theirs.original_character_set
+    assert ours._character_set == theirs._character_set
+    assert (ours.is_implicit_VR, ours.is_little_endian) == (theirs.is_implicit_VR, theirs.is_little_endian)
+    return True
+
+
+def nested() -> Dataset:
+    ds, inner = image(), Dataset()
+    inner.PatientName = "X^Y"
+    ds.RequestAttributesSequence = [inner]
+    ds.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    ds.PatientName = "Yamada^Tarou=山田^太郎"
+    return ds
+
+
+PLAIN = to_bytes(image())
+NESTED = to_bytes(nested())
+
+
+def test_a_plain_file_goes_the_short_way_and_any_other_does_not():
+    assert same(PLAIN)
+    assert same(NESTED)
+    assert not same(to_bytes(image(), ImplicitVRLittleEndian))
+    assert not same(b"")
+    assert not same(PLAIN[:-1])
+    assert not same(PLAIN + b"\0" * 7)
+    assert not same(b"\0" * 128 + b"DICM")
+
+
+def test_every_real_file_reads_the_same_either_way():
+    paths = sorted(shared_data("dicom_multivendor").glob("*.dcm"))
+    taken = sum(same(path.read_bytes()) for path in paths)
+    assert taken > 10
+
+
+def test_the_file_of_the_benchmark_goes_the_short_way():
+    data = Path(str(get_testdata_file("CT_small.dcm", download=False))).read_bytes()
+    assert same(data)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.sampled_from(["plain", "nested"]),
+    st.lists(st.tuples(st.integers(0, 1600), st.integers(0, 255)), min_size=1, max_size=4),
+    st.integers(0, 60),
+)
+def test_a_damaged_file_reads_the_same_either_way(kind, changes, cut):
+    raw = bytearray({"plain": PLAIN, "nested": NESTED}[kind])
+    for at, byte in changes:
+        raw[at % len(raw)] = byte
+    same(bytes(raw[: len(raw) - cut]))
