@@ -74,8 +74,8 @@ def release(
         limits: what the file may cost.
 
     Raises:
-        InputError: `quarantine-unknown`, or a reason, note or box that is none.
-        FileRefused: `release-never`; `withdrawn`; or the worker could not read it this time.
+        InputError: `quarantine-unknown`, `release-never`, or a reason, note or box that is none.
+        FileRefused: `withdrawn`; or the worker could not read it this time.
         SettingsError: faces are to be removed, and what does it is not installed.
         StorageError: nothing was changed.
     """
@@ -164,7 +164,7 @@ def releasable(refusal: Refusal) -> bool:
 
 def _check_releasable(refusal: Refusal, index: Index) -> None:
     if not releasable(refusal):
-        raise FileRefused(
+        raise InputError(
             f"quarantine {refusal.id}",
             f"what was refused as {refusal.code} is never released",
             f"{refusal.remedy}; then take it in again, or discard this one",

@@ -346,7 +346,7 @@ def test_a_released_image_is_known_when_it_comes_again_and_then_gets_its_label(
 @pytest.mark.parametrize("code", ["not-dicom", "patient-unknown"])
 def test_what_must_never_go_in_is_refused_by_name(day: Day, code: str) -> None:
     (name,) = day.ids(code)
-    with pytest.raises(FileRefused, match=f"{code} is never released") as caught:
+    with pytest.raises(InputError, match=f"{code} is never released") as caught:
         release(day.site, name, (), HARMLESS)
     assert caught.value.code == "release-never"
     assert day.events() == []
@@ -359,7 +359,7 @@ def test_a_release_never_passes_over_the_second_scan_or_the_parser(day: Day, cod
     """The door is closed by the code that stands beside the original, not by what the worker would say today."""
     path = day.site.quarantine / f"{day.waiting}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "code": code}))
-    with pytest.raises(FileRefused, match="never released"):
+    with pytest.raises(InputError, match="never released"):
         release(day.site, path.stem, (), HARMLESS)
 
 
@@ -377,7 +377,7 @@ def test_the_second_scan_judges_a_released_image_too(day: Day, tmp_path: Path) -
     decided = release(day.site, name, (), HARMLESS)
     assert (decided.state, decided.code) == ("held", "deid-verify")
     assert day.events()[-1][1]["code"] == "deid-verify"
-    with pytest.raises(FileRefused, match="never released"):
+    with pytest.raises(InputError, match="never released"):
         release(day.site, name, (), HARMLESS)
     (found,) = day.ids("deid-verify")
     assert found == name

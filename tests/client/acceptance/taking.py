@@ -88,7 +88,13 @@ def _by_command(folder: Path, exports: tuple[Export, Export]) -> bytes:
     lines: list[list[object]] = [["init", "st-anna"]]
     for export, form in zip(exports, ((), ("--json",)), strict=True):
         lines.append(["ingest", export.folder, "--labels", export.labels, "--allow-unlabelled", *form])
-    lines += [["quarantine", "list"], ["quarantine", "list", "--json"], ["status"], ["deid", "explain"], ["ingest", exports[0].folder / "nowhere"]]
+    lines += [
+        ["quarantine", "list"],
+        ["quarantine", "list", "--json"],
+        ["status"],
+        ["deid", "explain"],
+        ["ingest", exports[0].folder / "nowhere"],
+    ]
     said = b""
     for line in lines:
         command = [sys.executable, "-m", "client.cli", *map(str, line), "--site", str(folder)]
