@@ -12,10 +12,9 @@ from typing import Final
 from client.files import storage_error, sweep
 from client.index import Index
 from client.intake.commit import settle
-from client.intake.outcome import outcome_from
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import deliver
-from client.intake.staging import Staging
+from client.intake.staging import Staging, notes
 from client.site import Site, check_key
 from common.audit import AuditLog
 from common.errors import StorageError
@@ -73,13 +72,11 @@ def undo_release(site: Site, index: Index) -> None:
         StorageError: the disk refuses.
     """
     folder = release_staging(site)
-    for note in folder.glob("*.json"):
+    for outcome in notes(folder).values():  # what was not noted was not moved either
+        row = outcome.row
         try:
-            row = outcome_from(note.read_text(encoding="utf-8")).row
             if row is not None and index.image(row["sop_uid"]) is None:
                 (site.dicom / row["file"]).unlink(missing_ok=True)
-        except ValueError:
-            continue  # not whole: then nothing was moved either
         except OSError as error:
             raise storage_error(error, "staging") from None
     if folder.exists():

@@ -140,8 +140,8 @@ def _incoming(folder: Path, path: Path, table: LabelTable | None) -> Incoming:
 
 def _refusal(folder: Path, path: Path) -> Outcome | None:
     """Why a name in a folder must not be opened: opening a pipe waits for ever, opening a link may read anything."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return _OUTSIDE
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        return _OUTSIDE  # only the last name can be a link: folders that are links are not gone into
     return None if path.is_file() else _SPECIAL
 
 

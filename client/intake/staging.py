@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 from client.files import storage_error
 from client.intake.digests import is_whole
 from client.intake.outcome import Outcome, outcome_from, to_json
 
+NOTES: Final = "notes.jsonl"
+"""One line for each file that is done: its key and its outcome, or a dash for one that is done no more."""
+
 
 class Staging:
-    """A folder of finished work: `<key>.dcm` and, once it is whole, `<key>.json`.
+    """A folder of finished work: `<key>.dcm`, and a line in the notes once it is whole.
+
+    One file of notes and not one each: to make a file costs as much as all else that is done here for an image.
 
     Raises:
         StorageError: any method, when the disk is full or refuses.
@@ -24,18 +32,25 @@ class Staging:
         except OSError as error:
             raise storage_error(error, "staging") from None
 
+    @cached_property
+    def _earlier(self) -> dict[str, Outcome]:
+        return notes(self.folder)
+
     def keep(self, key: str, outcome: Outcome) -> None:
-        """Note that this file is done; a note that is not whole is none, because its last brace is missing."""
+        """Note that this file is done."""
+        self._note(f"{key} {to_json(outcome)}\n")
+
+    def _note(self, line: str) -> None:
         try:
-            (self.folder / f"{key}.json").write_text(to_json(outcome), encoding="utf-8")
+            with (self.folder / NOTES).open("ab", buffering=0) as file:
+                file.write(line.encode("utf-8"))
         except OSError as error:
             raise storage_error(error, "staging") from None
 
     def recall(self, key: str, final: Path) -> Outcome | None:
         """The outcome of a file that an interrupted ingestion had finished, if its image is still there, whole."""
-        try:
-            outcome = outcome_from((self.folder / f"{key}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        outcome = self._earlier.get(key)
+        if outcome is None:
             return None
         places = [self.image(key)] if outcome.row is None else [self.image(key), final / outcome.row["file"]]
         held = next((path for path in places if path.exists()), None)
@@ -47,9 +62,9 @@ class Staging:
 
     def drop(self, key: str) -> None:
         """Forget a file that is not to be taken in after all."""
+        self._note(f"{key} -\n")  # first: without its note the image is not recalled
         try:
-            for suffix in (".json", ".dcm"):  # without its note the image is not recalled
-                (self.folder / f"{key}{suffix}").unlink(missing_ok=True)
+            self.image(key).unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(error, "staging") from None
 
@@ -58,18 +73,47 @@ class Staging:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def notes(folder: Path) -> dict[str, Outcome]:
+    """The outcomes noted in a staging folder, by key; a line that is not whole says nothing.
+
+    Raises:
+        StorageError: the notes are there and cannot be read.
+    """
+    try:
+        lines = (folder / NOTES).read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise storage_error(error, "staging") from None
+    found: dict[str, Outcome] = {}
+    for line in lines[:-1]:  # after the last line's end there is nothing, or half a line
+        key, _, text = line.decode("utf-8", "replace").partition(" ")
+        found.pop(key, None)
+        try:
+            found[key] = outcome_from(text)
+        except ValueError:
+            continue  # a dash, or a line that a power cut spoilt: that file is made again
+    return found
+
+
 def forget(folder: Path, pseudonym: str) -> None:
     """Remove what an interrupted ingestion had finished of a patient who withdraws.
 
     Raises:
         StorageError: a file cannot be removed.
     """
-    for note in folder.glob("*.json"):
-        try:
-            if outcome_from(note.read_text(encoding="utf-8")).patient == pseudonym:
-                note.with_suffix(".dcm").unlink(missing_ok=True)
-                note.unlink(missing_ok=True)
-        except ValueError:
-            continue  # not whole: it will be made again, and refused then
-        except OSError as error:
-            raise storage_error(error, "staging") from None
+    known = notes(folder)
+    theirs = {key for key, outcome in known.items() if outcome.patient == pseudonym}
+    if not theirs:
+        return
+    path = folder / NOTES
+    part = path.with_name(f".{NOTES}.{os.getpid()}.tmp")
+    try:
+        for key in theirs:
+            (folder / f"{key}.dcm").unlink(missing_ok=True)
+        left = (f"{key} {to_json(outcome)}\n" for key, outcome in known.items() if key not in theirs)
+        part.write_text("".join(left), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise storage_error(error, "staging") from None

@@ -19,6 +19,7 @@ from client.index import Index
 from client.intake import cli_rows, intake_summary
 from client.intake.folder import list_files
 from client.intake.ingest import ingest
+from client.intake.staging import notes
 from client.intake.summary import as_markdown, table
 from client.site import load_site
 from client.withdraw import withdraw_patient
@@ -92,11 +93,11 @@ def test_a_killed_ingestion_goes_on_where_it_was(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", code, str(site.folder), str(folder)], cwd=Path.cwd())
     staging = site.data / "staging"
     deadline = time.monotonic() + 30
-    while len(list(staging.glob("*.json"))) < 3 and time.monotonic() < deadline and child.poll() is None:
+    while len(notes(staging)) < 3 and time.monotonic() < deadline and child.poll() is None:
         time.sleep(0.005)
     child.kill()
     child.wait()
-    done = {path.with_suffix(".dcm").stat().st_ino for path in staging.glob("*.json")}
+    done = {(staging / f"{key}.dcm").stat().st_ino for key in notes(staging)}
     report = ingest(site, folder, None, workers=1)
     assert report.accepted + report.unchanged == 30
     assert len(rows_of(site)) == 30

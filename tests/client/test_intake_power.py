@@ -26,7 +26,7 @@ from client.intake.durable import on_disk
 from client.intake.ingest import ingest
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import last_receipt
-from client.intake.staging import Staging
+from client.intake.staging import NOTES, Staging, notes
 from client.site import Site, load_site
 from client.withdraw import withdraw, withdraw_patient
 from common.audit import read, verify
@@ -122,12 +122,12 @@ def count(folder: Path, pattern: str) -> int:
 Reached = Callable[[Site], bool]
 POINTS: dict[str, Reached] = {
     "a worker begins": lambda s: count(s.data / "staging", ".*.part") > 0,
-    "some are staged": lambda s: count(s.data / "staging", "*.json") > 4,
-    "many are staged": lambda s: count(s.data / "staging", "*.json") > 15,
+    "some are staged": lambda s: len(notes(s.data / "staging")) > 4,
+    "many are staged": lambda s: len(notes(s.data / "staging")) > 15,
     "the first moved": lambda s: count(s.dicom, "*.dcm") > 0,
     "half have moved": lambda s: count(s.dicom, "*.dcm") > 8,
     "an original kept": lambda s: count(s.quarantine, "*.sealed") > 0,
-    "staging vanishes": lambda s: count(s.dicom, "*.dcm") > 8 and count(s.data / "staging", "*.json") < 15,
+    "staging vanishes": lambda s: count(s.dicom, "*.dcm") > 8 and not (s.data / "staging" / NOTES).exists(),
     "a volume is made": lambda s: count(s.data / "volumes", "*") > 0,
 }
 
@@ -192,7 +192,7 @@ def test_three_kills_in_a_row_at_random_times_change_nothing_either(
 def test_workers_die_with_the_parent_that_is_killed(tmp_path: Path, folder: Path) -> None:
     site = new_site(tmp_path / "site")
     process = start(site, folder)
-    while not count(site.data / "staging", "*.json"):
+    while not notes(site.data / "staging"):
         time.sleep(0.001)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
@@ -241,9 +241,8 @@ def test_a_staged_file_that_is_not_what_was_noted_is_made_again(tmp_path: Path, 
     site = twin(undisturbed, tmp_path / "site")
     folder = export(tmp_path / "in", 12)
     kill_when(site, folder, POINTS["some are staged"])
-    notes = sorted((site.data / "staging").glob("*.json"))
-    assert len(notes) > 3
-    staged = [note.with_suffix(".dcm") for note in notes]
+    staged = [site.data / "staging" / f"{key}.dcm" for key in notes(site.data / "staging")]
+    assert len(staged) > 3
     staged[0].write_bytes(b"")
     staged[1].write_bytes(staged[1].read_bytes()[:-2] + b"\0\0")
     ingest(site, folder, None, workers=1)

@@ -18,6 +18,7 @@ from client.index import Index
 from client.intake.begin import begun
 from client.intake.ingest import ingest
 from client.intake.quarantine import Quarantine
+from client.intake.staging import NOTES
 from client.site import Site, load_site
 from client.withdraw import withdraw_patient
 from common.audit import read, verify
@@ -35,7 +36,7 @@ def any_of(folder: Path, pattern: str) -> bool:
 POINTS: dict[str, Reached] = {
     "it was decided": lambda s: b"quarantine.decided" in s.audit.read_bytes(),
     "the worker writes": lambda s: any_of(s.data / "staging" / "release", ".*.part"),
-    "it is staged": lambda s: any_of(s.data / "staging" / "release", "*.json"),
+    "it is staged": lambda s: any_of(s.data / "staging" / "release", NOTES),
     "it moved": lambda s: len(list(s.dicom.rglob("*.dcm"))) > 1,
     "its receipt is promised": lambda s: (s.state / "receipts.json").exists(),
     "the original goes": lambda s: not any_of(s.quarantine, "*.sealed"),

@@ -20,7 +20,7 @@ from client.intake.ingest import ingest
 from client.intake.outcome import ACCEPTED, Outcome
 from client.intake.quarantine import Quarantine
 from client.intake.seal import KEY_FILE
-from client.intake.staging import Staging
+from client.intake.staging import NOTES, Staging, notes
 from client.site import Site
 from client.withdraw import withdraw_patient
 from common.errors import StorageError
@@ -167,9 +167,12 @@ def test_what_a_killed_ingestion_had_finished_leaves_too(day: Day) -> None:
     for number, patient in enumerate((WHO, OTHER)):
         staging.keep(f"key{number}", Outcome(ACCEPTED, patient=names.patient(Identity(patient))))
         staging.image(f"key{number}").write_bytes(b"pixels")
-    (staging.folder / "half.json").write_text("{")
+    with (staging.folder / NOTES).open("a") as file:
+        file.write('key2 {"code": "acc')  # the process was killed while it wrote
     withdraw_patient(day.site, WHO)
-    assert {path.name for path in staging.folder.iterdir()} == {"key1.dcm", "key1.json", "half.json"}
+    assert {path.name for path in staging.folder.iterdir()} == {"key1.dcm", NOTES}
+    assert set(notes(staging.folder)) == {"key1"}
+    assert names.patient(Identity(WHO)) not in (staging.folder / NOTES).read_text()
 
 
 def test_the_command_takes_the_hospitals_number_and_says_what_left(day: Day) -> None:
