@@ -135,7 +135,11 @@ def test_any_size_comes_back_and_any_change_is_found(tmp_path: Path, size: int) 
     whole = path.read_bytes()
     chunk, head = CHUNK_BYTES + 16, len(whole) - size - 16 * max(1, -(-size // CHUNK_BYTES))
     spoiled = {"cut": whole[:-1], "longer": whole + b"\0", "bit": whole[:-1] + bytes([whole[-1] ^ 1])}
-    spoiled |= {"head": whole[:6] + bytes([whole[6] ^ 1]) + whole[7:], "empty": b"", "only a head": whole[:head]}
+    spoiled |= {
+        "head": whole[:6] + bytes([whole[6] ^ 1]) + whole[7:],
+        "empty": b"",
+        "only a head": whole[:head],
+    }
     if size == 3 * CHUNK_BYTES:
         a, b, c = (whole[head + n * chunk :][:chunk] for n in range(3))
         spoiled |= {"a chunk lost at the end": whole[: head + 2 * chunk], "swapped": whole[:head] + b + a + c}

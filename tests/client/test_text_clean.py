@@ -258,7 +258,11 @@ def test_words_are_placed_where_they_stand_also_when_the_picture_was_turned_to_r
     assert seen.hits
     for hit in seen.hits:
         assert (
-            covered(hit.box, (Box(0, max(0, box.top - 40), max(0, box.left - 40), box.bottom + 40, box.right + 40),)) == 1.0
+            covered(
+                hit.box,
+                (Box(0, max(0, box.top - 40), max(0, box.left - 40), box.bottom + 40, box.right + 40),),
+            )
+            == 1.0
         )
     word = _turned_back(Word("X", 1.0, 3, 5, 9, 30), (100, 40))
     picture = np.zeros((100, 40), np.uint8)
