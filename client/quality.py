@@ -291,7 +291,7 @@ def _sharpness(image: npt.NDArray[np.float32]) -> float:
     total = squares = 0.0
     for strip in _strips(image):
         laplacian = cv2.Laplacian(strip, cv2.CV_32F, ksize=1)[1:-1, 1:-1].copy()
-        total += float(laplacian.sum(dtype=np.float64))
+        total += float(laplacian.sum())
         squares += _squares(laplacian)
     rows, cols = image.shape
     count = float((rows - 2) * (cols - 2))

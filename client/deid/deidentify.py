@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,8 +44,20 @@ DONE: Final = {
     "enter": "entered",
 }
 """An action of the profile, and the word by which receipts count it."""
+_NUMBERS: Final = frozenset(("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"))
+_SHORT: Final = 128
+"""Bytes of a number, or of several in one element, that is worth remembering."""
+_REMEMBERED: Final = 4096
 _ALWAYS_MADE: Final = frozenset(("pseudonym", "empty", "generalise"))
 """Actions that do not need an element in the source."""
+
+
+class _Number(NamedTuple):
+    """A number as a source writes it; it names nobody, and what becomes of it depends on nothing else."""
+
+    tag: int
+    vr: str
+    raw: bytes
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,8 @@ class Deidentifier:
 
     profile: Profile
     names: Pseudonyms
+    _numbers: dict[_Number, RawDataElement | None] = field(default_factory=dict, repr=False, compare=False)
+    """What became of a number as it stood: the slices of a series have most of theirs in common."""
 
     def apply(
         self,
@@ -85,8 +99,16 @@ class Deidentifier:
         return target
 
     def _place(self, rule: Rule, work: _Work, made: Elements) -> None:
-        value = self._value(rule, work)
         tag = BaseTag(rule.tag)
+        number = _short_number(rule, work)
+        if number is not None and number in self._numbers:
+            known = self._numbers[number]
+            if known is not None:
+                made[tag] = known
+            return
+        value = self._value(rule, work)
+        if number is not None and len(self._numbers) < _REMEMBERED:
+            self._numbers[number] = None if value is None else element(rule.tag, number.vr, value)
         if isinstance(value, Items):
             made[tag] = DataElement(tag, "SQ", value)
         elif value is not None:
@@ -168,6 +190,14 @@ class _Work:
         found = self.items[rule.tag]
         plain = isinstance(found, RawDataElement) and found.VR in rule.vr and found.is_little_endian
         return found if plain else self.source[rule.tag]
+
+
+def _short_number(rule: Rule, work: _Work) -> _Number | None:
+    item = work.items.get(rule.tag)
+    if rule.action != "keep" or not isinstance(item, RawDataElement) or not isinstance(item.value, bytes):
+        return None
+    plain = item.VR in _NUMBERS and item.VR in rule.vr and item.is_little_endian
+    return _Number(rule.tag, item.VR or "", item.value) if plain and len(item.value) <= _SHORT else None
 
 
 def _by_number(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:

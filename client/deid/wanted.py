@@ -129,8 +129,8 @@ class _Collector:
 
     def wanted(self) -> Wanted:
         """All of it, in every spelling."""
-        tokens = {form for token in self.tokens for form in spellings(token) if len(form) >= SHORTEST}
-        parts = {form for part in self.parts for form in spellings(part)}
+        tokens = {form for form in _spelt(self.tokens) if len(form) >= SHORTEST}
+        parts = _spelt(self.parts)
         parts |= {token for token in tokens if len(token) >= LONG}
         digits = {part for part in parts if part.isdigit() and len(part) < CERTAIN}
         return Wanted(
@@ -138,7 +138,7 @@ class _Collector:
             parts=frozenset(parts - digits),
             numbers=frozenset(digits),
             days=frozenset(self.days),
-            said=frozenset(form for word in self.said for form in spellings(word)),
+            said=frozenset(_spelt(self.said)),
             pairs=frozenset(self.pairs),
             tight=frozenset(self.tight),
             foreign=frozenset(one for one in self.tokens | self.parts if len(one) > 1 and not one.isascii()),
@@ -155,6 +155,10 @@ def identifiers(source: Dataset) -> Wanted:
     for element in speaking(source):
         found.take(element)
     return found.wanted()
+
+
+def _spelt(texts: set[str]) -> set[str]:
+    return {form for text in texts for form in ((text,) if text.isascii() else spellings(text))}
 
 
 def _long(texts: str | Iterable[str]) -> Iterator[str]:

@@ -15,8 +15,10 @@ from pydicom.dataset import Dataset
 
 from client.index_rows import STORED
 
-_LAYOUT: Final = ("Rows", "Columns", "NumberOfFrames", "BitsAllocated", "PixelRepresentation")
-_UNITS: Final = ("RescaleSlope", "RescaleIntercept")
+_LAYOUT: Final = (0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280103)
+"""Frames, rows, columns, bits, sign."""
+_UNITS: Final = (0x00281052, 0x00281053)
+"""Intercept and slope."""
 
 
 def tail_digest(tail: bytes | memoryview) -> bytes:
@@ -31,14 +33,23 @@ def stored_digest(header: Dataset, tail: bytes) -> str:
         header: of the de-identified image.
         tail: `tail_digest` of its pixels.
     """
-    layout = [int(header.get(keyword) or 1) for keyword in _LAYOUT[:4]]
-    signed = int(header.get("PixelRepresentation") or 0)
-    units = [float(header.get(keyword) or 0) for keyword in _UNITS]
-    said = hashlib.sha256(repr((layout, signed, units)).encode())
+    layout = [_number(header, tag) for tag in _LAYOUT]
+    units = [_number(header, tag) for tag in _UNITS]
+    said = hashlib.sha256(repr((layout, units)).encode())
     for item in header.get("ModalityLUTSequence") or ():
         said.update(repr([list(item.LUTDescriptor), item["LUTData"].value]).encode())
     said.update(tail)
     return STORED + said.hexdigest()
+
+
+def _number(header: Dataset, tag: int) -> float:
+    """A number of ours, read from its bytes where it still lies in them; 0 where there is none."""
+    item = header.get_item(tag) if tag in header else None
+    if item is None or item.value in (None, b"", ""):
+        return 0.0
+    if isinstance(item.value, bytes):
+        return float(int.from_bytes(item.value, "little") if item.VR == "US" else item.value.decode("ascii"))
+    return float(item.value)
 
 
 def file_digest(data: bytes, length: int, tail: bytes) -> str:
