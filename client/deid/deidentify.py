@@ -48,6 +48,13 @@ _NUMBERS: Final = frozenset(("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"))
 _SHORT: Final = 128
 """Bytes of a number, or of several in one element, that is worth remembering."""
 _REMEMBERED: Final = 4096
+_ACCESSION: Final = 0x00080050
+_STUDIED: Final = 0x00080020
+_MAKER: Final = 0x00080070
+_MODEL: Final = 0x00081090
+_BORN: Final = 0x00100030
+_AGE: Final = 0x00101010
+_SERIAL: Final = 0x00181000
 _ALWAYS_MADE: Final = frozenset(("pseudonym", "empty", "generalise"))
 """Actions that do not need an element in the source."""
 
@@ -129,7 +136,7 @@ class Deidentifier:
             "shift": self._shifted,
             "pseudonym": self._pseudonym,
         }[rule.action]
-        return make(rule, work.source, work.who)
+        return make(rule, work)
 
     def _entered(self, rule: Rule, work: _Work) -> Items | None:
         items = []
@@ -146,8 +153,8 @@ class Deidentifier:
             return None
         return Items(items) if items else None
 
-    def _uid(self, rule: Rule, source: Dataset, _who: Identity) -> str | None:
-        value = str(source[rule.tag].value or "").strip(" \0")
+    def _uid(self, rule: Rule, work: _Work) -> str | None:
+        value = work.text(rule.tag).strip(" \0")
         if value:
             return self.names.uid(value)
         if rule.keyword == "FrameOfReferenceUID":
@@ -156,24 +163,22 @@ class Deidentifier:
             "an image", f"it has no {rule.keyword}", "Export it again with its UIDs", code="deid-uid"
         )
 
-    def _shifted(self, rule: Rule, source: Dataset, who: Identity) -> str:
-        day = day_of(source.get(rule.keyword))
+    def _shifted(self, rule: Rule, work: _Work) -> str:
+        day = day_of(work.text(rule.tag))
         try:
-            return "" if day is None else self.names.shifted(who, day).strftime("%Y%m%d")
+            return "" if day is None else self.names.shifted(work.who, day).strftime("%Y%m%d")
         except OverflowError:
             return ""
 
-    def _pseudonym(self, rule: Rule, source: Dataset, who: Identity) -> str:
+    def _pseudonym(self, rule: Rule, work: _Work) -> str:
         if rule.purpose == "patient":
-            return self.names.patient(who)
+            return self.names.patient(work.who)
         if rule.purpose == "accession":
-            number = str(source.get("AccessionNumber") or "").strip(" \0")
+            number = work.text(_ACCESSION).strip(" \0")
             return self.names.accession(number) if number else ""
         if rule.purpose == "any-scanner":
             return self.names.scanner("", "", "")
-        parts = ("DeviceSerialNumber", "Manufacturer", "ManufacturerModelName")
-        serial, maker, model = (str(source.get(k) or "") for k in parts)
-        return self.names.scanner(serial, maker, model)
+        return self.names.scanner(*map(work.text, (_SERIAL, _MAKER, _MODEL)))
 
 
 @dataclass(frozen=True)
@@ -188,8 +193,19 @@ class _Work:
     def item(self, rule: Rule) -> RawDataElement | DataElement:
         """The element a rule is about; bytes whose meaning is plain stay bytes."""
         found = self.items[rule.tag]
-        plain = isinstance(found, RawDataElement) and found.VR in rule.vr and found.is_little_endian
-        return found if plain else self.source[rule.tag]
+        if not isinstance(found, RawDataElement):
+            return found
+        return found if found.VR in rule.vr and found.is_little_endian else self.source[rule.tag]
+
+    def text(self, tag: int) -> str:
+        """What an element says, empty where there is none; a plain one is read from its bytes."""
+        found = self.items.get(tag)
+        if found is None:
+            return ""
+        raw = found.value
+        if isinstance(raw, bytes) and raw.isascii() and b"\\" not in raw and b"\x1b" not in raw:
+            return raw.decode("ascii").rstrip(" \0")
+        return str(self.source[tag].value or "")
 
 
 def _short_number(rule: Rule, work: _Work) -> _Number | None:
@@ -254,9 +270,8 @@ def _little_endian(raw: bytes, source: Dataset, rule: Rule) -> bytes:
     return np.frombuffer(raw, dtype=">u2").astype("<u2").tobytes()
 
 
-def _generalised(_rule: Rule, source: Dataset, _who: Identity) -> str | None:
-    born, studied = day_of(source.get("PatientBirthDate")), day_of(source.get("StudyDate"))
-    age = years(source.get("PatientAge"), born, studied)
+def _generalised(_rule: Rule, work: _Work) -> str | None:
+    age = years(work.text(_AGE), day_of(work.text(_BORN)), day_of(work.text(_STUDIED)))
     return None if age is None else f"{age:03d}Y"
 
 
