@@ -11,13 +11,15 @@ import io
 import re
 import struct
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
+from pydicom import config
 from pydicom.charset import convert_encodings, default_encoding
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 _LONG: Final = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
@@ -31,9 +33,45 @@ _SYNTAX: Final = 0x00020010
 _CHARSET: Final = 0x00080005
 _TERMS: Final = re.compile(rb"(ISO_IR \d{1,3}|ISO 2022 IR \d{1,3}|GB18030|GBK|\\| )*")
 """What the standard calls its character sets; anything else is for pydicom to make sense of."""
+_WORDS: Final = frozenset(("CS", "SH", "LO", "DA", "AS", "AE"))
+_PLAIN_WORD: Final = re.compile(rb"[!-\[\]-~][ -\[\]-~]*\0?")
+"""Printable, without a backslash, not beginning with a blank."""
 _DELIMITERS: Final = 0xFFFE0000
 
 Elements = dict[BaseTag, RawDataElement]
+
+
+class PlainDataset(FileDataset):  # type: ignore[misc] # pydicom gives its classes no types that mypy follows
+    """A data set that gives a word or a number without making an object of its element first."""
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """As pydicom's, and equal to it."""
+        tag = _tag_of(key) if isinstance(key, str) else None
+        item = None if tag is None else self._dict.get(tag)
+        if isinstance(item, RawDataElement):
+            value = _simple(item)
+            if value is not None:
+                return value
+        return default if item is None and tag is not None else super().get(key, default)
+
+
+@lru_cache(maxsize=1024)
+def _tag_of(keyword: str) -> BaseTag | None:
+    tag = tag_for_keyword(keyword)
+    return None if tag is None else BaseTag(tag)
+
+
+def _simple(item: RawDataElement) -> Any:
+    """The value of an element with one plain word, UID or number; None for any other."""
+    raw = item.value
+    if not raw or not isinstance(raw, bytes):
+        return None
+    if item.VR == "US" and len(raw) == 2:
+        return int.from_bytes(raw, "little")
+    if (item.VR not in _WORDS and item.VR != "UI") or not _PLAIN_WORD.fullmatch(raw):
+        return None
+    text = raw.decode("ascii").rstrip(" \0")
+    return UID(text, config.IGNORE) if item.VR == "UI" else text
 
 
 def read_plain(data: bytes) -> FileDataset | None:
@@ -60,7 +98,7 @@ def read_plain(data: bytes) -> FileDataset | None:
     if charset is not None and not _TERMS.fullmatch(charset.value or b""):
         return None
     encodings = default_encoding if charset is None else _encodings(charset)
-    dataset = FileDataset(io.BytesIO(), Dataset(found), data[:128], FileMetaDataset(meta), False, True)
+    dataset = PlainDataset(io.BytesIO(), Dataset(found), data[:128], FileMetaDataset(meta), False, True)
     dataset.set_original_encoding(False, True, encodings)
     return dataset
 
