@@ -148,11 +148,14 @@ class Commit:
         self.desk.index.wait_for_image(self.joined.waiting)
 
     def _move(self, source: Path, target: Path) -> None:
-        if target.exists() and not source.exists():
-            return  # an earlier run was killed between this move and its commit
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not target.parent.is_dir():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             source.replace(target)
+        except FileNotFoundError as error:
+            if target.exists():
+                return  # an earlier run was killed between this move and its commit
+            raise storage_error(error, "the store of images") from None
         except OSError as error:
             raise storage_error(error, "the store of images") from None
         self._moved.append((source, target))

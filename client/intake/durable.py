@@ -24,12 +24,18 @@ def on_disk(paths: Iterable[Path], subject: str) -> None:
     Raises:
         StorageError: one of them cannot be written.
     """
+    waiting = list(paths)
     try:
         with ThreadPoolExecutor(TOGETHER) as hands:
-            for _ in hands.map(_sync, paths):
+            for _ in hands.map(_sync_all, (waiting[first::TOGETHER] for first in range(TOGETHER))):
                 pass
     except OSError as error:
         raise storage_error(error, subject) from None
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        _sync(path)
 
 
 def _sync(path: Path) -> None:
