@@ -25,7 +25,7 @@ ENOUGH_IMAGES: Final = 200
 LARGEST_PATCH: Final = 512
 """Sharpness and noise are measured on at most this central square, so that large images cost no more."""
 
-_STRIP: Final = 64
+_STRIP: Final = 128
 """Rows measured together; 64 rows of 512 pixels are 128 KiB."""
 _IMMERKAER: Final = math.sqrt(math.pi / 2) / 6
 """Scale of the mean absolute response of Immerkaer's mask to Gaussian noise: J. Immerkaer, Fast noise
