@@ -120,11 +120,11 @@ def bench_intake(
     show(speed, as_json, speed.table)
 
 
-@bench.command("proof", epilog=example("consilium-sim bench proof --files 2000 --seed 1"))
+@bench.command("proof", epilog=example("consilium-sim bench proof --files 3000 --seed 1"))
 def bench_proof(
     files: Annotated[int, typer.Option(min=50, help="Clean files, of all kinds of names together.")] = 2000,
     seed: Seed = 1,
-    text: Annotated[bool, typer.Option("--text/--no-text", help="Read the pixels too.")] = False,
+    text: Annotated[bool, typer.Option("--text/--no-text", help="Read the pixels too.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """How many clean files the second scan holds back: names that are words, makers and models, numbers."""
