@@ -106,8 +106,10 @@ class Bench:
         target = self.deidentifier.apply(source, cleaned.pixels, tally, wanted)
         methods = self._methods(blanked=bool(cleaned.blanked), searched=cleaned.searched)
         mark(target, methods)
+        # Whoever looks at an element makes an object of it, which would have to be made bytes again.
+        header = Dataset(dict(zip(target.keys(), target.values(), strict=True)))
+        row = self._row(header, cleaned.pixels, found, task.decision)
         data = encode(target)
-        row = self._row(target, cleaned.pixels, found, task.decision)
         proof = Proof(wanted, self.settings.private_creators, searched=cleaned.searched)
         path = Path(task.staging) / f"{task.key}.dcm"
         written = write_proved(path, data, proof)

@@ -31,19 +31,20 @@ class Proof:
     searched: bool = True
     """Whether pixels are read too; False where the hospital's settings say that they are not."""
 
-    def hold(self, data: bytes) -> memoryview:
+    def hold(self, data: bytes) -> tuple[int, bytes]:
         """Search the bytes of a file, and read its pixels.
 
         Returns:
-            the pixels as they lie in these bytes.
+            bytes of the pixels, and what names them.
 
         Raises:
             FileRefused: `deid-verify`; `review-reader`, when there is something to read and no reader.
         """
         pixels = check(data, self.wanted, self.private)
+        tail = tail_digest(pixels.value)
         if self.searched:
             check_pictured(words_in(pixels.array()), self.wanted)
-        return pixels.value
+        return len(pixels.value), tail
 
 
 class Written(NamedTuple):
@@ -63,7 +64,7 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> Written:
         FileRefused: as `Proof.hold`; nothing was written.
         StorageError: the disk refuses, or gives back something else.
     """
-    pixels = proof.hold(data)
+    length, tail = proof.hold(data)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part")
     try:
         part.write_bytes(data)
@@ -75,8 +76,7 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> Written:
     except BaseException:
         _remove(part)
         raise
-    tail = tail_digest(pixels)
-    return Written(file_digest(data, len(pixels), tail), tail)
+    return Written(file_digest(data, length, tail), tail)
 
 
 def _check_same(written: bytes, searched: bytes) -> None:
