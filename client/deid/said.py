@@ -63,6 +63,7 @@ _MONTHS: Final = [
     "de[cz]",
 ]
 _MONTH: Final = "|".join(_MONTHS)
+_LINE_WITH_DIGIT: Final = re.compile(r"^[^\n\d]*\d[^\n]*$", re.MULTILINE)
 _YEAR: Final = r"((?:18|19|20)?\d\d)(?!\d)"
 _YEAR_FIRST: Final = re.compile(
     r"(?<!\d)((?:18|19|20)\d\d)(?:(\d\d)(\d\d)|([-./ ])(\d{1,2})\4(\d{1,2}))(?!\d)"
@@ -110,6 +111,9 @@ def said_in(element: Spoken) -> Said:
 
 def dates_in(text: str) -> set[str]:
     """Every date in a text as YYYYMMDD; where day and month can be told apart neither way, both readings."""
+    text = "\n".join(_LINE_WITH_DIGIT.findall(text))  # no date goes over the end of a line
+    if not text:
+        return set()
     found = {(m[1], m[2] or m[5], m[3] or m[6]) for m in _YEAR_FIRST.finditer(text)}
     for m in _YEAR_LAST.finditer(text):
         found |= {(year, *pair) for year in _years(m[4]) for pair in ((m[3], m[1]), (m[1], m[3]))}

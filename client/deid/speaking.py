@@ -16,6 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from client.deid.plain import items_in
 from common.errors import FileRefused
 
 _IDENTIFIERS: Final = (
@@ -110,6 +111,9 @@ DEVICE_TAGS: Final = _tags(_DEVICES)
 PLACE_TAGS: Final = _tags(_PLACES)
 
 
+Elements = dict[int, "DataElement | RawDataElement"]
+
+
 class Spoken(NamedTuple):
     """One element that can name somebody."""
 
@@ -129,18 +133,59 @@ def speaking(dataset: Dataset) -> Iterator[Spoken]:
     Raises:
         FileRefused: `parser-error`, at an element that is none.
     """
-    items = dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
+    yield from _spoken(dict(zip(map(int, dataset.keys()), dataset.values(), strict=True)), dataset)
+
+
+class _NeedsParser(Exception):
+    """A sequence holds what only pydicom can decode."""
+
+
+def _spoken(items: Elements, dataset: Dataset | None) -> Iterator[Spoken]:
+    """Of these elements, which are the data set's; without one, of a sequence that is read here.
+
+    Raises:
+        _NeedsParser: there is no data set, and something that its parser must decode.
+    """
     for tag, item in items.items():
         _check_sound(tag, item)
         vr = _meant(tag, item.VR or "UN")
         if not _interesting(tag, vr) or _is_number(item):
             continue
         if vr == "SQ":
+            plain = _nested(item)
+            if plain is not None:
+                yield from plain
+                continue
+            if dataset is None:
+                raise _NeedsParser
             for inner in dataset[item.tag].value or ():
                 yield from speaking(inner)
             continue
         creator = _creator(items, tag) if tag >> 16 & 1 else ""
-        yield _plain(tag, vr, item, creator) or _decoded(tag, vr, dataset[item.tag], creator)
+        spoken = _plain(tag, vr, item, creator)
+        if spoken is None:
+            if dataset is None:
+                raise _NeedsParser
+            spoken = _decoded(tag, vr, dataset[item.tag], creator)
+        yield spoken
+
+
+def _nested(item: DataElement | RawDataElement) -> list[Spoken] | None:
+    """What a plain sequence says, read from its bytes; None where a parser must read it."""
+    if (
+        not isinstance(item, RawDataElement)
+        or item.VR != "SQ"
+        or item.is_implicit_VR
+        or not item.is_little_endian
+    ):
+        return None
+    inside = items_in(item.value or b"")
+    if inside is None:
+        return None
+    try:
+        return [spoken for one in inside for spoken in _spoken({int(t): i for t, i in one.items()}, None)]
+    except _NeedsParser:
+        return None
 
 
 @lru_cache(maxsize=_KINDS)

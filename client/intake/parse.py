@@ -17,8 +17,8 @@ from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
+from client.deid.plain import read_plain
 from client.intake.classes import check_class
-from client.intake.plain import read_plain
 from common.errors import FileRefused
 
 MAX_FILE_BYTES: Final = 512 * 2**20

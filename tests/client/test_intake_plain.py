@@ -14,8 +14,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from client.deid.plain import read_plain
 from client.intake.parse import quiet
-from client.intake.plain import read_plain
 from tests.client.intake_files import image, to_bytes
 from tests.data import shared_data
 

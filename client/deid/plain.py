@@ -36,6 +36,7 @@ _TERMS: Final = re.compile(rb"(ISO_IR \d{1,3}|ISO 2022 IR \d{1,3}|GB18030|GBK|\\
 _WORDS: Final = frozenset(("CS", "SH", "LO", "DA", "AS", "AE"))
 _PLAIN_WORD: Final = re.compile(rb"[!-\[\]-~][ -\[\]-~]*\0?")
 """Printable, without a backslash, not beginning with a blank."""
+_ITEM: Final = b"\xfe\xff\x00\xe0"
 _DELIMITERS: Final = 0xFFFE0000
 
 Elements = dict[BaseTag, RawDataElement]
@@ -83,13 +84,13 @@ def read_plain(data: bytes) -> FileDataset | None:
     if data[128:_META_AT] != b"DICM" or data[_META_AT : _META_AT + 8] != b"\2\0\0\0UL\4\0":
         return None
     end = _META_AT + 12 + _LENGTH(data, _META_AT + 8)[0]
-    meta = _elements(data, _META_AT, end) if end <= len(data) else None
+    meta = elements_in(data, _META_AT, end) if end <= len(data) else None
     if meta is None or not all(tag >> 16 == 2 for tag in meta):
         return None
     syntax = meta.get(BaseTag(_SYNTAX))
     if syntax is None or (syntax.value or b"").rstrip(b"\0") != ExplicitVRLittleEndian.encode():
         return None
-    found = _elements(data, end, len(data))
+    found = elements_in(data, end, len(data))
     if found is None or any(
         tag < 0x00080000 or (tag >= _DELIMITERS and tag >> 16 == _DELIMITERS >> 16) for tag in found
     ):
@@ -103,7 +104,7 @@ def read_plain(data: bytes) -> FileDataset | None:
     return dataset
 
 
-def _elements(data: bytes, at: int, end: int) -> Elements | None:
+def elements_in(data: bytes, at: int, end: int) -> Elements | None:
     """The elements between two places, which they fill exactly and in the order of their tags; else None."""
     found: Elements = {}
     last = -1
@@ -129,6 +130,22 @@ def _elements(data: bytes, at: int, end: int) -> Elements | None:
         found[tag] = RawDataElement(tag, name, length, value, at, False, True)
         at += length
     return found if at == end else None
+
+
+def items_in(raw: bytes) -> list[Elements] | None:
+    """The items of a sequence whose lengths are all given; None for any other."""
+    found: list[Elements] = []
+    at = 0
+    while at < len(raw):
+        if len(raw) - at < 8 or raw[at : at + 4] != _ITEM:
+            return None
+        end = at + 8 + _LENGTH(raw, at + 4)[0]
+        item = elements_in(raw, at + 8, end) if end <= len(raw) else None
+        if item is None:
+            return None
+        found.append(item)
+        at = end
+    return found
 
 
 def _encodings(charset: RawDataElement) -> list[str]:
