@@ -281,7 +281,7 @@ def test_a_folder_without_the_right_to_read_is_refused(hospital: Hospital) -> No
 
 def test_labels_of_one_class_only_are_refused(hospital: Hospital) -> None:
     before = hospital.kept()
-    hospital.write({**row, "label": "0", "version": "2"} for row in hospital.rows())
+    hospital.write({**row, "label": "0", "version": "2025-1"} for row in hospital.rows())
     refused(hospital.ingest(), "labels.csv", "one class")
     assert hospital.kept() == before
 

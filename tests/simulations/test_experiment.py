@@ -12,8 +12,10 @@ import pydicom
 import pytest
 from pydicom.errors import InvalidDicomError
 
+from client.intake.quarantine import Quarantine
 from client.privacy.ledger import Ledger
 from client.site import Site, load_site
+from client.suppression import COUNT_STEP as COARSE
 from common import checkpoints
 from common.audit import verify
 from common.errors import StorageError
@@ -71,8 +73,9 @@ def test_all_arms_tested_the_same_patients(record: RunRecord) -> None:
             (arm.sites[site].models[0].groups[0].positives, arm.sites[site].models[0].groups[0].negatives)
             for arm in record.arms.values()
         }
-        assert len(cells) == 1
-        assert sum(cells.pop()) == pytest.approx(PATIENTS / 2 * 0.5, abs=2)
+        for counts in zip(*cells, strict=True):  # in fives, where they left a hospital
+            assert max(counts) - min(counts) <= COARSE
+        assert all(sum(cell) == pytest.approx(PATIENTS / 2 * 0.5, abs=2 * COARSE) for cell in cells)
 
 
 def test_the_published_model_is_the_private_one_and_its_plan_beside_it(run: Path, record: RunRecord) -> None:
@@ -114,7 +117,8 @@ def test_pairs_of_models_are_compared_on_the_same_patients(record: RunRecord) ->
             }
             if len(found) == 2 and comparison.metric == "auroc":
                 difference = found[comparison.model] - found[comparison.other]
-                assert comparison.difference.value == pytest.approx(difference, abs=1e-9)
+                # Figures leave to a thousandth, each rounded by itself.
+                assert comparison.difference.value == pytest.approx(difference, abs=1.5e-3)
 
 
 def test_metrics_json_reads_back_equal(run: Path, record: RunRecord, tmp_path: Path) -> None:
@@ -186,7 +190,9 @@ def test_an_arm_without_privacy_is_on_record_as_infinite(run: Path, arm: str) ->
 def test_all_training_patients_are_charged_in_the_private_arm(run: Path) -> None:
     for site in arm_sites(run, "federated-dp"):
         with Ledger(site.ledger, simulated=True) as ledger:
-            assert {charge.patients for charge in ledger.charges} == {round(PATIENTS / 2 * 0.4)}
+            (patients,) = {charge.patients for charge in ledger.charges}
+            # All whose images passed every gate: now and then a noisy one waits for a person.
+            assert PATIENTS / 2 * 0.4 - 3 <= patients <= PATIENTS / 2 * 0.4
 
 
 # The same seed
@@ -256,7 +262,7 @@ def hits(root: Path, words: set[str]) -> dict[str, str]:
     return found
 
 
-def test_no_name_and_no_number_of_a_patient_is_anywhere_but_in_quarantine(
+def test_no_name_and_no_number_of_a_patient_is_anywhere_but_sealed_in_quarantine(
     twins: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
     """The very patients of that run are written once more, to know whom to look for."""
@@ -264,10 +270,16 @@ def test_no_name_and_no_number_of_a_patient_is_anywhere_but_in_quarantine(
     words = identifiers(tmp_path / "again")
     assert len(words) > 3 * FEW
     run = twins[0]
-    found = hits(run, words)
-    quarantined = {name for name in found if re.match(r"federation/\w+/data/quarantine/", name)}
-    assert quarantined, "the refused originals lie in quarantine, so these are the patients of this run"
-    assert found.keys() == quarantined, {name: found[name] for name in found.keys() - quarantined}
+    sites = [load_site(path.parent) for path in (run / "federation").glob("*/site.toml")]
+    originals = tmp_path / "originals"
+    originals.mkdir()
+    for site in sites:
+        quarantine = Quarantine.of(site)
+        for refusal in quarantine.refusals():
+            with quarantine.original(refusal.id, originals) as opened:
+                (originals / refusal.id).write_bytes(opened.path.read_bytes())
+    assert hits(originals, words), "the refused originals, unsealed: so these are the patients of this run"
+    assert hits(run, words) == {}
 
 
 def test_what_the_archives_exported_is_gone(run: Path, twins: tuple[Path, Path, Path]) -> None:
