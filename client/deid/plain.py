@@ -42,7 +42,7 @@ _DELIMITERS: Final = 0xFFFE0000
 Elements = dict[BaseTag, RawDataElement]
 
 
-class PlainDataset(FileDataset):  # type: ignore[misc] # pydicom gives its classes no types that mypy follows
+class _Glancing(Dataset):  # type: ignore[misc] # pydicom gives its classes no types that mypy follows
     """A data set that gives a word or a number without making an object of its element first."""
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -54,6 +54,21 @@ class PlainDataset(FileDataset):  # type: ignore[misc] # pydicom gives its class
             if value is not None:
                 return value
         return default if item is None and tag is not None else super().get(key, default)
+
+    def __getattr__(self, name: str) -> Any:
+        """As pydicom's, and equal to it; asked for keywords only, all else is found before."""
+        tag = _tag_of(name)
+        item = None if tag is None else self._dict.get(tag)
+        value = _simple(item) if isinstance(item, RawDataElement) else None
+        return super().__getattr__(name) if value is None else value
+
+
+class Header(_Glancing):
+    """A data set in memory, read by glances."""
+
+
+class PlainDataset(_Glancing, FileDataset):  # type: ignore[misc] # see above
+    """A plain file, read by glances."""
 
 
 @lru_cache(maxsize=1024)

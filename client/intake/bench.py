@@ -18,6 +18,7 @@ from client.deid.deidentify import Deidentifier, encode, identity, mark
 from client.deid.lookup import seal
 from client.deid.methods import methods as methods_done
 from client.deid.pixels import decode
+from client.deid.plain import Header
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
 from client.deid.text.clean import clean
@@ -107,7 +108,7 @@ class Bench:
         methods = self._methods(blanked=bool(cleaned.blanked), searched=cleaned.searched)
         mark(target, methods)
         # Whoever looks at an element makes an object of it, which would have to be made bytes again.
-        header = Dataset(dict(zip(target.keys(), target.values(), strict=True)))
+        header = Header(dict(zip(target.keys(), target.values(), strict=True)))
         row = self._row(header, cleaned.pixels, found, task.decision)
         data = encode(target)
         proof = Proof(wanted, self.settings.private_creators, searched=cleaned.searched)
