@@ -1,4 +1,4 @@
-"""What left this hospital, read from its audit log: when, what, for which run and round, how large, which bytes.
+"""What left this hospital, read from its audit log: when, what, to whom, for which study, run and round, which bytes.
 
 The log is checked whole before anything is told from it.
 """
@@ -35,6 +35,10 @@ class Departure:
     what: str
     run: str
     round: int
+    to: str
+    """Fingerprint of the consortium's key; empty where none was pinned yet."""
+    study: str
+    """Name of the study; empty as `plan`."""
     plan: str
     """Digest of the study plan; empty for a refusal that came before a plan was read."""
     code: str
@@ -104,6 +108,8 @@ def _departure(entry: dict[str, Any]) -> Departure:
         what=WORDS.get(kind, kind),
         run=str(fields.get("run", "")),
         round=int(fields.get("round", 0)),
+        to=str(fields.get("to", "")),
+        study=str(fields.get("study", "")),
         plan=str(fields.get("plan", "")),
         code=str(fields.get("code", "")),
         bytes=int(fields.get("bytes", 0)),

@@ -7,7 +7,7 @@ The rules, in order:
 3. Groups with a cell below the minimum become None, figures, counts and name, and so does what would tell them by
    subtraction. The minimum is the larger of the plan's and the policy's (`client.coarsen`).
 4. What is left leaves coarsened: patients in steps of five, files in tens or two digits, figures to 0.001.
-5. The message's size and SHA-256 are in the site's audit log before the bytes are handed over.
+5. The message's size, SHA-256 and addressee are in the site's audit log before the bytes are handed over.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from client.addressee import Addressee
 from client.coarsen import Rules, cleaned
 from client.vocabulary import may_be_said
 from common import wire
@@ -29,6 +30,7 @@ from common.errors import FederationError, PolicyRefused
 from common.messages import Refusal, Reply, SiteMetrics, Update
 from common.types import Digest
 
+NOBODY: Final = Addressee()
 RELEASED: Final = "egress.release"
 """The event under which the audit log has everything that left."""
 
@@ -51,7 +53,7 @@ class Egress:
         self,
         reply: Reply,
         rules: Rules,
-        plan: Digest | None = None,
+        to: Addressee = NOBODY,
         keep: Callable[[bytes], None] | None = None,
     ) -> Released:
         """Suppress, coarsen, check, write down, and return the bytes that may leave.
@@ -59,7 +61,7 @@ class Egress:
         Args:
             reply: as the work produced it, exact.
             rules: of policy and plan.
-            plan: digest of the plan it is about, for the log.
+            to: for the log.
             keep: given the bytes before anything else is done with them.
 
         Raises:
@@ -74,10 +76,10 @@ class Egress:
             raise _refused("its fields are not those of a message") from None
         if keep is not None:
             keep(blob)
-        self._write_down(clean, blob, plan)
+        self._write_down(clean, blob, to)
         return Released(clean, blob)
 
-    def again(self, blob: bytes, plan: Digest | None = None) -> Released:
+    def again(self, blob: bytes, to: Addressee = NOBODY) -> Released:
         """Let bytes that left before leave once more; they are written down once more, too.
 
         Raises:
@@ -91,19 +93,18 @@ class Egress:
         if not isinstance(reply, (Update, SiteMetrics, Refusal)):
             raise _refused("only an Update, SiteMetrics or a Refusal may leave")
         check(reply)
-        self._write_down(reply, blob, plan)
+        self._write_down(reply, blob, to)
         return Released(reply, blob)
 
-    def _write_down(self, reply: Reply, blob: bytes, plan: Digest | None) -> None:
+    def _write_down(self, reply: Reply, blob: bytes, to: Addressee) -> None:
         fields: dict[str, object] = {
             "kind": type(reply).__name__.lower(),
             "run": reply.run,
             "round": reply.round,
             "bytes": len(blob),
             "digest": digest_of(blob),
+            **to.fields,
         }
-        if plan is not None:
-            fields["plan"] = plan
         if isinstance(reply, Refusal):
             fields["code"] = reply.code
         self._audit.append(RELEASED, **fields)

@@ -26,6 +26,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from client import policy
+from client.addressee import addressee
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
 from client.questions import Questions
@@ -124,11 +125,11 @@ class SiteService:
         before = self._questions.admit(instruction, rules) if asks else None
         if before is not None:
             self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)
-            return self._egress.again(before, plan.digest)
+            return self._egress.again(before, addressee(self.site, plan))
         reply = self._watched(instruction, plan)
         kept = self._questions.keep if asks else None
         return self._egress.release(
-            reply, Rules.of(rules, plan), plan.digest, kept and partial(kept, instruction)
+            reply, Rules.of(rules, plan), addressee(self.site, plan), kept and partial(kept, instruction)
         )
 
     def _refused(self, run: RunId, round_: int, code: str) -> Released:
@@ -139,7 +140,7 @@ class SiteService:
             # What was asked named its run in words that do not leave; they are not repeated.
             refusal = replace(refusal, run=RunId(""))
         try:
-            return self._egress.release(refusal, Rules.of(self.site.policy))
+            return self._egress.release(refusal, Rules.of(self.site.policy), addressee(self.site))
         except ConsiliumError:
             # Without a working audit log a Refusal is all that may still leave: it holds no patient.
             _LOG.error("audit.failed", code="storage")

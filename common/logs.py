@@ -72,6 +72,7 @@ _WORD_FIELDS: Final = frozenset(
         "note",
         "methods",
         "user",
+        "to",
     ]
 )
 _FIELDS: Final = _NUMBER_FIELDS | _WORD_FIELDS

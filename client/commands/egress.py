@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from client.departures import Account, Departure
 
 group = make_app(
-    "What left this hospital: when, for which run, how large, and the SHA-256 of its very bytes."
+    "What left this hospital: when, to whom, for which study and run, how large, and the SHA-256 of its very bytes."
 )
 
 
@@ -46,7 +46,7 @@ def show_departures(
         if not found.departures:
             return f"Nothing has left {loaded.name}{' for this run' if run else ''}."
         title = f"What left {loaded.name}: {_sums(found)}"
-        head = ("time (UTC)", "what", "run", "round", "word", "bytes", "SHA-256 of the bytes")
+        head = ("time (UTC)", "what", "to", "study", "run", "round", "word", "bytes", "SHA-256 of the bytes")
         return grid(title, head, map(_row, found.departures))
 
     show(found, as_json, table)
@@ -69,7 +69,7 @@ def verify_file(
         if not found:
             return f"These bytes did not leave {loaded.name}: no line of its audit log has their SHA-256."
         when = "; ".join(
-            f"{one.time[:19].replace('T', ' ')} UTC, {one.what}, run {one.run or '–'} round {one.round}, line {one.line}"
+            f"{one.time[:19].replace('T', ' ')} UTC, {one.what}, to {_to(one)}, study {one.study or '–'}, run {one.run or '–'} round {one.round}, line {one.line}"
             for one in found
         )
         return f"These bytes left {loaded.name}: {when}."
@@ -86,4 +86,10 @@ def _sums(found: Account) -> str:
 
 def _row(one: Departure) -> tuple[object, ...]:
     time = one.time[:19].replace("T", " ")
-    return (time, one.what, one.run or None, one.round, one.code or None, f"{one.bytes:,}", one.digest)
+    about = (one.study or None, one.run or None, one.round, one.code or None)
+    return (time, one.what, _to(one), *about, f"{one.bytes:,}", one.digest)
+
+
+def _to(one: Departure) -> str:
+    """The consortium's server by its key; `ledger show` has the whole fingerprint."""
+    return f"server {one.to[:19]}" if one.to else "no key pinned yet"

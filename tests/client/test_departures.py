@@ -9,11 +9,16 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.departures import WORDS, account
+from client.privacy.desk import Asked, Desk
+from client.privacy.heads import NAME
+from client.service import SiteService
 from common import plan as plans
 from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
 from common.messages import Instruction, Kind
+from server.heads import HeadBook
+from tests.client.crash_rounds import COHORT, EVENT, LIMITS, release_of
 from tests.toy import toy_plan, toy_service
 
 PLAN = toy_plan()
@@ -56,11 +61,37 @@ def test_everything_that_left_is_told_in_order_with_its_hash(left):
     assert all(one.what in WORDS.values() for one in told.departures)
 
 
+def test_to_whom_it_went_is_told_by_the_key_that_is_pinned_and_the_study(left, tmp_path):
+    """Before a server has countersigned, nobody knows who asks; a refusal may come before a plan was read."""
+    site, _ = left
+    assert {one.to for one in account(site).departures} == {""}
+    assert [one.study for one in account(site).departures] == [*["toy"] * 4, ""]
+    assert "no key pinned" in _run("show", "--site", site.folder).output
+    server, desk = HeadBook(tmp_path / "consortium"), Desk(site)
+    server.shown(site.name, desk.head())
+    word = server.countersign(site.name, "run-a", 9)
+    desk.send(Asked(release_of(9), word), lambda pay: (pay(COHORT, EVENT, LIMITS), b"update")[1])
+    SiteService(site).answer(b"junk")
+    told = account(site).departures[-1]
+    assert (told.to, told.study) == (server.fingerprint, "")
+    assert json.loads(_run("show", "--site", site.folder, "--json").output)["departures"][-1]["to"] == told.to
+    (site.state / NAME).write_text("{")
+    SiteService(site).answer(b"junk")
+    assert account(site).departures[-1].to == "", "a file that was changed names nobody"
+
+
 def test_the_command_tells_it_and_a_run_can_be_picked(left):
     site, _ = left
     said = _run("show", "--site", site.folder)
     assert said.exit_code == 0
-    for word in ("protected update", "run-2", "round", "sha256:", "1 refusal, 3 sitemetrics, 1 update"):
+    for word in (
+        "protected update",
+        "run-2",
+        "round",
+        "sha256:",
+        "1 refusal, 3 sitemetrics, 1 update",
+        "toy",
+    ):
         assert word in said.output
     one = json.loads(_run("show", "--site", site.folder, "--run", "run-2", "--json").output)
     assert [each["run"] for each in one["departures"]] == ["run-2", "run-2"]
