@@ -1,0 +1,103 @@
+"""What a run says to its sites and hears from them: questions made, answers matched to their sites, notes kept.
+
+A question carries plan, digests and model; what belongs to one site only, the server's word for its ledger head,
+travels beside it. Nothing here advances a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from flwr.serverapp import Grid
+
+from common import wire
+from common.code import code_digest
+from common.errors import AdmissionRefused
+from common.messages import Instruction, Kind, SiteMetrics
+from common.plan import Plan, dump_plan
+from common.types import Arrays, RunId, SiteName
+from server import exchange
+from server.admission import Admission, Expected
+from server.exchange import NO_REPLY, Answer, Question
+from server.heads import HeadBook
+from server.journal import Journal
+from server.start import Options
+
+_STEPS_AFTER: Final = {Kind.THRESHOLD: 1, Kind.EVALUATE: 2}
+"""How an observer counts on after the last round."""
+
+
+@dataclass
+class Talk:
+    """One run's side of the conversation."""
+
+    grid: Grid
+    plan: Plan
+    journal: Journal
+    heads: HeadBook
+    options: Options
+    run: RunId
+    subset: bool = False
+    """Whether what is sent already says that sites are missing."""
+    deadline_s: float = 0.0
+    silent: frozenset[SiteName] = field(default_factory=frozenset)
+    """Sites that said nothing in the round before: asked too, and not waited for as long as the others."""
+
+    def question(
+        self, kind: Kind, round_: int, model: Arrays | None = None, threshold: float | None = None
+    ) -> Question:
+        """A question as bytes, the same for every site."""
+        instruction = Instruction(
+            kind=kind,
+            run=self.run,
+            round=round_,
+            plan_toml=dump_plan(self.plan),
+            plan_digest=self.plan.digest,
+            code_digest=code_digest(),
+            arrays=model or {},
+            threshold=threshold,
+            subset=self.subset,
+        )
+        step = round_ + _STEPS_AFTER.get(kind, 0)
+        return Question(kind, wire.pack(instruction), step, self.deadline_s, self.options.virtual)
+
+    def ask(self, question: Question, nodes: Mapping[SiteName, int]) -> Iterator[tuple[SiteName, Answer]]:
+        """Ask these sites and give each answer as it comes, until all answered or time is up."""
+        names = {node: site for site, node in nodes.items()}
+        patient = {node: site not in self.silent for node, site in names.items()}
+        round_ = question.step - _STEPS_AFTER.get(question.kind, 0)
+        words = self.heads.countersigned(nodes, self.run, round_)
+        for answer in exchange.ask(self.grid, replace(question, countersigned=words), patient):
+            yield names[answer.node], answer
+
+    def metrics(self, question: Question, nodes: Mapping[SiteName, int]) -> Iterator[SiteMetrics]:
+        """Ask these sites for metrics; what is turned away is noted and left out."""
+        desk = Admission(self.expected(self.plan.federation.rounds))
+        for site, answer in self.ask(question, nodes):
+            try:
+                yield desk.metrics(site, message_of(site, answer))
+            except AdmissionRefused as error:
+                self.note("metrics.refused", site=site, kind=question.kind.value, code=error.code)
+
+    def expected(self, round_: int) -> Expected:
+        """What every reply of a round has to say about itself."""
+        return Expected(self.run, round_, code_digest())
+
+    def note(self, event: str, **fields: object) -> None:
+        """One line in the run's audit log, on disk when this returns."""
+        self.journal.audit.append(event, run=self.run, **fields)
+
+
+def message_of(site: SiteName, answer: Answer) -> wire.Message:
+    """The message in an answer.
+
+    Raises:
+        AdmissionRefused: with the code of why there is none.
+    """
+    if answer.message is None:
+        raise AdmissionRefused(
+            f"site {site}", "its answer cannot be read", "Look at its log", code=answer.code or NO_REPLY
+        )
+    return answer.message
