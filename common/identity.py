@@ -50,7 +50,7 @@ class Identity:
         )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_once(path, text)
+            write_once(path, text)
         except FileExistsError:
             raise StorageError(
                 path.name, "there is a key already", "Use it; a key is made once", code="key-exists"
@@ -100,7 +100,13 @@ def fingerprint(public: str) -> Digest:
     return Digest("sha256:" + hashlib.sha256(public.encode()).hexdigest())
 
 
-def _write_once(path: Path, text: bytes) -> None:
+def write_once(path: Path, text: bytes) -> None:
+    """A new secret file at 0600, durable when the call returns.
+
+    Raises:
+        FileExistsError: there is a file already.
+        OSError: it cannot be written.
+    """
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(text)
         file.flush()
