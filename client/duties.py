@@ -29,6 +29,7 @@ from common.accounting import DpEventSpec
 from common.arrays import digest
 from common.checkpoints import Checkpoint, save
 from common.code import code_digest
+from common.compression import compress
 from common.errors import PolicyRefused, StorageError
 from common.messages import (
     Comparison,
@@ -42,7 +43,7 @@ from common.messages import (
 )
 from common.models import Network, architecture_digest, build, get_arrays, set_arrays
 from common.plan import Plan, replace
-from common.types import RunId
+from common.types import Arrays, RunId, SiteName
 
 FEDERATED: Final = "federated"
 PERSONALISED: Final = "personalised"
@@ -167,11 +168,12 @@ class ImagingDuties:
             plan_digest=instruction.plan_digest,
             code_digest=code_digest(),
             weight=bucket,
-            arrays=result.delta,
+            arrays=_coded(result.delta, instruction, plan, self._site.name),
             progress=before,
             epsilon=receipt.run_epsilon if dp else None,
             simulated=self._site.simulated,
             head=receipt.head,
+            bits=plan.federation.update_bits,
         )
         return wire.pack(update)
 
@@ -254,6 +256,12 @@ class ImagingDuties:
             simulated=self._site.simulated,
             head=head,
         )
+
+
+def _coded(delta: Arrays, instruction: Instruction, plan: Plan, site: SiteName) -> Arrays:
+    """An update in the bits the plan asks for; what noise protects it has been added before."""
+    bits = plan.federation.update_bits
+    return delta if bits == 32 else compress(delta, bits, (instruction.run, instruction.round, site))
 
 
 def _network(instruction: Instruction, plan: Plan) -> Network:

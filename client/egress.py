@@ -154,8 +154,8 @@ def _parts(value: object, name: str) -> list[tuple[object, str]]:
 
 
 def _check_array(array: np.ndarray[Any, Any]) -> None:
-    if array.dtype != np.float32:
-        raise _refused("a tensor is not float32")
+    if array.dtype not in (np.float32, np.int8, np.int16):
+        raise _refused("a tensor is neither float32 nor compressed from it")
     if not bool(np.all(np.isfinite(array))):
         raise _refused("a tensor holds a value that is not finite")
 

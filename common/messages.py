@@ -1,4 +1,4 @@
-"""The only things said on the wire: Instruction, Update, Refusal, SiteMetrics.
+"""The only things said on the wire: Instruction, Update, Refusal, SiteMetrics, and what masked rounds add to them.
 
 `client/egress` lets nothing else out of a hospital, `server/admission` lets nothing else in. Counts
 are of patients unless said otherwise; `None` where a count or a metric was suppressed because its
@@ -24,6 +24,14 @@ class Kind(StrEnum):
     """Say at which score the incoming model separates the hospital's validation patients best."""
     EVALUATE = "evaluate"
     """Measure the incoming model on the hospital's test patients at the shared threshold."""
+    KEYS = "keys"
+    """Secure aggregation: make this round's keys and sign them."""
+    SHARES = "shares"
+    """Secure aggregation: share out what opens the masks, under seal."""
+    CONSENT = "consent"
+    """Secure aggregation: sign who answered and who vanished."""
+    UNMASK = "unmask"
+    """Secure aggregation: give the shares that open the sum, and no others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,63 @@ class Countersignature:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """What a masked round is about; each site holds it against its own roster, plan and policy."""
+
+    roster: Digest
+    """Of the roster that the sites approved."""
+    members: tuple[SiteName, ...]
+    """The sites that should train, sorted; each is in the roster."""
+    threshold: int
+    """Sites without which the sum is not opened; over half of `members`."""
+    bits: int
+    """16, 24 or 32: of one value."""
+    range: float
+    """The largest magnitude of one value of an update."""
+    heaviest: int
+    """The largest weight of a site."""
+    values: int
+    """Values of one update."""
+
+
+@dataclass(frozen=True)
+class SignedKeys:
+    """The keys of one site for one round, under its enrolled identity's signature."""
+
+    site: SiteName
+    mask_key: str
+    """X25519, hexadecimal; for the masks between two sites."""
+    seal_key: str
+    """X25519, hexadecimal; for shares on their way."""
+    signature: str
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """What one site shared out: a commitment to the seed of its own mask, and sealed shares by holder."""
+
+    commitment: str
+    sealed: dict[SiteName, str]
+
+
+@dataclass(frozen=True)
+class Secure:
+    """What an instruction of a masked round carries besides its model; only what its kind needs is filled in."""
+
+    terms: Terms
+    keys: tuple[SignedKeys, ...] = ()
+    """SHARES: of everybody who takes part, sorted by site."""
+    dealt: dict[SiteName, Dealt] = field(default_factory=dict)
+    """TRAIN: of everybody who shared out."""
+    alive: tuple[SiteName, ...] = ()
+    """CONSENT, UNMASK: whose masked updates are in the sum, sorted."""
+    dead: tuple[SiteName, ...] = ()
+    """CONSENT, UNMASK: who shared out and then vanished, sorted."""
+    consents: dict[SiteName, str] = field(default_factory=dict)
+    """UNMASK: signatures over who is alive and who is dead."""
+
+
+@dataclass(frozen=True)
 class Instruction:
     """What the server asks of one site in one round."""
 
@@ -66,6 +131,8 @@ class Instruction:
     subset: bool = False
     countersignature: Countersignature | None = None
     """Of the newest ledger head the server has seen of this site; None on first contact."""
+    secure: Secure | None = None
+    """Of a plan with `federation.aggregation = "secure"`, but for survey, threshold and evaluation."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +246,79 @@ class Update:
     weight: int
     """The hospital's public bucket of training patients."""
     arrays: Arrays
+    """float32; with `bits` below 32 as `common.compression` codes them."""
     progress: Progress = field(default_factory=lambda: Progress(None, None))
     """Of the incoming model, before training."""
     epsilon: float | None = None
     simulated: bool = False
     head: LedgerHead | None = None
     """Of the site's ledger after this round was charged, for the server to countersign."""
+    bits: int = 32
+    """Of one value on the wire: 32, 16 or 8."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Answer to KEYS."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code_digest: Digest
+    keys: SignedKeys
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Answer to SHARES."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code_digest: Digest
+    dealt: Dealt
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Answer to TRAIN in a masked round: what one site learned, under masks; weight and figures inside them."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    plan_digest: Digest
+    code_digest: Digest
+    arrays: Arrays
+    """`values` (uint16, uint32, or three uint8 a value) and `head` (uint64); see `common.secagg`."""
+    epsilon: float | None = None
+    simulated: bool = False
+    head: LedgerHead | None = None
+    """As in an Update."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """Answer to CONSENT: the signature of the site's identity over who is alive and who is dead."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code_digest: Digest
+    signature: str
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Answer to UNMASK: this site's shares, hexadecimal, by whose secret they are of."""
+
+    site: SiteName
+    run: RunId
+    round: int
+    code_digest: Digest
+    own: dict[SiteName, str]
+    """Of the own masks of sites that are alive."""
+    mask: dict[SiteName, str]
+    """Of the pairwise masks of sites that are dead."""
 
 
 @dataclass(frozen=True)
@@ -198,4 +332,4 @@ class Refusal:
     code_digest: Digest
 
 
-Reply = Update | SiteMetrics | Refusal
+Reply = Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened

@@ -15,28 +15,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.errors import PlanError, Problem
+from common.plan_federation import Federation
+from common.plan_fields import STRICT, Count, Fraction, Name, NotNegative, Positive, Seed, Side
 from common.plan_rules import mistakes
 from common.types import Digest
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-Fraction = Annotated[float, Field(gt=0, lt=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Seed = Annotated[int, Field(ge=0, strict=True)]
-"""NumPy's generators take no negative seed."""
-Side = Annotated[int, Field(ge=1, le=4096, strict=True)]
-"""Pixels or slices along one side. A detector has about 4,000; a plan that asks for more would only fill a
-hospital's memory."""
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Study:
     """What is studied, in words a hospital's board can read."""
 
@@ -45,7 +34,7 @@ class Study:
     version: Count = 1
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Task:
     """What the model answers. Binary: `classes` names the one finding looked for."""
 
@@ -58,7 +47,7 @@ class Task:
         return 1 if self.kind == "binary" else len(self.classes)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Window:
     """A display window in the units of the modality (Hounsfield units for CT)."""
 
@@ -66,7 +55,7 @@ class Window:
     width: Positive
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Input:
     """What one image must look like when it reaches the network."""
 
@@ -83,7 +72,7 @@ class Input:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Labels:
     """Where the truth comes from; shown in every report."""
 
@@ -92,7 +81,7 @@ class Labels:
     version: str = "1"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Data:
     """How each hospital splits its own patients; the digest pins the data set where it is known."""
 
@@ -108,7 +97,7 @@ class Data:
         return self
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Model:
     """Which network, where its weights start, and which part of it may learn."""
 
@@ -131,7 +120,7 @@ class Model:
     options: dict[str, int | float | str | bool] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Augmentation:
     """Strengths of the random changes made to a training image; zero switches one off."""
 
@@ -147,7 +136,7 @@ class Augmentation:
         return any(getattr(self, f.name) > 0 for f in dataclasses.fields(self))
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Training:
     """The local loop. Batches are counted in patients, because the privacy unit is the patient."""
 
@@ -166,7 +155,7 @@ class Training:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Personalisation:
     """What a hospital may do to the final model for its own use; the result never leaves."""
 
@@ -176,7 +165,7 @@ class Personalisation:
     proximal_mu: NotNegative = 0.0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Privacy:
     """Patient-level differential privacy, or its explicit absence."""
 
@@ -199,33 +188,7 @@ class Privacy:
     """Rounds kept in reserve for repeats; they are paid for in the noise from the start."""
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Federation:
-    """Who takes part, for how long, and what the server does with what it gets."""
-
-    sites: tuple[Name, ...] = ()
-    """The sites expected by name; empty: whoever is registered when the run starts."""
-    least_sites: Count = 2
-    rounds: Count = 10
-    strategy: Literal["fedavg", "fedprox"] = "fedavg"
-    proximal_mu: NotNegative = 0.0
-    server_learning_rate: Positive = 1.0
-    deadline_s: Positive = 600.0
-    max_update_norm: Positive = 1000.0
-    """L2 norm above which an update is turned away."""
-
-    @model_validator(mode="after")
-    def _prox_has_mu(self) -> Federation:
-        if (self.strategy == "fedprox") != (self.proximal_mu > 0):
-            raise ValueError("proximal_mu > 0 goes with strategy = 'fedprox', and only with it")
-        if self.sites and self.least_sites > len(self.sites):
-            raise ValueError("least_sites is larger than the number of sites named")
-        if len(set(self.sites)) != len(self.sites):
-            raise ValueError("a site is named twice")
-        return self
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Evaluation:
     """What is measured at each hospital and how it may leave."""
 
@@ -239,7 +202,7 @@ class Evaluation:
     confidence: Annotated[float, Field(strict=True, gt=0.5, lt=1)] = 0.95
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Plan:
     """A whole study plan. See `docs/plan.md` for each key with an example."""
 

@@ -1,28 +1,33 @@
 """May this reply enter the round? Everything a site sends is judged here before it is used.
 
 A reply is refused with one fixed code, in this order: `duplicate`, `site`, `run`, `round`,
-`code-mismatch`, `kind`; for an update also `plan-mismatch`, `weight`, `names`, `dtype`, `shape`,
+`code-mismatch`, `kind`; for an update also `plan-mismatch`, `weight`, `bits`, `names`, `dtype`, `shape`,
 `not-finite`, `too-large`, `norm`. A refused sender is put aside for the round and the others go on.
 A site's own Refusal passes through with the site's code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 import numpy as np
 
 from common.arrays import Schema, largest_value, norm
+from common.compression import decompress
 from common.errors import AdmissionRefused
 from common.messages import Refusal, SiteMetrics, Update
-from common.types import Digest, RunId, SiteName
+from common.types import Arrays, Digest, RunId, SiteName
 from common.wire import Message
 from server.records import SiteRound
 
 LEAST_WEIGHT: Final = 1
 LARGEST_WEIGHT: Final = 1_000_000
+_BOUND_FACTOR: Final = 3.0
+"""Updates of a well-behaved round differ in length by site size and noise; measured in docs/robust-rules.md."""
 _GRID: Final = frozenset((1, 2, 3, 5, 7, 15))
 """A public bucket is one of these times a power of ten (15 x 10^k is 1.5 x 10^(k+1))."""
 
@@ -45,6 +50,10 @@ class UpdateRules:
     weights: Mapping[SiteName, int]
     """Each training site's bucket, as it declared it in the survey."""
     max_norm: float
+    bits: Literal[8, 16, 32] = 32
+    """In which an update has to come."""
+    bound: float = math.inf
+    """L2 norm to which a longer update is scaled down (`norm_bound`)."""
 
     @property
     def total_weight(self) -> int:
@@ -54,16 +63,18 @@ class UpdateRules:
 
 @dataclass(frozen=True)
 class Admitted:
-    """An update that may be folded in, and its L2 norm."""
+    """An update that may be folded in, float32, and the L2 norm with which it came."""
 
     update: Update
     norm: float
+    scaled: bool = False
+    """Whether it was longer than the bound and is scaled down to it here."""
 
     @property
     def record(self) -> SiteRound:
         """What the round's record says of it."""
         loss, auroc = self.update.progress.loss, self.update.progress.auroc
-        return SiteRound(self.update.weight, self.norm, loss, auroc, self.update.epsilon)
+        return SiteRound(self.update.weight, self.norm, loss, auroc, self.update.epsilon, self.scaled)
 
 
 class Admission:
@@ -86,7 +97,10 @@ class Admission:
             raise refused(site, "plan-mismatch", "the update is for another plan")
         if reply.weight != rules.weights.get(site) or not weight_is_public(reply.weight):
             raise refused(site, "weight", "the weight is not the bucket the site declared")
-        return Admitted(reply, _tensors(site, reply, rules))
+        arrays = _decoded(site, reply, rules)
+        length = _tensors(site, arrays, rules)
+        within = _within(arrays, length, rules.bound)
+        return Admitted(replace(reply, arrays=within, bits=32), length, length > rules.bound)
 
     def metrics(self, site: SiteName, reply: Message) -> SiteMetrics:
         """Let released metrics of `site` pass; see `update` for the errors."""
@@ -128,11 +142,38 @@ def refused(site: str, code: str, rule: str) -> AdmissionRefused:
     return AdmissionRefused(f"site {site or 'unknown'}", rule, remedy, code=code)
 
 
-def _tensors(site: SiteName, update: Update, rules: UpdateRules) -> float:
-    if list(update.arrays) != list(rules.schema):
+def norm_bound(norms: Sequence[float], most: float) -> float:
+    """How long an update may be before it is scaled down: three times the median of the last round's, at most `most`.
+
+    Scaling is what Sun et al., "Can You Really Backdoor Federated Learning?", 2019, section 4, propose; the median of
+    what was sent cannot be moved by less than half of the sites. In a first round there is no median yet.
+    """
+    return min(most, _BOUND_FACTOR * statistics.median(norms)) if norms else most
+
+
+def _within(arrays: Arrays, length: float, bound: float) -> Arrays:
+    """The same direction, no longer than the bound."""
+    if length <= bound:
+        return arrays
+    return {name: (array * np.float32(bound / length)).astype(np.float32) for name, array in arrays.items()}
+
+
+def _decoded(site: SiteName, update: Update, rules: UpdateRules) -> Arrays:
+    if update.bits != rules.bits:
+        raise refused(site, "bits", "the update is not in the bits the plan asks for")
+    if rules.bits == 32:
+        return update.arrays
+    try:
+        return decompress(update.arrays, rules.bits, rules.schema)
+    except ValueError as error:
+        raise refused(site, str(error), "its compressed tensors are not those of an update") from None
+
+
+def _tensors(site: SiteName, arrays: Arrays, rules: UpdateRules) -> float:
+    if list(arrays) != list(rules.schema):
         raise refused(site, "names", "the tensors are not the model's, in the model's order")
     largest = largest_value(rules.total_weight)
-    for name, array in update.arrays.items():
+    for name, array in arrays.items():
         if array.dtype != np.float32:
             raise refused(site, "dtype", "a tensor is not float32")
         if array.shape != rules.schema[name]:
@@ -141,7 +182,7 @@ def _tensors(site: SiteName, update: Update, rules: UpdateRules) -> float:
             raise refused(site, "not-finite", "a tensor holds a value that is not finite")
         if array.size and float(np.max(np.abs(array))) >= largest:
             raise refused(site, "too-large", "a value is too large to be summed exactly")
-    size = norm(update.arrays)
+    size = norm(arrays)
     if size > rules.max_norm:
         raise refused(site, "norm", "the update is longer than the plan allows")
     return size

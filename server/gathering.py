@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.arrays import Schema, Sum
+from common.arrays import Schema
 from common.errors import AdmissionRefused
+from common.plan import Plan
 from common.types import SiteName
-from server.admission import Admission, UpdateRules
+from server.admission import Admission, UpdateRules, norm_bound
 from server.exchange import NO_REPLY, Question
 from server.records import SiteRound
-from server.strategies import Strategy
+from server.strategies import State, Strategy
 from server.survey import Roster
 from server.talk import Talk, message_of
 
@@ -25,7 +26,8 @@ from server.talk import Talk, message_of
 class Gathered:
     """What the sites' answers of one round came to."""
 
-    state: Sum
+    state: State
+    """The strategy's own."""
     sites: dict[str, SiteRound]
     """Whose updates are in the sum."""
     refused: dict[str, str]
@@ -49,6 +51,13 @@ class Gathering(Protocol):
         """
 
 
+def rules_for(plan: Plan, schema: Schema, sites: Roster, norms: tuple[float, ...]) -> UpdateRules:
+    """What an update of this round must look like, and how long it may be before it is scaled down."""
+    of = plan.federation
+    bound = norm_bound(norms, of.max_update_norm) if of.robust == "norm-bound" else of.max_update_norm
+    return UpdateRules(plan.digest, schema, sites.weights, of.max_update_norm, of.update_bits, bound)
+
+
 class Visible:
     """Each update is seen, judged, folded in as it arrives, and forgotten."""
 
@@ -59,7 +68,7 @@ class Visible:
     def gather(self, question: Question, schema: Schema, sites: Roster) -> Gathered:
         """See `Gathering.gather`; whoever is not in by the end is refused with a code."""
         plan = self._talk.plan
-        rules = UpdateRules(plan.digest, schema, sites.weights, plan.federation.max_update_norm)
+        rules = rules_for(plan, schema, sites, self._talk.norms)
         desk = Admission(self._talk.expected(question.step))
         state = self._strategy.init(schema, rules.total_weight)
         into: dict[str, SiteRound] = {}

@@ -26,6 +26,8 @@ class SiteRound:
     """Validation loss of the model the round began with."""
     auroc: float | None
     epsilon: float | None
+    scaled: bool = False
+    """Whether the update was longer than the round's bound and counted at that length."""
 
 
 @dataclass(frozen=True)

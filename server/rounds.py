@@ -61,7 +61,7 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
 
 def gathering_for(talk: Talk) -> Gathering:
     """The way in which this plan's updates come together."""
-    return Visible(talk, strategy_for(talk.plan.federation.strategy))
+    return Visible(talk, strategy_for(talk.plan.federation))
 
 
 class _Run:
@@ -71,7 +71,7 @@ class _Run:
         self._talk = talk
         self._plan = plan = talk.plan
         self._journal = talk.journal
-        self._strategy = strategy_for(plan.federation.strategy)
+        self._strategy = strategy_for(plan.federation)
         talk.deadline_s = plan.federation.deadline_s
         self.record = FederationRecord(
             run=talk.run,
@@ -148,6 +148,8 @@ class _Run:
 
     def _train(self, round_: int, model: Arrays, sites: Roster) -> Arrays:
         started = time.monotonic()
+        last = self.record.rounds[-1].sites.values() if self.record.rounds else ()
+        self._talk.norms = tuple(site.update_norm for site in last)
         question = self._talk.question(Kind.TRAIN, round_, model)
         gathered = gathering_for(self._talk).gather(question, schema_of(model), sites)
         self._talk.silent = frozenset(SiteName(s) for s, code in gathered.refused.items() if code == NO_REPLY)

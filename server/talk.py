@@ -6,7 +6,7 @@ travels beside it. Nothing here advances a round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,8 +18,8 @@ from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, SiteMetrics
 from common.plan import Plan, dump_plan
 from common.types import Arrays, RunId, SiteName
-from server import exchange
 from server.admission import Admission, Expected
+from server.asking import Asking, Patience, Presence, who_question
 from server.exchange import NO_REPLY, Answer, Question
 from server.heads import HeadBook
 from server.journal import Journal
@@ -27,6 +27,13 @@ from server.start import Options
 
 _STEPS_AFTER: Final = {Kind.THRESHOLD: 1, Kind.EVALUATE: 2}
 """How an observer counts on after the last round."""
+
+
+@dataclass
+class Tally:
+    """How many answers whoever asked has let in; it decides how long the others are waited for."""
+
+    admitted: int = 0
 
 
 @dataclass
@@ -42,8 +49,11 @@ class Talk:
     subset: bool = False
     """Whether what is sent already says that sites are missing."""
     deadline_s: float = 0.0
+    norms: tuple[float, ...] = ()
+    """L2 norms of the updates of the round before, as they came."""
     silent: frozenset[SiteName] = field(default_factory=frozenset)
     """Sites that said nothing in the round before: asked too, and not waited for as long as the others."""
+    presence: Presence = field(default_factory=Presence)
 
     def question(
         self, kind: Kind, round_: int, model: Arrays | None = None, threshold: float | None = None
@@ -63,19 +73,49 @@ class Talk:
         step = round_ + _STEPS_AFTER.get(kind, 0)
         return Question(kind, wire.pack(instruction), step, self.deadline_s, self.options.virtual)
 
-    def ask(self, question: Question, nodes: Mapping[SiteName, int]) -> Iterator[tuple[SiteName, Answer]]:
-        """Ask these sites and give each answer as it comes, until all answered or time is up."""
-        names = {node: site for site, node in nodes.items()}
-        patient = {node: site not in self.silent for node, site in names.items()}
-        round_ = question.step - _STEPS_AFTER.get(question.kind, 0)
-        words = self.heads.countersigned(nodes, self.run, round_)
-        for answer in exchange.ask(self.grid, replace(question, countersigned=words), patient):
-            yield names[answer.node], answer
+    def ask(
+        self, question: Question, sites: Iterable[SiteName], tally: Tally | None = None
+    ) -> Iterator[tuple[SiteName, Answer]]:
+        """Ask these sites and give each answer as it comes, for as long as the plan's patience lasts.
 
-    def metrics(self, question: Question, nodes: Mapping[SiteName, int]) -> Iterator[SiteMetrics]:
+        Args:
+            question: made by `question`.
+            sites: each must have a node in `presence.where`.
+            tally: whoever asks counts in it what was let in; without one every answer counts.
+        """
+        counted = Tally() if tally is None else tally
+        round_ = question.step - _STEPS_AFTER.get(question.kind, 0)
+
+        def of(site: SiteName, node: int) -> Question:
+            word = self.heads.countersign(site, self.run, round_)
+            return replace(question, countersigned={} if word is None else {node: word})
+
+        # Where all sites share this process, nodes neither come nor go.
+        fixed = bool(self.options.turns or self.options.virtual)
+        who = None if fixed else who_question(self.question(Kind.PRESENT, max(round_, 0)))
+        asking = Asking(self.grid, of, self.presence, who)
+        patient = {site: site not in self.silent for site in sites}
+        for site, answer in asking.answers(patient, self.patience(), lambda: counted.admitted):
+            if tally is None:
+                counted.admitted += 1
+            yield site, answer
+
+    def patience(self) -> Patience:
+        """How long a question of this plan waits, and for how many."""
+        asked = self.plan.federation
+        scale = self.deadline_s / asked.deadline_s
+        return Patience(
+            self.deadline_s,
+            least=asked.least_sites,
+            longest_wait_s=asked.longest_wait_s * scale,
+            quorum=asked.quorum_sites,
+            grace_s=asked.quorum_grace_s * scale,
+        )
+
+    def metrics(self, question: Question, sites: Iterable[SiteName]) -> Iterator[SiteMetrics]:
         """Ask these sites for metrics; what is turned away is noted and left out."""
         desk = Admission(self.expected(self.plan.federation.rounds))
-        for site, answer in self.ask(question, nodes):
+        for site, answer in self.ask(question, sites):
             try:
                 yield desk.metrics(site, message_of(site, answer))
             except AdmissionRefused as error:

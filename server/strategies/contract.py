@@ -7,20 +7,23 @@ result does not depend on the order in which they came.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
-from common.arrays import Schema, Sum
+from common.arrays import Schema
 from common.types import Arrays
+
+State = Any
+"""An algorithm's own frozen state; it has a `weight`, and nobody else looks into it."""
 
 
 class Strategy(Protocol):
     """An algorithm's server side. Deltas are `trained - incoming`, float32, by tensor name."""
 
-    def init(self, schema: Schema, total_weight: int) -> Sum:
+    def init(self, schema: Schema, total_weight: int) -> State:
         """The state before the first update of a round; `total_weight` bounds what may be folded."""
 
-    def fold(self, state: Sum, delta: Arrays, weight: int) -> Sum:
+    def fold(self, state: State, delta: Arrays, weight: int) -> State:
         """The state with one more admitted update in it."""
 
-    def apply(self, model: Arrays, state: Sum, rate: float) -> Arrays:
+    def apply(self, model: Arrays, state: State, rate: float) -> Arrays:
         """The next global model, float32; `rate` is the server's learning rate."""

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from common.arrays import Schema, digest, schema_of
 from common.errors import FederationError, WrongOrder
+from common.plan_federation import least_updates
 from common.types import Arrays
 
 _SLICE: Final = 1 << 18
@@ -69,7 +70,7 @@ class Robust:
         if not state.updates:
             raise WrongOrder("round", "no update was added", "Check the quorum before the step")
         rule = RULES[self.name]
-        least = rule.least(self.tolerated)
+        least = least_updates(self.name, self.tolerated)
         if len(state.updates) < least:
             raise FederationError(
                 f"rule {self.name}",
@@ -83,11 +84,10 @@ class Robust:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a rule chooses among whole updates, how it joins values, and how many updates it needs for f."""
+    """How a rule chooses among whole updates, and how it joins the values of those it chose."""
 
     choose: Callable[[tuple[Arrays, ...], int], tuple[Arrays, ...]]
     join: Callable[[Stack, int], npt.NDArray[np.float64]]
-    least: Callable[[int], int]
 
 
 def trimmed_mean(stack: Stack, tolerated: int) -> npt.NDArray[np.float64]:
@@ -174,10 +174,10 @@ def _in_order(updates: tuple[Arrays, ...]) -> tuple[Arrays, ...]:
 
 
 RULES: Final[dict[str, Rule]] = {
-    "trimmed-mean": Rule(_everyone, trimmed_mean, lambda f: 2 * f + 1),
-    "median": Rule(_everyone, median, lambda f: 2 * f + 1),
-    "multi-krum": Rule(_multi_krum, mean, lambda f: 2 * f + 3),
-    "bulyan": Rule(_bulyan, near_median, lambda f: 4 * f + 3),
+    "trimmed-mean": Rule(_everyone, trimmed_mean),
+    "median": Rule(_everyone, median),
+    "multi-krum": Rule(_multi_krum, mean),
+    "bulyan": Rule(_bulyan, near_median),
 }
 
 

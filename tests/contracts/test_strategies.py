@@ -9,8 +9,8 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
-from common.plan import Federation
-from server.strategies import STRATEGIES, strategy_for
+from common.plan_federation import Federation
+from server.strategies import STRATEGIES
 
 MODEL = {"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4), "b": np.zeros(2, np.float32)}
 SCHEMA = {name: a.shape for name, a in MODEL.items()}
@@ -26,7 +26,7 @@ def _deltas(count=4, seed=0):
 
 @pytest.fixture(params=sorted(STRATEGIES))
 def strategy(request):
-    return strategy_for(request.param)
+    return STRATEGIES[request.param]
 
 
 def _run(strategy, deltas, rate=1.0):

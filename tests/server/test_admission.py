@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from client.dataset import public_bucket
-from common.arrays import largest_value
+from common.arrays import largest_value, norm
+from common.compression import SCALES, compress
 from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, Refusal, SiteMetrics, Update
-from server.admission import Admission, Expected, UpdateRules, weight_is_public
+from server.admission import Admission, Expected, UpdateRules, norm_bound, weight_is_public
 
 PLAN, CODE, OTHER = ("sha256:" + digit * 64 for digit in "123")
 RULES = UpdateRules(PLAN, {"w": (2, 3), "b": (3,)}, {"alpha": 150, "beta": 20}, max_norm=10.0)
@@ -64,6 +65,56 @@ def test_each_rule_refuses_by_its_own_code(reply, code):
     with pytest.raises(AdmissionRefused) as caught:
         Admission(EXPECTED).update("alpha", reply, RULES)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_compressed_update_is_judged_and_handed_on_as_what_it_means(bits):
+    rules = replace(RULES, bits=bits)
+    sent = _update(arrays=compress(_arrays(), bits, ("run-1", 2, "alpha")), bits=bits)
+    admitted = Admission(EXPECTED).update("alpha", sent, rules)
+    assert admitted.update.bits == 32
+    for name, array in _arrays().items():
+        assert admitted.update.arrays[name].dtype == np.float32
+        np.testing.assert_allclose(admitted.update.arrays[name], array, atol=1 / 127)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"bits": 32}, "bits"),
+        ({"bits": 16}, "bits"),
+        ({"arrays": _arrays()}, "names"),
+        (
+            {"arrays": {**compress(_arrays(), 8, ("r", 1, "s")), SCALES: np.full(2, 1e38, np.float32)}},
+            "not-finite",
+        ),
+        ({"arrays": {**compress(_arrays(), 8, ("r", 1, "s")), SCALES: np.ones(3, np.float32)}}, "shape"),
+        ({"arrays": {**compress(_arrays(), 8, ("r", 1, "s")), SCALES: np.ones(2, np.float32)}}, "norm"),
+    ],
+)
+def test_a_compressed_update_that_is_none_is_refused_by_its_code(changes, code):
+    good = {"arrays": compress(_arrays(), 8, ("run-1", 2, "alpha")), "bits": 8}
+    with pytest.raises(AdmissionRefused) as caught:
+        Admission(EXPECTED).update("alpha", _update(**{**good, **changes}), replace(RULES, bits=8))
+    assert caught.value.code == code
+
+
+def test_a_long_update_counts_at_the_bound_and_the_record_says_so():
+    rules = replace(RULES, bound=1.0)
+    admitted = Admission(EXPECTED).update("alpha", _update(), rules)
+    assert norm(admitted.update.arrays) == pytest.approx(1.0, rel=1e-6)
+    assert admitted.record.update_norm == pytest.approx(4.5**0.5)
+    assert admitted.record.scaled
+    short = Admission(EXPECTED).update("alpha", _update(), replace(RULES, bound=5.0))
+    assert not short.record.scaled
+    assert short.update.arrays["w"].tobytes() == _arrays()["w"].tobytes()
+
+
+def test_the_bound_is_three_medians_and_one_liar_in_three_does_not_move_it_far():
+    assert norm_bound((), 50.0) == 50.0
+    assert norm_bound((1.0, 2.0, 3.0), 50.0) == 6.0
+    assert norm_bound((1.0, 2.0, 1e9), 50.0) == 6.0
+    assert norm_bound((100.0, 200.0), 50.0) == 50.0
 
 
 def test_a_second_reply_is_refused_even_when_it_is_good():
