@@ -18,15 +18,16 @@ import hashlib
 import os
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import tomli_w
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
-from client.deid.settings import DeidSettings
+from client.deid.settings import DeidSettings, OwnMaker
 from client.pacs.settings import PacsSettings
 from client.policy import Policy
 from common.errors import SettingsError
@@ -141,7 +142,12 @@ class Site:
 
 
 def init_site(
-    folder: Path, name: str, *, simulation_seed: int | None = None, policy: Policy | None = None
+    folder: Path,
+    name: str,
+    *,
+    simulation_seed: int | None = None,
+    policy: Policy | None = None,
+    makers: Sequence[OwnMaker] = (),
 ) -> Site:
     """Make a new site in `folder`: settings, keys, empty data and state.
 
@@ -151,6 +157,7 @@ def init_site(
         simulation_seed: given for a virtual hospital only, which is stamped as simulated. Its keys
             follow from the seed, so that a simulation can be replayed to the bit.
         policy: the hospital's policy; the strict default when not given.
+        makers: machines of its own that are written by name, for `[[deid.makers]]`.
 
     Raises:
         SettingsError: when the folder already holds a site, or the name is not allowed.
@@ -165,7 +172,12 @@ def init_site(
             "it is made of a-z, 0-9, hyphen and underscore, begins with a letter or digit, and has at most 63",
             "Choose another name, such as st-anna",
         )
-    settings = {"site": {"name": name, "simulated": simulated}, "policy": _policy_dict(policy or Policy())}
+    settings: dict[str, Any] = {
+        "site": {"name": name, "simulated": simulated},
+        "policy": _policy_dict(policy or Policy()),
+    }
+    if makers:
+        settings["deid"] = {"makers": [{"name": one.name, "models": list(one.models)} for one in makers]}
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(tomli_w.dumps(settings), encoding="utf-8")
     section = load_settings(path, SiteSettings, {}).site

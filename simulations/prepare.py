@@ -23,6 +23,7 @@ from typing import Final
 
 import tomli_w
 
+from client.deid.settings import OwnMaker
 from client.files import storage_error
 from client.intake.ingest import IngestReport, ingest
 from client.policy import Policy
@@ -36,6 +37,7 @@ from simulations.board import board
 from simulations.crew import Crew, crew, say
 from simulations.hospitals import HospitalSpec, default_federation, write_federation
 from simulations.partition import natural_sites
+from simulations.scanners import SCANNERS
 from simulations.scenario import HERE, Scenario, load_scenario
 
 _IMAGE: Final = "image the virtual patients"
@@ -45,6 +47,8 @@ _DEFAULT_PATIENTS: Final = 200
 """Per hospital of `flwr run .`: enough that its test cells are not suppressed."""
 VIRTUAL_POLICY = Policy(allow_non_private=True, private_progress=True)
 """Virtual hospitals compare private with non-private training; a real one decides in its site.toml."""
+VIRTUAL_MACHINES: Final = tuple(OwnMaker(one.manufacturer, (one.model,)) for one in SCANNERS.values())
+"""Virtual hospitals list their virtual scanners, as a real one lists what the release does not know."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,10 @@ def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, P
 def _take_in(arrival: _Arrival, cores: int) -> tuple[str, IngestReport]:
     workers = math.ceil(cores * arrival.share)
     name, parts = arrival.name, arrival.hospitals
-    site = init_site(arrival.folder / name, name, simulation_seed=arrival.seed, policy=VIRTUAL_POLICY)
+    seed = arrival.seed
+    site = init_site(
+        arrival.folder / name, name, simulation_seed=seed, policy=VIRTUAL_POLICY, makers=VIRTUAL_MACHINES
+    )
     told = partial(say, _TAKE_IN, part=name, parts=parts)
     report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)
     build_store(site, arrival.input, partial(say, _PREPROCESS, part=name, parts=parts), workers=workers)

@@ -22,6 +22,7 @@ from pydicom.tag import BaseTag
 from client.deid.actions import day_of, kept, years
 from client.deid.encoding import element, encode
 from client.deid.fresh import PIXELS, USUAL, Elements, file_meta, mark, pixel_elements
+from client.deid.makers import CODED, maker_written, model_written
 from client.deid.methods import MEANINGS
 from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
@@ -125,6 +126,8 @@ class Deidentifier:
     def _value(self, rule: Rule, work: _Work) -> Any:
         if rule.action == "keep":
             value = kept(rule, work.item(rule), work.wanted)
+            if rule.listed and value is not None:
+                return self._listed(rule, work, value)
             return _little_endian(value, work.source, rule) if isinstance(value, bytes) else value
         if rule.action == "enter":
             return self._entered(rule, work)
@@ -169,6 +172,15 @@ class Deidentifier:
             return "" if day is None else self.names.shifted(work.who, day).strftime("%Y%m%d")
         except OverflowError:
             return ""
+
+    def _listed(self, rule: Rule, work: _Work, value: str | list[str]) -> str | None:
+        """A maker's or a model's name where it is listed and names nobody in its listed spelling, else its code."""
+        said = value if isinstance(value, str) else " ".join(value)
+        if rule.listed == "maker":
+            name = maker_written(self.profile.makers, self.names, said)
+        else:
+            name = model_written(self.profile.makers, self.names, work.text(_MAKER), said)
+        return None if not CODED.fullmatch(name) and work.wanted.touches(name) else name
 
     def _pseudonym(self, rule: Rule, work: _Work) -> str:
         if rule.purpose == "patient":

@@ -159,7 +159,8 @@ def action_in_words(rule: Rule) -> str:
     forms += [f"the form {rule.pattern.pattern}"] if rule.pattern else []
     if rule.range:
         forms = [f"a number from {_figure(rule.range[0])} to {_figure(rule.range[1])}"]
-    return f"kept if {' or '.join(forms) or 'a number'}{_OTHERWISE[rule.otherwise]}"
+    listed = f" and on the list of {rule.listed}s, else a keyed code" if rule.listed else ""
+    return f"kept if {' or '.join(forms) or 'a number'}{listed}{_OTHERWISE[rule.otherwise]}"
 
 
 def _figure(number: float) -> str:

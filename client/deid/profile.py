@@ -10,13 +10,15 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, tag_for_keyword
 
+from client.deid.makers import Makers
+from client.deid.makers import built_in as known_makers
 from common.errors import SettingsError
 
 BUILT_IN: Final = Path(__file__).with_name("profile.toml")
@@ -28,6 +30,7 @@ OPTIONS: Final = ("patient-characteristics", "device", "dates", "private")
 """Parts of the profile that a hospital can switch off in `[deid]` of site.toml."""
 WITHOUT: Final = ("remove", "empty", "any-scanner")
 """What becomes of an attribute whose option is off."""
+LISTED: Final = ("maker", "model")
 _FIELDS: Final = frozenset(
     (
         "keyword",
@@ -44,6 +47,7 @@ _FIELDS: Final = frozenset(
         "option",
         "without",
         "needed",
+        "listed",
     )
 )
 _PRIVATE_FIELDS: Final = frozenset(("creator", "group", "element", "name", "vr", "range", "reason"))
@@ -79,6 +83,8 @@ class Rule:
     without: str = "remove"
     needed: bool = False
     """Whether no image can be written or read without it."""
+    listed: str = ""
+    """Of a device's maker or model, one of LISTED: what is on no list of `client.deid.makers` becomes a keyed code."""
     creator: str = ""
     """Of a private element: who defined it. `tag` then holds its group and its last two digits."""
 
@@ -87,13 +93,15 @@ class Rule:
 class Profile:
     """All rules by keyword; `top` are those that apply outside of any sequence.
 
-    `private` are the private elements that stay, `offered` all that the release knows to be safe.
+    `private` are the private elements that stay, `offered` all that the release knows to be safe, `makers` those
+    that are written by name.
     """
 
     rules: Mapping[str, Rule]
     digest: str
     offered: tuple[Rule, ...] = ()
     private: tuple[Rule, ...] = ()
+    makers: Makers = field(default_factory=known_makers)
 
     @property
     def options(self) -> frozenset[str]:
@@ -155,7 +163,8 @@ def load(text: str, name: str = "profile.toml") -> Profile:
     problems += [f"{row.get('creator', '?')}: {wrong}" for row in private if (wrong := _private_problem(row))]
     if problems:
         raise SettingsError(name, "; ".join(problems), "Correct these rows")
-    digest = "sha256:" + hashlib.sha256(text.encode("utf-8")).hexdigest()
+    lists = f"{text}\n{known_makers().digest}"
+    digest = "sha256:" + hashlib.sha256(lists.encode("utf-8")).hexdigest()
     return Profile(rules, digest, tuple(map(_private_rule, private)))
 
 
@@ -181,6 +190,7 @@ def _rule(row: Mapping[str, Any]) -> Rule:
         option=row.get("option", ""),
         without=row.get("without", "remove"),
         needed=bool(row.get("needed", False)),
+        listed=row.get("listed", ""),
     )
 
 
@@ -229,6 +239,8 @@ def _problem(row: Mapping[str, Any], seen: Mapping[str, Rule]) -> str:
         (row.get("option", "private") not in OPTIONS, f"option must be one of {', '.join(OPTIONS)}"),
         (row.get("without", "remove") not in WITHOUT, f"without must be one of {', '.join(WITHOUT)}"),
         ("without" in row and "option" not in row, "without needs an option"),
+        (row.get("listed", "maker") not in LISTED, f"listed must be one of {', '.join(LISTED)}"),
+        ("listed" in row and not row.get("pattern"), "what is listed has a pattern"),
     )
     wrong = next((message for broken, message in checks if broken), "")
     if wrong or tag is None:

@@ -68,6 +68,10 @@ class Pseudonyms:
         """`S` and 64 bits; without a serial number all devices of one model are one."""
         return "S" + _code(self.key, "scanner", *map(_plain, (serial, manufacturer, model))).hex()[:16]
 
+    def device(self, kind: str, *words: str) -> str:
+        """`maker-` or `model-` and 32 bits in hexadecimal, for a name that is on no list."""
+        return f"{kind}-" + _code(self.key, kind, *words).hex()[:8]
+
     def uid(self, uid: str) -> str:
         """`2.25.` and 128 bits as a decimal number (PS3.5 B.2)."""
         return "2.25." + str(int.from_bytes(_code(self.key, "uid", _plain(uid))[:16], "big"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
 Side = Annotated[int, Field(ge=0)]
+_DEVICE: Final = r"^[A-Za-z0-9][A-Za-z0-9 .,&()/_+-]{0,63}$"
+"""Names of makers and models, as the profile permits them."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -23,6 +25,15 @@ class Region:
     cols: Annotated[int, Field(ge=1)]
     boxes: tuple[tuple[Side, Side, Side, Side], ...]
     """(top, left, bottom, right) in pixels, half open; blanked in every frame."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class OwnMaker:
+    """A maker whose machines this hospital has and the release's list does not know, or further models of a known one."""
+
+    name: Annotated[str, Field(pattern=_DEVICE)]
+    """As it shall be written; matched without regard to capitals and signs."""
+    models: tuple[Annotated[str, Field(pattern=_DEVICE)], ...] = ()
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -47,6 +58,8 @@ class DeidSettings:
     """Modalities whose DERIVED\\PRIMARY images (processed, not annotated) pass as ORIGINAL\\PRIMARY ones do."""
     deface_head_mr: bool = False
     """Remove the face of head MR volumes; needs the optional extra `deface`."""
+    makers: tuple[OwnMaker, ...] = ()
+    """Machines written by name beside those of the release's list; the name of any other becomes a keyed code."""
     regions: tuple[Region, ...] = ()
     """Scanners of ultrasound and secondary capture let through with fixed regions blanked."""
     retired_key: Literal["until-confirmed", "destroy"] = "until-confirmed"

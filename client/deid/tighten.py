@@ -87,7 +87,8 @@ def effective(settings: DeidSettings, tighten_text: str = "", base: Profile | No
     digest = profile.digest
     if covered != {k: v for k, v in asdict(DeidSettings()).items() if k not in _NOT_COVERED}:
         digest = _digest(digest, json.dumps(covered, sort_keys=True))
-    return replace(profile, rules=rules, private=private, digest=digest)
+    makers = profile.makers.joined(settings.makers)
+    return replace(profile, rules=rules, private=private, makers=makers, digest=digest)
 
 
 def tightened(profile: Profile, text: str) -> Profile:

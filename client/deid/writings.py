@@ -16,7 +16,8 @@ _GERMAN: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", 
 _PLAIN: Final = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"}
 )
-_BETWEEN: Final = re.compile(r"(?<=\d)[\s\-./()_]+(?=\d)")
+_BETWEEN: Final = re.compile(r"(?<=\d)[ \t\f\v\r\-./()_]+(?=\d)")
+"""On one line: numbers of two values are not one."""
 _NO_WORD: Final = re.compile(r"[\W_]+")
 _ESCAPES: Final = re.compile(rb"\x1b[$()*+,-./]+[@-Z]|[\x0e\x0f]")
 """What switches a character set of ISO 2022 on, and shifts into it and out."""

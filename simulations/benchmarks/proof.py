@@ -26,7 +26,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from rich.table import Table
 
 from client.deid.pseudonyms import Pseudonyms
-from client.deid.settings import DeidSettings
+from client.deid.settings import DeidSettings, OwnMaker
 from client.intake.bench import Bench
 from client.intake.outcome import Task
 from client.intake.parse import quiet
@@ -153,7 +153,8 @@ def false_quarantine(
         progress: called with files done and files in all.
     """
     rng = np.random.default_rng(seed)
-    settings = DeidSettings(burned_in_text="find" if text else "ignore")
+    own = (OwnMaker("Aster Imaging", ("DR-1",)),)
+    settings = DeidSettings(burned_in_text="find" if text else "ignore", makers=own)
     hello = Setup(Pseudonyms(rng.bytes(32), rng.bytes(32)), deid=settings).hello()
     bench = Bench.of(json.loads(hello))
     each = files // len(STRATA)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,6 @@ from client.intake.parse import quiet
 from client.intake.pool import Limits, Pool, Setup
 from tests.client.fuzz_mutations import CANARY, Source, mutate, shared, sources
 
-MAKERS: Final = ("Manufacturer", "ManufacturerModelName")
 CODES: Final = frozenset(
     [
         "accepted",
@@ -125,7 +124,7 @@ def broken(outcome: Outcome, kept: Path) -> list[str]:
     found = []
     if outcome.code not in CODES and not outcome.code.startswith(FAMILIES):
         found.append(f"the code {outcome.code} is on no list")
-    if CANARY.casefold() in to_json(_without_maker(outcome)).casefold():
+    if CANARY.casefold() in to_json(outcome).casefold():
         found.append("the canary is in the answer")
     if not outcome.accepted:
         return [*found, *(["something refused was written"] if kept.exists() else [])]
@@ -134,7 +133,7 @@ def broken(outcome: Outcome, kept: Path) -> list[str]:
 
 def unsound(data: bytes) -> list[str]:
     """What is wrong with a de-identified file: the canary, or bytes that a reader cannot walk."""
-    found = ["the canary was kept"] if CANARY.casefold().encode() in _beside_maker(data).lower() else []
+    found = ["the canary was kept"] if CANARY.casefold().encode() in data.lower() else []
     try:
         list(walk(data))
     except Unreadable as error:
@@ -149,28 +148,6 @@ def unsound(data: bytes) -> list[str]:
     except Exception as error:  # noqa: BLE001 (whatever another reader raises breaks the law)
         found.append(f"pydicom: {type(error).__name__}")
     return found
-
-
-def _beside_maker(data: bytes) -> bytes:
-    """A file without what Manufacturer and ManufacturerModelName say.
-
-    The one known limit, written in docs/deid-acceptance.md: a word that stands there alone, and nowhere
-    else in the file, is taken for a maker's. Met once in 100,000 mutations.
-    """
-    try:
-        with quiet():
-            ds = dcmread(io.BytesIO(data), stop_before_pixels=True)
-            makers = [str(ds.get(keyword, "")).encode() for keyword in MAKERS]
-    except Exception:  # noqa: BLE001 (then it breaks another law)
-        return data
-    for maker in filter(None, makers):
-        data = data.replace(maker, b"", 1)
-    return data
-
-
-def _without_maker(outcome: Outcome) -> Outcome:
-    row = {k: v for k, v in (outcome.row or {}).items() if k not in ("manufacturer", "model")}
-    return replace(outcome, row=row)
 
 
 def _clear(folder: Path, staging: Path, task: Task) -> None:

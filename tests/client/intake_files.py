@@ -11,9 +11,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
+from client.deid.settings import OwnMaker
 from client.site import Site, init_site
 
 Change = Callable[[Dataset], None]
+MACHINES = (OwnMaker("Aster Imaging", ("DR-1", "Mobile DR-1", "E-1")),)
+"""What the made images say of their scanner; no real maker's."""
 CR_CLASS = "1.2.840.10008.5.1.4.1.1.1"
 
 
@@ -86,7 +89,7 @@ def label_table(path: Path, lines: list[str], head: str = "accession,label,sourc
 
 def new_site(folder: Path) -> Site:
     """A fresh hospital."""
-    return init_site(folder, "st-anna")
+    return init_site(folder, "st-anna", makers=MACHINES)
 
 
 def state_of(site: Site) -> dict[str, bytes]:

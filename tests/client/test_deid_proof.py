@@ -7,6 +7,7 @@ of these or of `test_deid_verify`.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -268,7 +269,7 @@ def test_a_name_that_the_maker_bears_costs_the_maker_and_not_the_image():
         source = source_of(image(PatientName=name, Manufacturer=maker, ManufacturerModelName="DR-1"))
         target = cleaned(source)
         assert "Manufacturer" not in target
-        assert target.ManufacturerModelName == "DR-1"
+        assert re.fullmatch("model-[0-9a-f]{8}", target.ManufacturerModelName)  # nobody lists it
         assert not is_refused(target, source)
 
 

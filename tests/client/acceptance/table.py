@@ -42,8 +42,8 @@ and each file with the outcome of its row.
 FOOT: Final = """
 ## What this corpus cannot show
 
-- A stranger's name that stands alone in Manufacturer or ManufacturerModelName, and nowhere else in the file, is taken for a maker: nothing tells
-  them apart. A name that the file also tells anywhere else is found.
+- A stranger who bears a listed maker's name (Siemens, Picker), alone in Manufacturer: the word stays, as the maker's. Short codes with a
+  digit after a listed model's name stay too, at most four digits together.
 - A number of few digits in a number's place (a house number as an exposure) is a plausible value and stays.
 - Grey values that spell something in a code of their own. Only the patient's names, numbers and UIDs are looked for in pixels, as
   letters of one and of two bytes.

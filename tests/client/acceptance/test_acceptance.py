@@ -19,6 +19,7 @@ from tests.client.acceptance.corpus import CASES, DICOM
 from tests.client.acceptance.search import Finder, contents, leaks
 from tests.client.acceptance.table import page
 from tests.client.acceptance.taking import Became, Taken, take_in
+from tests.client.acceptance.values import is_code
 
 PAGE = Path(__file__).parents[3] / "docs" / "deid-acceptance.md"
 KINDS = [case.kind for case in CASES]
@@ -136,7 +137,8 @@ def test_what_a_study_wants_is_there_and_right(taken, kind):
         source = read(became.nasty.data)
         for keyword in WANTED:
             wanted = None if keyword in case.lost else source.get(keyword)
-            assert ours.get(keyword) == wanted, keyword
+            said = ours.get(keyword)
+            assert said == wanted or (wanted is None and is_code(said)), keyword
         if "age" not in kind and "birth" not in kind:
             assert ours.PatientAge == "064Y"
         if case.check is not None:

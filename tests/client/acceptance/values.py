@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -55,6 +56,21 @@ def _wrong_number(keyword: str) -> Case:
         changed(lambda ds, c: ds.add_new(keyword, "LO", c.word)),
         lost=(keyword,),
     )
+
+
+def is_code(said: object) -> bool:
+    """Whether this is what stands for a maker or model on no list."""
+    return re.fullmatch("(maker|model)-[0-9a-f]{8}", str(said)) is not None
+
+
+def coded(*keywords: str) -> Callable[[Dataset, Dataset], None]:
+    """A keyed code stands where a maker or model on no list stood."""
+
+    def check(_source: Dataset, kept: Dataset) -> None:
+        for keyword in keywords:
+            assert is_code(kept.get(keyword)), keyword
+
+    return check
 
 
 def typed_as_decimal(canary: Canary) -> bytes:
@@ -246,6 +262,27 @@ TEXT: Final = (
         "Manufacturer and ManufacturerModelName equal to the patient's family name",
         attributes(Manufacturer="{family}", ManufacturerModelName="{family} {given}"),
         lost=("Manufacturer", "ManufacturerModelName"),
+    ),
+    Case(
+        "stranger as maker",
+        "Manufacturer alone, a name that stands nowhere else in the file",
+        attributes(Manufacturer="{word}"),
+        lost=("Manufacturer", "ManufacturerModelName"),
+        check=coded("Manufacturer", "ManufacturerModelName"),
+    ),
+    Case(
+        "stranger as model",
+        "ManufacturerModelName alone, a name that stands nowhere else in the file",
+        attributes(ManufacturerModelName="{word}"),
+        lost=("ManufacturerModelName",),
+        check=coded("ManufacturerModelName"),
+    ),
+    Case(
+        "stranger after a maker",
+        "Manufacturer and ManufacturerModelName of a known device, each with a name after it",
+        attributes(Manufacturer="SIEMENS {word}", ManufacturerModelName="Prisma {word}"),
+        lost=("Manufacturer", "ManufacturerModelName"),
+        check=coded("Manufacturer", "ManufacturerModelName"),
     ),
     Case(
         "operator's name as model",
