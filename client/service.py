@@ -1,6 +1,8 @@
 """The resident site service: the only part that holds data, model and ledger.
 
 An instruction passes these gates in order, before any data is touched:
+0. Its envelope holds: the pinned server sealed it for this hospital, once and just now (`client.post`). Only a virtual
+   hospital without a membership does without.
 1. The sender runs the same code as we do (`code-mismatch`).
 2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), the round is one (`round`) and the
    run's name is a name (`run`): what cannot be trained must fail before it is charged, and a server's
@@ -29,6 +31,7 @@ from client import policy
 from client.addressee import addressee
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
+from client.post import Letter, Post
 from client.questions import Questions
 from client.site import Site
 from client.vocabulary import may_be_said
@@ -79,6 +82,7 @@ class SiteService:
         self._questions = Questions(site.state / "questions.sqlite")
         self._duties = duties
         self._audit = AuditLog(site.audit)
+        self._post = Post(site)
         self._egress = Egress(self._audit)
         self._at_work = threading.Lock()
 
@@ -92,14 +96,22 @@ class SiteService:
         return self._released(instruction).reply
 
     def answer(self, blob: bytes) -> bytes:
-        """Answer one instruction as bytes; what is not an instruction gets the Refusal `wire`."""
+        """Answer one instruction as bytes; what is not one, or is not the server's for us, gets a Refusal."""
         try:
-            instruction = wire.unpack(blob)
+            letter = self._post.open(blob)
         except ConsiliumError as error:
             return self._refused(RunId(""), 0, error.code).blob
-        if not isinstance(instruction, Instruction):
-            return self._refused(RunId(""), 0, "wire").blob
-        return self._released(instruction).blob
+        return letter.answered(self._answered(letter).blob)
+
+    def _answered(self, letter: Letter) -> Released:
+        try:
+            instruction = wire.unpack(letter.body)
+            if not isinstance(instruction, Instruction):
+                return self._refused(RunId(""), 0, "wire")
+            letter.check(instruction)
+        except ConsiliumError as error:
+            return self._refused(RunId(""), 0, error.code)
+        return self._released(instruction)
 
     def _released(self, instruction: Instruction) -> Released:
         run, round_ = instruction.run, instruction.round
@@ -122,6 +134,9 @@ class SiteService:
         """Do what the policy allows, and let the result out; nothing of a patient is read before it allowed it."""
         rules, asks = self.site.policy, instruction.kind is not Kind.TRAIN
         (policy.check_asked if asks else policy.check)(rules, plan)
+        if instruction.kind is Kind.PRESENT:
+            here = SiteMetrics(self.site.name, instruction.run, instruction.round, code_digest())
+            return self._egress.release(here, Rules.of(rules, plan), addressee(self.site, plan))
         before = self._questions.admit(instruction, rules) if asks else None
         if before is not None:
             self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)
@@ -226,7 +241,7 @@ def _gates(instruction: Instruction) -> Plan:
         raise FederationError(
             "plan", "its digest names another plan", "Send the plan that was released", code="plan-mismatch"
         )
-    if instruction.round < (0 if instruction.kind is Kind.SURVEY else 1):
+    if instruction.round < (0 if instruction.kind in (Kind.SURVEY, Kind.PRESENT) else 1):
         raise FederationError(
             "instruction", "rounds are counted from 1", "Compare the releases", code="round"
         )

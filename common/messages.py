@@ -18,6 +18,8 @@ class Kind(StrEnum):
 
     SURVEY = "survey"
     """What the hospital has: intake figures. No training, no privacy cost."""
+    PRESENT = "present"
+    """Say which site this is, and nothing else; how a node that was restarted is known again."""
     TRAIN = "train"
     """Validate the incoming model, train it, return an Update."""
     THRESHOLD = "threshold"

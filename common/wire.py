@@ -20,10 +20,23 @@ from typing import Any, Final, NoReturn, get_type_hints
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from common.envelope import is_sealed, split
 from common.errors import FederationError
-from common.messages import Countersignature, Instruction, Refusal, SiteMetrics, Update
+from common.messages import (
+    Consent,
+    Countersignature,
+    Instruction,
+    Keys,
+    Masked,
+    Opened,
+    Refusal,
+    Shares,
+    SiteMetrics,
+    Update,
+)
 
-Message = Instruction | Update | SiteMetrics | Refusal
+Message = Instruction | Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened
+_WITH_ARRAYS: Final = (Instruction, Update, Masked)
 
 RECORD: Final = "consilium"
 VIRTUAL: Final = "virtual"
@@ -33,6 +46,11 @@ _KINDS: Final[dict[str, type[Message]]] = {
     "update": Update,
     "metrics": SiteMetrics,
     "refusal": Refusal,
+    "keys": Keys,
+    "shares": Shares,
+    "masked": Masked,
+    "consent": Consent,
+    "opened": Opened,
 }
 
 
@@ -48,7 +66,7 @@ def pack(message: Message) -> bytes:
     if kind is None:
         _malformed()
     arrays = dict(getattr(message, "arrays", {}))
-    bare = replace(message, arrays={}) if isinstance(message, (Instruction, Update)) else message
+    bare = replace(message, arrays={}) if isinstance(message, _WITH_ARRAYS) else message
     body = asdict(bare)
     body.pop("arrays", None)
     try:
@@ -77,9 +95,9 @@ def unpack(blob: bytes) -> Message:
         tensors = load(blob)
         _check_finite(message["body"])
         values = _validated(message["kind"], message["body"])
-        if sorted(order) != sorted(tensors) or (tensors and kind not in (Instruction, Update)):
+        if sorted(order) != sorted(tensors) or (tensors and kind not in _WITH_ARRAYS):
             _malformed()
-        if kind in (Instruction, Update):
+        if kind in _WITH_ARRAYS:
             values["arrays"] = {name: tensors[name] for name in order}
         return kind(**values)
     except (
@@ -97,7 +115,7 @@ def unpack(blob: bytes) -> Message:
 def head(blob: bytes) -> dict[str, Any]:
     """The fields of a message without its tensors, unchecked; empty when it cannot be read."""
     try:
-        body = _read_head(blob)["body"]
+        body = _read_head(split(blob)[1] if is_sealed(blob) else blob)["body"]
     except (ValueError, KeyError, TypeError, RecursionError, FederationError):
         return {}
     return body if isinstance(body, dict) else {}
@@ -126,20 +144,23 @@ def addressed(blob: bytes, countersignature: Mapping[str, Any]) -> bytes:
 
 
 def to_records(
-    blob: bytes, virtual: str = "", countersignature: Countersignature | None = None
+    blob: bytes, virtual: str = "", countersignature: Countersignature | None = None, envelope: bytes = b""
 ) -> RecordDict:
     """Bytes as the content of a Flower message.
 
     `countersignature` belongs to one site: it travels beside the bytes that all sites share, and the courier
     puts it in (`from_records`), so that a server holds one copy of the model and not one for every site.
+    For the same reason the head of an `envelope` travels beside its body; in it the countersignature is sealed, too.
     `virtual` names the folder of a virtual federation. Only a node that Flower's simulation runtime
     made looks at it (`client.app`).
     """
-    array = Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
-    arrays = {"message": array}
-    if countersignature is not None:
-        own = json.dumps(asdict(countersignature)).encode()
-        arrays["countersignature"] = Array(dtype="uint8", shape=(len(own),), stype=_STYPE, data=own)
+    if not envelope and is_sealed(blob):
+        envelope, blob = split(blob)
+    arrays = {"message": _array(blob)}
+    if envelope:
+        arrays["envelope"] = _array(envelope)
+    elif countersignature is not None:
+        arrays["countersignature"] = _array(beside(countersignature))
     records = RecordDict({RECORD: ArrayRecord(arrays)})
     if virtual:
         records[VIRTUAL] = ConfigRecord({"federation": virtual})
@@ -155,10 +176,62 @@ def from_records(records: RecordDict) -> bytes:
     try:
         arrays = records.array_records[RECORD]
         blob = _bytes_of(arrays["message"])
-        own = _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else None
-        return blob if own is None else addressed(blob, json.loads(own))
+        if "envelope" in arrays:
+            return _bytes_of(arrays["envelope"]) + blob
+        return with_beside(
+            blob, _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
+        )
     except (KeyError, ValueError, TypeError, RecursionError):
         _malformed()
+
+
+def parts_of(records: RecordDict) -> tuple[bytes, bytes]:
+    """The head of the envelope, empty where there is none, and the body; nothing is copied.
+
+    Raises:
+        FederationError: code `wire` when the records are not ours.
+    """
+    try:
+        arrays = records.array_records[RECORD]
+        head_ = _bytes_of(arrays["envelope"]) if "envelope" in arrays else b""
+        return head_, _bytes_of(arrays["message"])
+    except (KeyError, ValueError, TypeError):
+        _malformed()
+
+
+def shared_of(records: RecordDict) -> tuple[bytes, bytes]:
+    """The bytes that all sites share, and what travels beside them for one; nothing is copied.
+
+    Raises:
+        FederationError: code `wire` when the records are not ours.
+    """
+    try:
+        arrays = records.array_records[RECORD]
+        own = _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
+        return _bytes_of(arrays["message"]), own
+    except (KeyError, ValueError, TypeError):
+        _malformed()
+
+
+def beside(countersignature: Countersignature) -> bytes:
+    """A countersignature as it travels beside the bytes that all sites share."""
+    return json.dumps(asdict(countersignature)).encode()
+
+
+def with_beside(blob: bytes, own: bytes) -> bytes:
+    """An instruction with what travelled beside it put in; the same bytes where nothing did.
+
+    Raises:
+        FederationError: code `wire`.
+    """
+    try:
+        return addressed(blob, json.loads(own)) if own else blob
+    except (ValueError, TypeError, RecursionError):
+        _malformed()
+
+
+def _array(blob: bytes) -> Array:
+    return Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
 
 
 def _bytes_of(array: Array) -> bytes:

@@ -1,0 +1,235 @@
+"""The server's half of the envelopes: a Grid that seals every question for one site and opens every answer.
+
+1. A question bears a fresh nonce; only an answer to that very message, with that nonce, run and round, is opened.
+2. An answer is its sender's by the key in the roster. Who sits at a node is learned from its answer to a question for
+   everyone; any other question is for that site alone, and nobody else can answer it.
+3. A courier has no key. Without an envelope it may say one thing only, that it could not ask its site, in a word of
+   `COURIER`; that, and whatever cannot be opened, becomes a Refusal that names no site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from common import envelope, wire
+from common.code import code_digest
+from common.envelope import EVERYONE, Envelope, Expected, of_server, of_site
+from common.errors import ConsiliumError, StorageError
+from common.identity import Identity
+from common.messages import Refusal
+from common.roster import Roster, load_roster, verify_roster
+from common.types import RunId, SiteName
+from server.heads import KEY
+
+ROSTER: Final = "roster.json"
+"""In the consortium's folder, from the first hospital's admission on."""
+COURIER: Final = frozenset(
+    [
+        "code-missing",
+        "courier",
+        "envelope",
+        "envelope-clock",
+        "envelope-recipient",
+        "envelope-replay",
+        "envelope-run",
+        "envelope-sender",
+        "envelope-signature",
+        "membership",
+        "no-service",
+        "no-site",
+        "not-approved",
+        "not-enrolled",
+        "roster",
+        "socket",
+        "storage",
+        "timeout",
+        "wire",
+    ]
+)
+"""What may be said without a signature: why a question did not reach its site, or was not opened there."""
+_KEPT: Final = 10_000
+"""Questions whose answers are still let in; far more than a round has."""
+
+
+@dataclass(frozen=True)
+class Seals:
+    """The server's key and the federation's members."""
+
+    identity: Identity = field(repr=False)
+    roster: Roster
+
+
+def load_seals(folder: Path) -> Seals | None:
+    """Key and roster in the consortium's folder; None where nobody was ever enrolled, as in a simulation.
+
+    Raises:
+        FederationError: `roster` when it is not signed by that key.
+        SettingsError: the key.
+        StorageError: the roster cannot be read.
+    """
+    path = folder / ROSTER
+    if not path.exists():
+        return None
+    identity = Identity.load(folder / KEY)
+    try:
+        roster = load_roster(path.read_bytes())
+    except OSError:
+        raise StorageError(path.name, "it cannot be read", "Check its rights") from None
+    verify_roster(roster, identity.public)
+    return Seals(identity, roster)
+
+
+def sealed(grid: Grid, folder: Path | None) -> Grid:
+    """The grid on which a run of this consortium speaks: with envelopes wherever there is a roster."""
+    seals = None if folder is None else load_seals(folder)
+    return grid if seals is None else SealedGrid(grid, seals)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A question as it went out."""
+
+    node: int
+    letter: Envelope
+    site: str
+    """For whom; `EVERYONE` where that was not known."""
+
+
+class SealedGrid(Grid):
+    """Another grid, with envelopes around what goes over it."""
+
+    def __init__(self, grid: Grid, seals: Seals) -> None:
+        self._grid = grid
+        self._seals = seals
+        self._federation = seals.roster.federation
+        self._sites: dict[int, str] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._digest: tuple[bytes, bytes] = (b"", envelope.body_digest(b""))
+
+    def set_run(self, run: Run) -> None:
+        """As the grid inside."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """As the grid inside."""
+        return self._grid.run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """As the grid inside."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """As the grid inside."""
+        return self._grid.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Seal each message for its node's site and hand it on; gives the ids of those that were taken."""
+        ids: list[str] = []
+        for message in messages:
+            sent = self._sealed(message)
+            for number in self._grid.push_messages([message]):
+                self._sent[number] = sent
+                ids.append(number)
+        while len(self._sent) > _KEPT:
+            del self._sent[next(iter(self._sent))]
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that came, opened."""
+        for reply in self._grid.pull_messages(message_ids):
+            if not reply.has_error():
+                reply.content = wire.to_records(self._opened(reply))
+            yield reply
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Not a way for sealed messages: one at a time is how answers are waited for here."""
+        del messages, timeout
+        raise NotImplementedError
+
+    def _sealed(self, message: Message) -> _Sent:
+        """Put the envelope on; what belongs to one site only goes into its head."""
+        blob, own = wire.shared_of(message.content)
+        if self._digest[0] is not blob:
+            self._digest = (blob, envelope.body_digest(blob))
+        said = wire.head(blob)
+        site = self._sites.get(message.metadata.dst_node_id, EVERYONE)
+        letter = Envelope(
+            of_server(self._federation),
+            of_site(self._federation, site),
+            str(said.get("run", "")),
+            int(said.get("round", 0)),
+            envelope.nonce(),
+            envelope.now_ms(),
+            int(message.metadata.ttl) + 1,
+        )
+        head = envelope.head(self._digest[1], self._seals.identity, letter, own)
+        message.content = wire.to_records(blob, envelope=head)
+        return _Sent(message.metadata.dst_node_id, letter, site)
+
+    def _opened(self, reply: Message) -> bytes:
+        """The message in a reply, or a Refusal that says why there is none."""
+        sent = self._sent.get(reply.metadata.reply_to_message_id)
+        try:
+            if sent is None:
+                raise envelope.refusal("envelope-replay", "it answers nothing that was asked")
+            head, body = wire.parts_of(reply.content)
+            return self._believed(sent, head, body) if head else _couriers(sent, body)
+        except ConsiliumError as error:
+            return _nobody(sent, error.code)
+
+    def _believed(self, sent: _Sent, head: bytes, body: bytes) -> bytes:
+        """The body of an answer, once its envelope held.
+
+        Raises:
+            FederationError: `envelope…`.
+        """
+        name = sent.site
+        if name == EVERYONE:
+            name = envelope.peek(head).sender.removesuffix(f"@{self._federation}")
+        key = self._seals.roster.key_of(name)
+        if key is None:
+            raise envelope.refusal("envelope-sender", "the roster does not name its sender")
+        expected = Expected(
+            key,
+            of_site(self._federation, name),
+            (of_server(self._federation),),
+            envelope.now_ms(),
+            run=sent.letter.run,
+            round=sent.letter.round,
+            nonce=sent.letter.nonce,
+        )
+        opened = envelope.open_parts(head, body, expected)
+        if wire.head(body).get("site") != name:
+            raise envelope.refusal("envelope-sender", "it names another site than the one that sealed it")
+        self._sites[sent.node] = name
+        return opened.body
+
+
+def _couriers(sent: _Sent, body: bytes) -> bytes:
+    said = wire.unpack(body)
+    if not isinstance(said, Refusal):
+        raise envelope.refusal("envelope", "it is in no envelope, and more than a courier may say")
+    return _nobody(sent, said.code if said.code in COURIER else "courier")
+
+
+def _nobody(sent: _Sent | None, code: str) -> bytes:
+    """A word that no hospital stands for."""
+    run, round_ = (sent.letter.run, sent.letter.round) if sent else ("", 0)
+    return wire.pack(Refusal(SiteName(""), RunId(run), round_, code, code_digest()))
