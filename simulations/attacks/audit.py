@@ -89,8 +89,8 @@ class Audit:
         yield "imprint", self._imprint
         yield "inversion", self._inversion
         if self._setting.models:
-            for private in (False, True):
-                yield f"membership, {'private' if private else 'plain'}", partial(self._membership, private)
+            for epsilon in (None, 1.0, self.plan.privacy.epsilon):
+                yield f"membership, {_claim(epsilon)}", partial(self._membership, epsilon)
 
     def _pictures(self, count: int, side: int) -> Pictures:
         if self._setting.data is not None:
@@ -143,17 +143,17 @@ class Audit:
             self.record = replace(self.record, inversion=(*self.record.inversion, record))
             self.shown.append(Shown("inversion", arm.name, found))
 
-    def _membership(self, private: bool) -> None:  # noqa: FBT001 - the two arms of one attack
-        plan = _membership_plan(private=private)
+    def _membership(self, epsilon: float | None) -> None:
+        plan = membership_plan(epsilon)
         crowd = membership.train_crowd(
             self._target, chests(self._rng, 100, 32), plan, self._setting.models, self._setting.seed
         )
-        arm = f"ε = {plan.privacy.epsilon:g}" if private else "no protection"
         rows = tuple(
-            membership.judge(crowd, arm, attack, plan, self._setting.seed)
+            membership.judge(crowd, _claim(epsilon), attack, plan, self._setting.seed)
             for attack in ("likelihood-ratio", "loss")
         )
         self.record = replace(self.record, membership=self.record.membership + rows)
+        self._add(*membership.verdicts(rows))
 
 
 def run_audit(target: Target, setting: Setting, out: Path, tell: Tell = lambda *_: None) -> AuditRecord:
@@ -220,11 +220,10 @@ def _not_recovered(record: AuditRecord) -> Check:
     return Check("imprint", claim, float(back), None, 0.0, passed=back == 0)
 
 
-def _membership_plan(*, private: bool) -> Plan:
-    training: dict[str, object] = {
-        "momentum": 0.9,
-        "learning_rate": 0.01,
-        "batch_patients": 16,
-        "local_epochs": 5,
-    }
-    return plan_of(32, privacy={"mode": "patient-dp" if private else "none"}, training=training)
+def membership_plan(epsilon: float | None) -> Plan:
+    """Without privacy many passes, so that patients are learned by heart; with it the plan's steps and noise."""
+    training: dict[str, object] = {"momentum": 0.9, "learning_rate": 0.01, "batch_patients": 16}
+    privacy: dict[str, object] = {"mode": "none"}
+    if epsilon is not None:
+        privacy = {"mode": "patient-dp", "epsilon": epsilon}
+    return plan_of(32, privacy=privacy, training={**training, "local_epochs": 20})

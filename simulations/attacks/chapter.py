@@ -58,9 +58,12 @@ def figures(audit: AuditRecord) -> Iterator[AuditFigure]:
         good = None if row.claimed is None else row.lower_bound <= row.claimed
         yield AuditFigure("Canaries", row.arm, f"ε at least {row.lower_bound:.2f}", good)
     for one in audit.membership:
-        auc = one.auc
-        result = f"AUC {auc.value:.2f} ({auc.low:.2f}–{auc.high:.2f})"
-        yield AuditFigure(f"Membership, {one.attack.replace('-', ' ')}", one.arm, result, None)
+        found, allowed = one.advantage, one.allowed
+        result = f"advantage {found.value:.2f} ({found.low:.2f}–{found.high:.2f}), AUC {one.auc.value:.2f}"
+        if allowed is not None:
+            result += f"; ε allows {allowed:.2f}"
+        good = None if allowed is None else found.low <= allowed
+        yield AuditFigure(f"Membership, {one.attack.replace('-', ' ')}", one.arm, result, good)
 
 
 def _pictures(attack: str, arm: Reconstructions) -> AuditFigure:

@@ -15,7 +15,7 @@ from PIL import Image
 from client.files import storage_error
 from common.pages.page import Cell, Table, csv_uri, estimate, moment, render, write_whole
 from simulations.attacks.images import Pictures
-from simulations.attacks.records import AuditRecord, Check, Reconstructions
+from simulations.attacks.records import AuditRecord, Check, Membership, Reconstructions
 
 _SHOWN: Final = 8
 """Patients whose pictures are on the page; all are in the folder."""
@@ -121,11 +121,24 @@ def _pictures_table(caption: str, arms: tuple[Reconstructions, ...]) -> Table:
 
 
 def _membership(record: AuditRecord) -> Table:
-    header = ("protection", "attack", "AUC (95%)", "TPR at 1% FPR (95%)", "ε allows at most", "models")
+    header = (
+        "protection",
+        "attack",
+        "verdict",
+        "advantage (95%)",
+        "ε allows at most",
+        "AUC (95%)",
+        "TPR at 1% FPR (95%)",
+        "ε allows at most",
+        "models",
+    )
     rows = tuple(
         (
             Cell(row.arm),
             Cell(row.attack.replace("-", " ")),
+            _within(row),
+            Cell(estimate(row.advantage)),
+            Cell("–" if row.allowed is None else f"{row.allowed:.2f}", "muted"),
             Cell(estimate(row.auc)),
             Cell(estimate(row.tpr_at_1_fpr)),
             Cell("–" if row.ceiling is None else f"{row.ceiling:.2f}", "muted"),
@@ -133,8 +146,19 @@ def _membership(record: AuditRecord) -> Table:
         )
         for row in record.membership
     )
-    note = "AUC 0.5 and TPR 0.01 are chance. Intervals by resampling models."
+    note = (
+        "Advantage: true less false positive rate; 0, AUC 0.5 and TPR 0.01 are chance. "
+        "Intervals by resampling models."
+    )
     return Table("Membership inference", header, rows, _csv(header, rows), note)
+
+
+def _within(row: Membership) -> Cell:
+    """Whether what the attack found contradicts what is claimed; nothing is claimed without protection."""
+    if row.allowed is None:
+        return Cell("nothing claimed", "muted")
+    kept = row.advantage.low <= row.allowed
+    return Cell("within ε", "good") if kept else Cell("CONTRADICTS ε", "weak")
 
 
 def _canaries(record: AuditRecord) -> Table:

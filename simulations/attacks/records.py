@@ -53,6 +53,10 @@ class Membership:
     patients: int
     auc: Estimate
     tpr_at_1_fpr: Estimate
+    advantage: Estimate
+    """True less false positive rate, where the attacker draws the line before he looks."""
+    allowed: float | None
+    """The largest advantage that the claimed epsilon and delta allow."""
     ceiling: float | None
     """The largest true positive rate at 1% false positives that the claimed epsilon and delta allow."""
 

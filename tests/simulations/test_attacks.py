@@ -11,7 +11,8 @@ from torch import nn
 
 from client.site import Site, load_site
 from common.errors import InputError
-from simulations.attacks import canaries, imprint, ledger, scale, sensitivity
+from simulations.attacks import canaries, imprint, ledger, membership, scale, sensitivity
+from simulations.attacks.audit import membership_plan
 from simulations.attacks.chapter import add_chapter
 from simulations.attacks.images import chests
 from simulations.attacks.likeness import best_matches, psnr, ssim
@@ -150,6 +151,42 @@ def test_the_bound_from_canaries_is_the_binomial_s_where_delta_is_nothing() -> N
     assert canaries.lower_bound(100, 100, 100, 0.0, 0.05) == pytest.approx(3.491, abs=2e-3)
     assert canaries.lower_bound(100, 100, 55, 0.0, 0.05) == 0.0
     assert canaries.lower_bound(100, 100, 100, 1e-3, 0.05) < 3.49
+
+
+def test_what_epsilon_allows_an_attacker_is_the_formula() -> None:
+    """Randomised response at ε = 1 tells the truth with e / (1 + e) = 0.731: true less false positives 0.462."""
+    assert membership.allowed_advantage(1.0, 0.0) == pytest.approx(0.731059 - 0.268941, abs=1e-6)
+    assert membership.allowed_advantage(0.0, 1e-3) == pytest.approx(1e-3)
+
+
+def test_membership_without_protection_is_told_and_contradicts_a_claim_of_one() -> None:
+    """Mutant: a hospital that trains without noise and claims ε = 1 is found out by its models alone."""
+    bare, claimed = membership_plan(None), membership_plan(1.0)
+    crowd = membership.train_crowd(Target(), chests(np.random.default_rng(3), 32, 32), bare, 8, 1)
+    attacks = ("likelihood-ratio", "loss")
+    honest = [membership.judge(crowd, "none", attack, bare, 1) for attack in attacks]
+    assert not failed(membership.verdicts(honest)), "the attack has the power it needs"
+    lying = [membership.judge(crowd, "ε = 1", attack, claimed, 1) for attack in attacks]
+    assert failed(membership.verdicts(lying)) == {
+        "membership, ε = 1, likelihood ratio",
+        "membership, ε = 1, loss",
+    }
+
+
+def test_membership_under_privacy_is_within_what_epsilon_allows() -> None:
+    plan = membership_plan(1.0)
+    crowd = membership.train_crowd(Target(), chests(np.random.default_rng(3), 32, 32), plan, 6, 1)
+    rows = [membership.judge(crowd, "ε = 1", attack, plan, 1) for attack in ("likelihood-ratio", "loss")]
+    assert not failed(membership.verdicts(rows))
+    assert all(row.advantage.value < row.allowed for row in rows)
+
+
+def test_an_attack_without_power_fails_the_audit() -> None:
+    """Guesses that know nothing prove nothing of the protected arms."""
+    rng, plan = np.random.default_rng(2), membership_plan(None)
+    blind = membership.Crowd(rng.normal(size=(8, 50)), rng.random((8, 50)) < 0.5)
+    (check,) = membership.verdicts([membership.judge(blind, "none", "loss", plan, 1)])
+    assert (check.name, check.passed) == ("membership, power", False)
 
 
 def test_imprint_recovers_images_without_noise_and_none_under_it() -> None:
