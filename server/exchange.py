@@ -22,11 +22,14 @@ from common.messages import Countersignature, Kind
 
 _TYPES: Final = {
     Kind.SURVEY: MessageType.QUERY,
+    Kind.PRESENT: MessageType.QUERY,
     Kind.TRAIN: MessageType.TRAIN,
     Kind.THRESHOLD: MessageType.EVALUATE,
     Kind.EVALUATE: MessageType.EVALUATE,
 }
 NO_REPLY: Final = "no-reply"
+CRASHED: Final = "client-crashed"
+"""The courier's process ended under the question; it says nothing about the site."""
 _SILENT: Final = (
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
@@ -41,6 +44,10 @@ _SETTLE_S: Final = 1.0
 """How long the number of nodes must stay the same before we believe it is all of them."""
 
 
+Blob = bytes
+"""A message as `common.wire` bytes."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What came back from one node: a message, or the code of why there is none."""
@@ -49,6 +56,8 @@ class Answer:
     message: wire.Message | None
     code: str
     bytes: int
+    blob: Blob = b""
+    """The message as it came; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[A
     before is asked too, but once the others answered it gets only as long again, plus a second.
     """
     started = time.monotonic()
-    asked = {_push(grid, question, node): node for node in nodes}
+    asked = {push(grid, question, node): node for node in nodes}
     pending = dict(asked)
     while pending:
         came = False
@@ -83,7 +92,7 @@ def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[A
                 pending.pop(number, None)
                 if number in asked:
                     came = True
-                    yield _answer(asked[number], reply)
+                    yield answer_in(asked[number], reply)
         waited = time.monotonic() - started
         if waited >= question.deadline_s:
             return
@@ -99,8 +108,12 @@ def pause(waited_s: float) -> float:
     return min(max(waited_s * _POLL_SHARE, _SHORTEST_POLL_S), _LONGEST_POLL_S)
 
 
-def nodes_present(grid: Grid, wanted: int, deadline_s: float, *, exact: bool) -> list[int]:
+def nodes_present(
+    grid: Grid, wanted: int, deadline_s: float, *, exact: bool, least: int | None = None
+) -> list[int]:
     """Wait for `wanted` nodes, and unless that is `exact`, until no more of them come.
+
+    At the deadline `least` of them are enough; without it, all are needed.
 
     Raises:
         FederationError: code `no-nodes` when fewer are there at the deadline.
@@ -115,6 +128,8 @@ def nodes_present(grid: Grid, wanted: int, deadline_s: float, *, exact: bool) ->
         if len(seen) >= wanted and (exact or now - changed >= _SETTLE_S):
             return seen
         if now - started > deadline_s:
+            if least is not None and len(seen) >= least:
+                return seen
             raise FederationError(
                 "federation",
                 f"{len(seen)} of {wanted} nodes are connected",
@@ -128,26 +143,28 @@ Observer = Callable[[int, str], None]
 """Called with the round and the site's name after each answer that was admitted."""
 
 
-def _push(grid: Grid, question: Question, node: int) -> str:
+def push(grid: Grid, question: Question, node: int, ttl_s: float | None = None) -> str:
+    """Put a question to one node; gives the message's id. It is worth `ttl_s`, the deadline when not given."""
     message = Message(
         wire.to_records(question.blob, question.virtual, question.countersigned.get(node)),
         node,
-        _TYPES[question.kind],
-        ttl=question.deadline_s,
+        _TYPES.get(question.kind, MessageType.TRAIN),
+        ttl=question.deadline_s if ttl_s is None else ttl_s,
         group_id=str(question.step),
     )
     ids = list(grid.push_messages([message]))
     # A grid that takes no message for a node gives no id; the node then counts as silent.
-    return ids[0] if ids else f"not-sent-{node}"
+    return (ids[0] if ids else "") or f"not-sent-{node}"
 
 
-def _answer(node: int, reply: Message) -> Answer:
+def answer_in(node: int, reply: Message) -> Answer:
+    """What a node's reply holds, or the code of why it holds nothing."""
     if reply.has_error():
-        silent = reply.error.code in _SILENT
-        return Answer(node, None, NO_REPLY if silent else "client-error", 0)
+        lost = {ErrorCode.CLIENT_APP_CRASHED: CRASHED, **dict.fromkeys(_SILENT, NO_REPLY)}
+        return Answer(node, None, lost.get(reply.error.code, "client-error"), 0)
     try:
         blob = wire.from_records(reply.content)
-        return Answer(node, wire.unpack(blob), "", len(blob))
+        return Answer(node, wire.unpack(blob), "", len(blob), blob)
     except ConsiliumError as error:
         return Answer(node, None, error.code, 0)
 

@@ -10,16 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from common import wire
 from common.arrays import Schema
 from common.errors import AdmissionRefused
 from common.plan import Plan
 from common.types import SiteName
 from server.admission import Admission, UpdateRules, norm_bound
-from server.exchange import NO_REPLY, Question
+from server.exchange import NO_REPLY, Answer, Question
 from server.records import SiteRound
 from server.strategies import State, Strategy
 from server.survey import Roster
-from server.talk import Talk, message_of
+from server.talk import Talk, Tally, message_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,11 @@ def rules_for(plan: Plan, schema: Schema, sites: Roster, norms: tuple[float, ...
 
 
 class Visible:
-    """Each update is seen, judged, folded in as it arrives, and forgotten."""
+    """Each update is seen, judged, put on disk, folded in as it arrives, and forgotten.
+
+    What was admitted before the server was killed is read back and its site is not asked again: that it counts
+    once does not depend on what the site remembers.
+    """
 
     def __init__(self, talk: Talk, strategy: Strategy) -> None:
         self._talk = talk
@@ -67,31 +72,60 @@ class Visible:
 
     def gather(self, question: Question, schema: Schema, sites: Roster) -> Gathered:
         """See `Gathering.gather`; whoever is not in by the end is refused with a code."""
-        plan = self._talk.plan
-        rules = rules_for(plan, schema, sites, self._talk.norms)
-        desk = Admission(self._talk.expected(question.step))
-        state = self._strategy.init(schema, rules.total_weight)
-        into: dict[str, SiteRound] = {}
-        refused = {str(site): NO_REPLY for site in sites.expected}
-        up = 0
-        for site, answer in self._talk.ask(question, sites.training):
-            up += answer.bytes
-            try:
-                admitted = desk.update(site, message_of(site, answer), rules)
-            except AdmissionRefused as error:
-                self._turn_away(refused, site, error.code)
-                continue
-            update = admitted.update
-            state = self._strategy.fold(state, update.arrays, update.weight)
-            into[site] = admitted.record
-            del refused[site]
-            seen = self._talk.heads.proven(site, update.head)
+        talk = self._talk
+        rules = rules_for(talk.plan, schema, sites, talk.norms)
+        round_ = _Round(talk, self._strategy, rules, question, sites.expected)
+        for site, blob in talk.journal.kept(question.blob):
+            if round_.take(site, Answer(0, wire.unpack(blob), "", len(blob), blob), kept=True):
+                talk.note("update.kept", site=site, round=question.step)
+        missing = [site for site in sites.training if site not in round_.into]
+        for site, answer in talk.ask(question, missing, round_.tally):
+            round_.take(site, answer)
+        return Gathered(round_.state, round_.into, round_.refused, round_.up)
+
+
+class _Round:
+    """What is in so far."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        strategy: Strategy,
+        rules: UpdateRules,
+        question: Question,
+        expected: tuple[SiteName, ...],
+    ) -> None:
+        self._talk, self._strategy, self._rules, self._question = talk, strategy, rules, question
+        self._desk = Admission(talk.expected(question.step))
+        self.state = strategy.init(rules.schema, rules.total_weight)
+        self.into: dict[str, SiteRound] = {}
+        self.refused = {str(site): NO_REPLY for site in expected}
+        self.up = 0
+        self.tally = Tally()
+
+    def take(self, site: SiteName, answer: Answer, *, kept: bool = False) -> bool:
+        """Let an answer in or turn it away; what is let in is on disk before anybody hears of it."""
+        self.up += answer.bytes
+        try:
+            admitted = self._desk.update(site, message_of(site, answer), self._rules)
+        except AdmissionRefused as error:
+            self._turn_away(site, error.code)
+            return False
+        update = admitted.update
+        if not kept:
+            self._talk.journal.keep(self._question.blob, site, answer.blob)
+        self.state = self._strategy.fold(self.state, update.arrays, update.weight)
+        self.into[site] = admitted.record
+        self.tally.admitted += 1
+        self.refused.pop(site, None)
+        seen = self._talk.heads.proven(site, update.head)
+        if not kept:
             self._talk.note("update.admitted", site=site, round=update.round, weight=update.weight, **seen)
             self._talk.options.observer(update.round, site)
-        return Gathered(state, into, refused, up)
+        return True
 
-    def _turn_away(self, refused: dict[str, str], site: SiteName, code: str) -> None:
+    def _turn_away(self, site: SiteName, code: str) -> None:
         # A second reply does not undo the first, which may already be in the sum.
         if code != "duplicate":
-            refused[site] = code
+            self.refused[site] = code
         self._talk.note("update.refused", site=site, code=code)

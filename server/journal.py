@@ -2,13 +2,21 @@
 
 `audit.jsonl`            each step as it happened, hash-chained
 `checkpoint.safetensors` the model and the record after each completed round
+`round/<site>.update`    updates that were admitted to the round under way; gone when it is complete
+`run.lock`               held by the one process that carries the run out
 `federation.json`        the record (`server.records.FederationRecord`), when the run ended
 `model.safetensors`      the final model, when the run completed
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -20,12 +28,16 @@ from common.audit import AuditLog
 from common.checkpoints import Checkpoint
 from common.errors import FederationError, StorageError
 from common.plan import Plan
-from common.types import Arrays, Digest, RunId
+from common.types import Arrays, Digest, RunId, SiteName
 from server.records import FederationRecord
 
 _ADAPTER: Final = TypeAdapter(FederationRecord)
 COMPLETED: Final = "completed"
 RUNNING: Final = "running"
+_DIGEST_BYTES: Final = 32
+_LOCK_S: Final = 20.0
+"""How long the folder is waited for: a process that was killed lets go at once, its orphans within seconds."""
+_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,53 @@ class Journal:
         self._architecture = architecture
         self.audit = AuditLog(out / "audit.jsonl")
 
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder: a run that is submitted again must not meet what is left of itself.
+
+        Raises:
+            FederationError: code `out-busy` when another process carries this run out.
+            StorageError: when the folder cannot be written.
+        """
+        path = self._out / "run.lock"
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError:
+            raise StorageError(path.name, "it cannot be made", "Check free space and rights") from None
+        with file:
+            _lock(file.fileno())
+            yield
+
+    def begin(self, record: FederationRecord) -> None:
+        """Put on disk that the run is under way: whoever looks must not take an earlier end for its end."""
+        write_federation(record, self._out / "federation.json")
+
+    def keep(self, question: bytes, site: SiteName, update: bytes) -> None:
+        """Put an admitted update of the round under way on disk; on disk when this returns.
+
+        Args:
+            question: the bytes that were asked, so that the update counts for this round, run and model only.
+            site: whose it is; a name of the roster.
+            update: the reply as it came.
+        """
+        content = hashlib.sha256(question + update).digest() + update
+        checkpoints.write_whole(self._round / f"{site}.update", content)
+
+    def kept(self, question: bytes) -> Iterator[tuple[SiteName, bytes]]:
+        """The updates of the same question that were admitted before a restart; others are deleted."""
+        for path in sorted(self._round.glob("*.update")):
+            content = path.read_bytes()
+            update = content[_DIGEST_BYTES:]
+            if content[:_DIGEST_BYTES] == hashlib.sha256(question + update).digest():
+                yield SiteName(path.stem), update
+            else:
+                path.unlink(missing_ok=True)
+
+    @property
+    def _round(self) -> Path:
+        return self._out / "round"
+
     def resume(self) -> Saved | None:
         """What was saved here before, or None for a fresh folder.
 
@@ -65,8 +124,10 @@ class Journal:
         return Saved(_record(saved.state, path.name), saved.arrays, saved.round)
 
     def save(self, record: FederationRecord, arrays: Arrays, round_: int) -> None:
-        """Put the state after `round_` completed rounds on disk."""
+        """Put the state after `round_` completed rounds on disk; only then its updates may go."""
         self._save("checkpoint.safetensors", record, arrays, round_)
+        if round_ and len(record.rounds) == round_:
+            shutil.rmtree(self._round, ignore_errors=True)
 
     def finish(self, record: FederationRecord, arrays: Arrays | None) -> None:
         """Write the record, and the model when the run completed."""
@@ -87,6 +148,34 @@ class Journal:
             ),
             self._out / name,
         )
+
+
+def is_owned(out: Path) -> bool:
+    """Whether a process carries out the run in this folder right now; the kernel frees it with the process."""
+    path = out / "run.lock"
+    if not path.exists():
+        return False
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _lock(number: int) -> None:
+    deadline = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    "folder out", "another process carries this run out", "Wait for it", code="out-busy"
+                ) from None
+            time.sleep(_POLL_S)
+        else:
+            return
 
 
 def write_federation(record: FederationRecord, path: Path) -> None:

@@ -65,6 +65,8 @@ class FederationRecord:
     intake: dict[str, IntakeSummary] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Site to code, for those that were turned away, refused or stayed silent before the first round."""
+    weights: dict[str, int] = field(default_factory=dict)
+    """Site to the public bucket of training patients it declared; what a run goes on with after a restart."""
 
 
 @dataclass(frozen=True)

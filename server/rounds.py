@@ -17,6 +17,7 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,7 @@ from server.journal import COMPLETED, RUNNING, Journal
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
 from server.strategies import strategy_for
-from server.survey import Roster, roster
+from server.survey import Roster, joined, roster
 from server.talk import Talk
 
 _MIDDLE: Final = 0.5
@@ -56,7 +57,8 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
     heads = HeadBook(options.consortium or out.parent)
     run = RunId(f"run-{secrets.token_hex(8)}")
     talk = Talk(grid, plan, Journal(out, plan, start.architecture), heads, options, run)
-    return _Run(talk).carry_out(start)
+    with talk.journal.owned():
+        return _Run(talk).carry_out(start)
 
 
 def gathering_for(talk: Talk) -> Gathering:
@@ -95,11 +97,13 @@ class _Run:
                 return saved.record
             self.record = replace(saved.record, status=RUNNING)
             self._talk.run, self._talk.subset = RunId(saved.record.run), saved.record.subset
+        self._journal.begin(self.record)
         try:
             self._talk.note("run.started", plan=self._plan.digest, digest=digest(model), rounds=done)
             sites = self._survey()
             self._journal.save(self.record, model, done)
             for round_ in range(done + 1, self._plan.federation.rounds + 1):
+                sites = self._joined(sites, round_)
                 model = self._train(round_, model, sites)
                 self._journal.save(self.record, model, round_)
             self._evaluate(model, sites, self._threshold(model, sites))
@@ -113,37 +117,62 @@ class _Run:
         return self._end(COMPLETED, model)
 
     def _survey(self) -> Roster:
-        named = self._plan.federation.sites
-        least = self._plan.federation.least_sites
+        named, least = self._plan.federation.sites, self._plan.federation.least_sites
         talk, options = self._talk, self._talk.options
         wanted = options.nodes or len(named) or least
-        exact = options.nodes > 0
-        nodes = exchange.nodes_present(talk.grid, wanted, talk.deadline_s, exact=exact)
+        wait_s = talk.deadline_s + self._plan.federation.longest_wait_s
+        nodes = exchange.nodes_present(talk.grid, wanted, wait_s, exact=options.nodes > 0, least=least)
         talk.deadline_s *= options.turns or (len(nodes) if options.virtual else 1)
-        answers = exchange.ask(talk.grid, talk.question(Kind.SURVEY, 0), dict.fromkeys(nodes, True))
-        sites = self._as_before(roster(answers, nodes, talk.expected(0), named))
+        sites = self._as_before(self._surveyed(nodes, 0, named))
+        self._registered(sites)
+        talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
+        if len(sites.training) < least:
+            raise self._too_few(len(sites.training), sites.refused)
+        return sites
+
+    def _surveyed(self, nodes: Collection[int], round_: int, named: tuple[str, ...]) -> Roster:
+        """Ask these nodes who they are and what they have."""
+        talk = self._talk
+        question = talk.question(Kind.SURVEY, round_)
+        answers = exchange.ask(talk.grid, question, dict.fromkeys(nodes, True))
+        sites = roster(answers, nodes, talk.expected(round_), named)
+        talk.presence.surveyed |= set(nodes)
+        talk.presence.where.update(sites.nodes)
+        for site, code in sites.refused.items():
+            talk.note("survey.refused", site=site, code=code)
+        for site, head in sites.heads.items():
+            talk.note("head.seen", site=site, **talk.heads.shown(site, head))
+        return sites
+
+    def _joined(self, sites: Roster, round_: int) -> Roster:
+        """Take in who came since the last survey: a site that is expected, or one that only tests."""
+        new = {node for node in self._talk.grid.get_node_ids() if node not in self._talk.presence.surveyed}
+        if not new or not self._talk.changing:
+            return sites
+        came = self._surveyed(sorted(new), round_, sites.expected)
+        sites = joined(sites, came)
+        self._talk.presence.newcomers -= new
+        self._registered(sites)
+        self._talk.note("survey.joined", round=round_, sites=len(came.nodes))
+        return sites
+
+    def _registered(self, sites: Roster) -> None:
         self.record = replace(
             self.record,
             expected=sites.expected,
             registered=tuple(sites.nodes),
             intake=sites.intake,
             refused=sites.refused,
+            weights={str(site): weight for site, weight in sites.weights.items()},
         )
-        for site, code in sites.refused.items():
-            talk.note("survey.refused", site=site, code=code)
-        for site, head in sites.heads.items():
-            talk.note("head.seen", site=site, **talk.heads.shown(site, head))
-        talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
-        if len(sites.training) < least:
-            raise self._too_few(len(sites.training), sites.refused)
-        return sites
 
     def _as_before(self, sites: Roster) -> Roster:
         """Keep the expected sites of a run that is resumed: nobody is forgotten by a restart."""
         before = tuple(SiteName(site) for site in self.record.expected)
         if not before:
             return sites
-        weights = {site: weight for site, weight in sites.weights.items() if site in before}
+        known = {SiteName(site): weight for site, weight in self.record.weights.items()}
+        weights = {s: weight for s, weight in {**sites.weights, **known}.items() if s in before}
         return replace(sites, expected=before, weights=weights)
 
     def _train(self, round_: int, model: Arrays, sites: Roster) -> Arrays:

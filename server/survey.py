@@ -40,7 +40,7 @@ class Roster:
     @property
     def training(self) -> dict[SiteName, int]:
         """The nodes of the sites that are there and should train."""
-        return {site: self.nodes[site] for site in self.expected if site in self.weights}
+        return {s: self.nodes[s] for s in self.expected if s in self.weights and s in self.nodes}
 
 
 def roster(
@@ -65,6 +65,23 @@ def roster(
         found[site] = answer.message
         at[site] = answer.node
     return _roster(found, at, turned_away, tuple(named))
+
+
+def joined(before: Roster, came: Roster) -> Roster:
+    """A roster with those who came later, at the nodes where they are now.
+
+    A site that was weighed keeps its weight; whom the run does not expect may test and does not train.
+    """
+    weights = {s: w for s, w in {**came.weights, **before.weights}.items() if s in before.expected}
+    refused = {site: code for site, code in before.refused.items() if site not in came.nodes}
+    return Roster(
+        nodes=dict(sorted({**before.nodes, **came.nodes}.items())),
+        weights=weights,
+        expected=before.expected,
+        intake={**before.intake, **came.intake},
+        refused={**refused, **came.refused},
+        heads={**before.heads, **came.heads},
+    )
 
 
 def _roster(

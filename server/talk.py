@@ -55,6 +55,11 @@ class Talk:
     """Sites that said nothing in the round before: asked too, and not waited for as long as the others."""
     presence: Presence = field(default_factory=Presence)
 
+    @property
+    def changing(self) -> bool:
+        """Whether nodes come and go; where all sites share one machine they do not."""
+        return not (self.options.turns or self.options.virtual)
+
     def question(
         self, kind: Kind, round_: int, model: Arrays | None = None, threshold: float | None = None
     ) -> Question:
@@ -90,9 +95,7 @@ class Talk:
             word = self.heads.countersign(site, self.run, round_)
             return replace(question, countersigned={} if word is None else {node: word})
 
-        # Where all sites share this process, nodes neither come nor go.
-        fixed = bool(self.options.turns or self.options.virtual)
-        who = None if fixed else who_question(self.question(Kind.PRESENT, max(round_, 0)))
+        who = who_question(self.question(Kind.PRESENT, round_)) if self.changing else None
         asking = Asking(self.grid, of, self.presence, who)
         patient = {site: site not in self.silent for site in sites}
         for site, answer in asking.answers(patient, self.patience(), lambda: counted.admitted):
