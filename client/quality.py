@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -144,11 +144,14 @@ def check(pixels: npt.NDArray[np.float32], context: QualityContext) -> QualityRe
         `quality-duplicate`.
     """
     image = pixels[len(pixels) // 2] if pixels.ndim == 3 else pixels
-    if image.ndim != 2 or not image.size or not _all_finite(image):
+    ends = (
+        (float(image.min()), float(image.max())) if image.ndim == 2 and image.size else (math.nan, math.nan)
+    )
+    if not all(map(math.isfinite, ends)):  # what is no number shows in the least or the greatest of them
         return QualityReport(
             False, "quality-broken", "it is not an array of numbers", "Ask the sender for the image itself"
         )
-    figures = measure(image)
+    figures = _measured(image, *ends)
     for bound in BOUNDS:
         if bound.figure == "exposure" and context.modality not in RADIOGRAPHS:
             continue
@@ -179,7 +182,10 @@ def measure(image: npt.NDArray[np.float32]) -> dict[str, float]:
     range), sharpness (variance of the Laplacian by variance), noise (Immerkaer's estimate by spread), exposure (where the
     median of the pixels between the two ends lies in the range).
     """
-    low, high = float(image.min()), float(image.max())
+    return _measured(image, float(image.min()), float(image.max()))
+
+
+def _measured(image: npt.NDArray[np.float32], low: float, high: float) -> dict[str, float]:
     step = max(1, min(image.shape) // 128)
     some = np.ravel(image[::step, ::step])
     inside = slice(int(np.count_nonzero(some == low)), some.size - int(np.count_nonzero(some == high)))
@@ -270,11 +276,6 @@ def _centre(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return image[top : top + LARGEST_PATCH, left : left + LARGEST_PATCH].astype(np.float32, copy=False)
 
 
-def _all_finite(image: npt.NDArray[np.float32]) -> bool:
-    """Whether all pixels are numbers: what is none shows in the least or the greatest of them."""
-    return math.isfinite(float(image.min())) and math.isfinite(float(image.max()))
-
-
 def _strips(image: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
     """The image in strips that fit a processor's cache, each with the row before and the row after it."""
     for top in range(1, image.shape[0] - 1, _STRIP):
@@ -284,20 +285,22 @@ def _strips(image: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]
 def _sharpness(image: npt.NDArray[np.float32]) -> float:
     if min(image.shape) < 3:
         return 0.0
-    mean = image.mean(dtype=np.float32)
-    whole = sum(_squares(image[top : top + _STRIP] - mean) for top in range(0, image.shape[0], _STRIP))
+    sums, squares = _moments(image[top : top + _STRIP] for top in range(0, image.shape[0], _STRIP))
+    whole = squares - sums**2 / image.size
     if whole <= 0:
         return 0.0
-    total = squares = 0.0
-    for strip in _strips(image):
-        laplacian = cv2.Laplacian(strip, cv2.CV_32F, ksize=1)[1:-1, 1:-1].copy()
-        total += float(laplacian.sum())
-        squares += _squares(laplacian)
     rows, cols = image.shape
     count = float((rows - 2) * (cols - 2))
-    return (squares / count - (total / count) ** 2) / (whole / float(rows * cols))
+    sums, squares = _moments(
+        cv2.Laplacian(strip, cv2.CV_32F, ksize=1)[1:-1, 1:-1] for strip in _strips(image)
+    )
+    return (squares / count - (sums / count) ** 2) / (whole / float(rows * cols))
 
 
-def _squares(values: npt.NDArray[np.float32]) -> float:
-    flat = np.ravel(values)
-    return float(np.dot(flat, flat))
+def _moments(parts: Iterable[npt.NDArray[Any]]) -> tuple[float, float]:
+    """Sum and sum of squares of all values, added up in float64."""
+    sums = squares = 0.0
+    for part in parts:
+        sums += cv2.sumElems(part)[0]
+        squares += cv2.norm(part, cv2.NORM_L2SQR)
+    return sums, squares

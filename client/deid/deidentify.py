@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,7 +18,6 @@ import numpy.typing as npt
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from pydicom.tag import BaseTag
 
 from client.deid.actions import day_of, kept, years
 from client.deid.encoding import element, encode
@@ -28,6 +28,7 @@ from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.deid.tables import is_table
+from client.deid.tags import tag as tag_of
 from client.deid.wanted import Wanted, identifiers
 from common.errors import FileRefused
 
@@ -107,7 +108,7 @@ class Deidentifier:
         return target
 
     def _place(self, rule: Rule, work: _Work, made: Elements) -> None:
-        tag = BaseTag(rule.tag)
+        tag = tag_of(rule.tag)
         number = _short_number(rule, work)
         if number is not None and number in self._numbers:
             known = self._numbers[number]
@@ -169,7 +170,7 @@ class Deidentifier:
     def _shifted(self, rule: Rule, work: _Work) -> str:
         day = day_of(work.text(rule.tag))
         try:
-            return "" if day is None else self.names.shifted(work.who, day).strftime("%Y%m%d")
+            return "" if day is None else _written(self.names.shifted(work.who, day))
         except OverflowError:
             return ""
 
@@ -218,6 +219,10 @@ class _Work:
         if isinstance(raw, bytes) and raw.isascii() and b"\\" not in raw and b"\x1b" not in raw:
             return raw.decode("ascii").rstrip(" \0")
         return str(self.source[tag].value or "")
+
+
+def _written(day: date) -> str:
+    return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
 def _short_number(rule: Rule, work: _Work) -> _Number | None:

@@ -15,7 +15,8 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
-from pydicom.tag import BaseTag
+
+from client.deid.tags import tag as tag_of
 
 _LONG: Final = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "UC", "UN", "UR", "UT"))
 """VRs with a length of 32 bits (PS3.5 7.1.2)."""
@@ -41,7 +42,7 @@ def element(tag: int, vr: str, value: Any) -> RawDataElement:
         raw = _raw(vr, value if isinstance(value, list) else [value])
     except struct.error:
         raise ValueError("a number does not fit its value representation") from None
-    return RawDataElement(BaseTag(tag), vr, len(raw), raw, 0, False, True)
+    return RawDataElement(tag_of(tag), vr, len(raw), raw, 0, False, True)
 
 
 def _raw(vr: str, values: Sequence[Any]) -> bytes:

@@ -17,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from client.deid.encoding import element
 from client.deid.methods import MEANINGS, flags
+from client.deid.tags import tag
 
 IMPLEMENTATION_UID: Final = "2.25.198211846730541987726013455870216594723"
 """Names this writer in the file meta (PS3.7 D.3.3.2)."""
@@ -36,8 +37,8 @@ PIXELS: Final = 0x7FE00010
 _NAMED_BY: Final = {0x00020002: _CLASS, 0x00020003: _INSTANCE}
 """Of the file meta: which element of the data set says it."""
 _META_ITEMS: Final = {
-    tag: element(tag, vr, value)
-    for tag, vr, value in (
+    one: element(one, vr, value)
+    for one, vr, value in (
         (0x00020001, "OB", b"\x00\x01"),
         (0x00020010, "UI", str(ExplicitVRLittleEndian)),
         (0x00020012, "UI", IMPLEMENTATION_UID),
@@ -84,7 +85,7 @@ def pixel_elements(made: Elements, pixels: npt.NDArray[np.integer[Any]]) -> Elem
         pixels: [rows, columns] or [frames, rows, columns], 8 or 16 bits.
     """
     bits = pixels.dtype.itemsize * 8
-    stored = int.from_bytes(made[BaseTag(_STORED)].value, "little")
+    stored = int.from_bytes(made[tag(_STORED)].value, "little")
     rows, columns = pixels.shape[-2:]
     numbers = {
         _ROWS: rows,
@@ -93,18 +94,18 @@ def pixel_elements(made: Elements, pixels: npt.NDArray[np.integer[Any]]) -> Elem
         _ALLOCATED: bits,
         _HIGH: stored - 1,
     }
-    found: Elements = {BaseTag(tag): element(tag, "US", number) for tag, number in numbers.items()}
+    found: Elements = {tag(one): element(one, "US", number) for one, number in numbers.items()}
     if pixels.ndim == 3:
-        found[BaseTag(_FRAMES)] = element(_FRAMES, "IS", pixels.shape[0])
+        found[tag(_FRAMES)] = element(_FRAMES, "IS", pixels.shape[0])
     raw = np.ascontiguousarray(pixels).tobytes()
-    found[BaseTag(PIXELS)] = element(PIXELS, "OB" if bits == 8 else "OW", raw)
+    found[tag(PIXELS)] = element(PIXELS, "OB" if bits == 8 else "OW", raw)
     return found
 
 
 def file_meta(made: Elements) -> FileMetaDataset:
     """Class and instance of the data set, our syntax, our name, and nothing else."""
-    named = {tag: element(tag, "UI", made[BaseTag(of)].value) for tag, of in _NAMED_BY.items()}
-    return FileMetaDataset({BaseTag(tag): item for tag, item in (_META_ITEMS | named).items()})
+    named = {one: element(one, "UI", made[tag(of)].value) for one, of in _NAMED_BY.items()}
+    return FileMetaDataset({tag(one): item for one, item in (_META_ITEMS | named).items()})
 
 
 def _code(value: str, meaning: str) -> Dataset:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from pydicom.dataset import Dataset
@@ -43,6 +44,8 @@ _OTHER_HEADS: Final = re.compile(
     r"head[\s_-]*first|(femoral|femur|humeral|radial|metatarsal|metacarpal|pancreatic)[\s_-]*heads?"
     r"|heads?[\s_-]*of[\s_-]*(the[\s_-]*)?(femur|humerus|radius|pancreas)|overhead"
 )
+_REMEMBERED: Final = 256
+"""Texts whose answer is remembered; the slices of a series say the same."""
 _TEXTS: Final = (
     "StudyDescription",
     "SeriesDescription",
@@ -68,6 +71,7 @@ def _said(ds: Dataset) -> Iterable[str]:
             yield str(item.get("CodeMeaning") or "")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _names_head(text: str) -> bool:
     words = set(re.findall(r"[^\W\d_]+", _OTHER_HEADS.sub(" ", _without_accents(text))))
     return not words.isdisjoint(_BARE) or any(sign in text for sign in SIGNS)

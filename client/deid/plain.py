@@ -20,11 +20,19 @@ from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_val
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat
+from pydicom.values import multi_string
 
-_LONG: Final = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
-)
-_SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+from client.deid.tags import tag
+
+_VRS: Final = {
+    **{vr: (vr.decode(), True) for vr in b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()},
+    **{
+        vr: (vr.decode(), False)
+        for vr in b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split()
+    },
+}
+"""As it stands in a file: its name, and whether its length has 32 bits."""
 _HEAD: Final = struct.Struct("<HH2sH").unpack_from
 _LENGTH: Final = struct.Struct("<I").unpack_from
 _META_AT: Final = 132
@@ -36,8 +44,13 @@ _TERMS: Final = re.compile(rb"(ISO_IR \d{1,3}|ISO 2022 IR \d{1,3}|GB18030|GBK|\\
 _WORDS: Final = frozenset(("CS", "SH", "LO", "DA", "AS", "AE"))
 _PLAIN_WORD: Final = re.compile(rb"[!-\[\]-~][ -\[\]-~]*\0?")
 """Printable, without a backslash, not beginning with a blank."""
+_DECIMAL: Final = rb"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?"
+_DECIMALS: Final = re.compile(rb"%b(\\%b)* ?" % (_DECIMAL, _DECIMAL))
+"""One number or several, as most are written."""
 _ITEM: Final = b"\xfe\xff\x00\xe0"
-_DELIMITERS: Final = 0xFFFE0000
+_FIRST: Final = 0x00080000
+_DELIMITERS: Final = 0xFFFE
+"""Group of items and their ends, which are no elements."""
 
 Elements = dict[BaseTag, RawDataElement]
 
@@ -47,18 +60,18 @@ class _Glancing(Dataset):  # type: ignore[misc] # pydicom gives its classes no t
 
     def get(self, key: Any, default: Any = None) -> Any:
         """As pydicom's, and equal to it."""
-        tag = _tag_of(key) if isinstance(key, str) else None
-        item = None if tag is None else self._dict.get(tag)
+        known = _tag_of(key) if isinstance(key, str) else None
+        item = None if known is None else self._dict.get(known)
         if isinstance(item, RawDataElement):
             value = _simple(item)
             if value is not None:
                 return value
-        return default if item is None and tag is not None else super().get(key, default)
+        return default if item is None and known is not None else super().get(key, default)
 
     def __getattr__(self, name: str) -> Any:
         """As pydicom's, and equal to it; asked for keywords only, all else is found before."""
-        tag = _tag_of(name)
-        item = None if tag is None else self._dict.get(tag)
+        known = _tag_of(name)
+        item = None if known is None else self._dict.get(known)
         value = _simple(item) if isinstance(item, RawDataElement) else None
         return super().__getattr__(name) if value is None else value
 
@@ -67,23 +80,29 @@ class Header(_Glancing):
     """A data set in memory, read by glances."""
 
 
+class _Meta(_Glancing, FileMetaDataset):  # type: ignore[misc] # see above
+    """What a plain file says of itself, read by glances."""
+
+
 class PlainDataset(_Glancing, FileDataset):  # type: ignore[misc] # see above
     """A plain file, read by glances."""
 
 
 @lru_cache(maxsize=1024)
 def _tag_of(keyword: str) -> BaseTag | None:
-    tag = tag_for_keyword(keyword)
-    return None if tag is None else BaseTag(tag)
+    number = tag_for_keyword(keyword)
+    return None if number is None else tag(number)
 
 
 def _simple(item: RawDataElement) -> Any:
-    """The value of an element with one plain word, UID or number; None for any other."""
+    """The value of an element with one plain word or UID, or with plain numbers; None for any other."""
     raw = item.value
     if not raw or not isinstance(raw, bytes):
         return None
     if item.VR == "US" and len(raw) == 2:
         return int.from_bytes(raw, "little")
+    if item.VR == "DS" and _DECIMALS.fullmatch(raw):
+        return multi_string(raw.decode("ascii"), DSfloat)
     if (item.VR not in _WORDS and item.VR != "UI") or not _PLAIN_WORD.fullmatch(raw):
         return None
     text = raw.decode("ascii").rstrip(" \0")
@@ -100,21 +119,19 @@ def read_plain(data: bytes) -> FileDataset | None:
         return None
     end = _META_AT + 12 + _LENGTH(data, _META_AT + 8)[0]
     meta = elements_in(data, _META_AT, end) if end <= len(data) else None
-    if meta is None or not all(tag >> 16 == 2 for tag in meta):
+    if meta is None or not all(int(one) >> 16 == 2 for one in meta):
         return None
-    syntax = meta.get(BaseTag(_SYNTAX))
+    syntax = meta.get(tag(_SYNTAX))
     if syntax is None or (syntax.value or b"").rstrip(b"\0") != ExplicitVRLittleEndian.encode():
         return None
     found = elements_in(data, end, len(data))
-    if found is None or any(
-        tag < 0x00080000 or (tag >= _DELIMITERS and tag >> 16 == _DELIMITERS >> 16) for tag in found
-    ):
+    if found is None or any(n < _FIRST or n >> 16 == _DELIMITERS for n in map(int, found)):
         return None
-    charset = found.get(BaseTag(_CHARSET))
+    charset = found.get(tag(_CHARSET))
     if charset is not None and not _TERMS.fullmatch(charset.value or b""):
         return None
     encodings = default_encoding if charset is None else _encodings(charset)
-    dataset = PlainDataset(io.BytesIO(), Dataset(found), data[:128], FileMetaDataset(meta), False, True)
+    dataset = PlainDataset(io.BytesIO(), found, data[:128], _Meta(meta), False, True)
     dataset.set_original_encoding(False, True, encodings)
     return dataset
 
@@ -126,23 +143,24 @@ def elements_in(data: bytes, at: int, end: int) -> Elements | None:
     while at < end:
         if end - at < 8:
             return None
-        group, element, vr, length = _HEAD(data, at)
+        group, element, said, length = _HEAD(data, at)
         at += 8
-        if vr in _LONG:
+        known = _VRS.get(said)
+        if known is None:
+            return None
+        vr, long = known
+        if long:
             if end - at < 4:
                 return None
             (length,) = _LENGTH(data, at)
             at += 4
-        elif vr not in _SHORT:
-            return None
-        tag = BaseTag(group << 16 | element)
         number = group << 16 | element
         if number <= last or length > end - at:  # also a length that is not given
             return None
         last = number
-        name = vr.decode("ascii")
-        value = data[at : at + length] if length else empty_value_for_VR(name, raw=True)
-        found[tag] = RawDataElement(tag, name, length, value, at, False, True)
+        value = data[at : at + length] if length else empty_value_for_VR(vr, raw=True)
+        key = tag(number)
+        found[key] = RawDataElement(key, vr, length, value, at, False, True)
         at += length
     return found if at == end else None
 
@@ -169,5 +187,5 @@ def _encodings(charset: RawDataElement) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _encodings_of(raw: bytes) -> tuple[str, ...]:
-    named = RawDataElement(BaseTag(_CHARSET), "CS", len(raw), raw, 0, False, True)
+    named = RawDataElement(tag(_CHARSET), "CS", len(raw), raw, 0, False, True)
     return tuple(convert_encodings(convert_raw_data_element(named).value))

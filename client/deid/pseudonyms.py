@@ -12,12 +12,15 @@ import hmac
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Final
 
 from client.site import KEY_BYTES, Site
 from common.errors import SettingsError
 from common.types import Pseudonym
 
+_REMEMBERED: Final = 256
+"""Names made last; each of an image's is asked for several times."""
 MAX_SHIFT_DAYS: Final = 3650
 """Dates move 1 to 3650 days back: far enough that a true date is not met again by chance."""
 
@@ -104,9 +107,10 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip(" \0")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _code(key: bytes, purpose: str, *parts: str) -> bytes:
     """HMAC over the purpose and the parts, each preceded by its length so that none runs into the next."""
     message = b"".join(
         len(raw).to_bytes(4, "big") + raw for raw in (part.encode("utf-8") for part in (purpose, *parts))
     )
-    return hmac.new(key, message, hashlib.sha256).digest()
+    return hmac.digest(key, message, "sha256")

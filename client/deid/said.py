@@ -63,6 +63,11 @@ _MONTHS: Final = [
     "de[cz]",
 ]
 _MONTH: Final = "|".join(_MONTHS)
+_SHORT_MONTHS: Final = (
+    *("jan", "feb", "mar", "apr", "may", "mai", "jun", "jul"),
+    *("aug", "sep", "okt", "oct", "nov", "dec", "dez"),
+)
+"""What the names of all months begin with where a text is ASCII."""
 _LINE_WITH_DIGIT: Final = re.compile(r"^[^\n\d]*\d[^\n]*$", re.MULTILINE)
 _YEAR: Final = r"((?:18|19|20)?\d\d)(?!\d)"
 _YEAR_FIRST: Final = re.compile(
@@ -117,11 +122,17 @@ def dates_in(text: str) -> set[str]:
     found = {(m[1], m[2] or m[5], m[3] or m[6]) for m in _YEAR_FIRST.finditer(text)}
     for m in _YEAR_LAST.finditer(text):
         found |= {(year, *pair) for year in _years(m[4]) for pair in ((m[3], m[1]), (m[1], m[3]))}
-    for m in _NAMED.finditer(text):
+    for m in _NAMED.finditer(text) if _may_name_a_month(text) else ():
         day, name, year = (m[1], m[2], m[3]) if m[1] else (m[5], m[4], m[6])
         month = next(n for n, known in enumerate(_MONTHS, 1) if re.match(known, name, re.IGNORECASE))
         found |= {(full, str(month), day) for full in _years(year)}
     return {day for parts in found if (day := _compact(*map(int, parts)))}
+
+
+def _may_name_a_month(text: str) -> bool:
+    """Sooner said than found: nearly no text that holds digits names one."""
+    low = text.lower()
+    return not text.isascii() or any(month in low for month in _SHORT_MONTHS)
 
 
 @lru_cache(maxsize=8192)
@@ -151,6 +162,7 @@ def _years(text: str) -> tuple[str, ...]:
 
 def _compact(year: int, month: int, day: int) -> str:
     try:
-        return date(year, month, day).strftime("%Y%m%d")
+        date(year, month, day)
     except ValueError:
         return ""
+    return f"{year:04d}{month:02d}{day:02d}"

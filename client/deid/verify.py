@@ -9,7 +9,7 @@ the file stays in quarantine.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -22,7 +22,7 @@ from client.deid.needles import PLAIN_BYTES, Needles
 from client.deid.reader import Seen, Unreadable, walk
 from client.deid.said import dates_in
 from client.deid.wanted import Wanted, identifiers
-from client.deid.writings import as_bytes, joined_digits, squeezed, words
+from client.deid.writings import as_bytes, joined_digits, words
 from common.errors import FileRefused
 
 __all__ = ["Wanted", "check", "identifiers"]
@@ -34,6 +34,8 @@ _BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT"
 _OPEN: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC", "PN"))
 _PRINTABLE: Final = re.compile(rb"[ -~]*\0?")
 """All that we write as text; an odd UID ends in a zero."""
+_MARKS: Final = re.compile(r"[^\w\n]+|_+")
+"""What is neither a letter nor a digit, nor the end of a value."""
 _BINARY_NUMBERS: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL"))
 _CODES: Final = frozenset(code.casefold() for code in MEANINGS)
 _CONSTANTS: Final = {
@@ -156,13 +158,18 @@ class _Texts:
             or not wanted.days.isdisjoint(
                 re.split(r"[\s\\\0]+", self.numbers)
             )  # whole: a date as an exposure
-            or (bool(wanted.tight) and any(one in line for line in self._tight() for one in wanted.tight))
+            or (bool(wanted.tight) and _any_in(wanted.tight, self._tight()))
         )
         if hit:
             raise _hit()
 
-    def _tight(self) -> list[str]:
-        return [squeezed(line) for line in self.free.split("\n")]
+    def _tight(self) -> str:
+        """Every value without blanks and marks; they stay apart, so that none runs into the next."""
+        return _MARKS.sub("", self.free)
+
+
+def _any_in(texts: Collection[str], text: str) -> bool:
+    return any(one in text for one in texts)
 
 
 def _without_constants(seen: Seen, text: str) -> str:

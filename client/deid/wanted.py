@@ -62,9 +62,12 @@ class Wanted:
             or any(part in low for part in self.parts)
             or not self.pairs.isdisjoint(itertools.pairwise(found))
             or not self.numbers.isdisjoint(re.findall(r"\d+", joined_digits(low)))
-            or any(one in squeezed(low) for one in self.tight)
+            or (bool(self.tight) and self._holds_tight(squeezed(low)))
             or not self.days.isdisjoint(dates_in(low))
         )
+
+    def _holds_tight(self, text: str) -> bool:
+        return any(one in text for one in self.tight)
 
 
 @dataclass
