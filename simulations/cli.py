@@ -214,6 +214,28 @@ def audit(
         raise typer.Exit(1)
 
 
+@app.command(epilog=example("consilium-sim clipping --clip 0.01 --clip 1 --repeats 3"))
+def clipping(
+    scenario: Annotated[
+        Path | None, typer.Argument(help="A scenario with a private arm; the shipped one when left out.")
+    ] = None,
+    clip: Annotated[list[float] | None, typer.Option(min=1e-6, help="Where C begins; repeatable.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings of each setting; noise is fresh.")] = 3,
+    data: Annotated[Path | None, typer.Option(envvar="CONSILIUM_DATA", help="Folder of real images.")] = None,
+    seed: Seed = None,
+    out: Out = Path("runs/clipping"),
+    as_json: JsonFlag = False,
+) -> None:
+    """Flat against adaptive clipping at the same epsilon, from good and bad starts of C: a table and a figure."""
+    from simulations.clipping import compare_clipping, table
+    from simulations.scenario import HERE, load_scenario
+
+    loaded = load_scenario(scenario or HERE / "clipping.toml", with_data=data is not None, seed=seed)
+    record = compare_clipping(loaded, clip or [0.01, 0.1, 1.0, 10.0], repeats, out, data)
+    show(record, as_json, lambda: table(record))
+    say(f"The figure is {out / 'clipping.png'}.")
+
+
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
 

@@ -127,25 +127,33 @@ def _ask(kind, plan):
     return Instruction(kind, "run-1", 1, plans.dump_plan(plan), plan.digest, code_digest(), {})
 
 
+TRAIN, ALL = (Kind.TRAIN,), (Kind.SURVEY, Kind.TRAIN, Kind.THRESHOLD, Kind.EVALUATE)
+
+
 @pytest.mark.parametrize(
-    ("policy", "kinds", "code"),
+    ("policy", "plan", "kinds", "code"),
     [
-        (Policy(), (Kind.TRAIN,), "policy-non-private"),
-        (Policy(allow_non_private=True, trainable=("head",)), (Kind.TRAIN,), "policy-trainable"),
-        (Policy(networks=("scatter",)), tuple(Kind), "policy-network"),
-        (Policy(architectures=("sha256:" + "0" * 64,)), tuple(Kind), "policy-architecture"),
-        (Policy(plans=("sha256:" + "0" * 64,)), tuple(Kind), "policy-plan"),
+        (Policy(), OPEN, TRAIN, "policy-non-private"),
+        (Policy(max_epsilon_per_run=7.9), PRIVATE, TRAIN, "policy-epsilon"),
+        (Policy(max_delta=1e-6), PRIVATE, TRAIN, "policy-delta"),
+        (Policy(max_clip=0.5), PRIVATE, TRAIN, "policy-clip"),
+        (Policy(max_sampling_rate=0.2), PRIVATE, TRAIN, "policy-sampling-rate"),
+        (Policy(min_noise_multiplier=1.3), PRIVATE, TRAIN, "policy-noise"),
+        (Policy(allow_non_private=True, trainable=("head",)), OPEN, TRAIN, "policy-trainable"),
+        (Policy(networks=("scatter",)), OPEN, ALL, "policy-network"),
+        (Policy(architectures=("sha256:" + "0" * 64,)), OPEN, ALL, "policy-architecture"),
+        (Policy(plans=("sha256:" + "0" * 64,)), OPEN, ALL, "policy-plan"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_plan_is_judged_before_any_data_is_touched(tmp_path, policy, kinds, code):
+def test_a_plan_is_judged_before_any_data_is_touched(tmp_path, policy, plan, kinds, code):
     """Nothing of a patient can be read here: index, store and ledger are folders, and reading one would fail."""
     site = init_site(tmp_path / "alpha", "alpha", simulation_seed=1, policy=policy)
     for path in (site.index, site.ledger):
         path.mkdir()
     site.store.write_text("no folder")
     for kind in kinds:
-        reply = SiteService(site).handle(_ask(kind, OPEN))
+        reply = SiteService(site).handle(_ask(kind, plan))
         assert isinstance(reply, Refusal)
         assert (reply.code, reply.run, reply.round) == (code, "run-1", 1)
 
