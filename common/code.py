@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +28,34 @@ def code_digest() -> Digest:
     Raises:
         FederationError: code `code-missing` when one of the packages cannot be found.
     """
+    return digest_of(sources())
+
+
+def digest_of(code: Mapping[str, bytes]) -> Digest:
+    """SHA-256 over these files, in the order of their packages and paths.
+
+    Args:
+        code: path from the packages' folder, such as `common/code.py`, to content.
+    """
     state = hashlib.sha256()
+    for path in sorted(code, key=lambda path: (PACKAGES.index(path.partition("/")[0]), path)):
+        name, content = path.encode(), code[path]
+        state.update(b"%d:%s%d:" % (len(name), name, len(content)))
+        state.update(content)
+    return Digest("sha256:" + state.hexdigest())
+
+
+def sources() -> dict[str, bytes]:
+    """Every file that counts, as installed here: path, such as `common/code.py`, to content.
+
+    Raises:
+        FederationError: code `code-missing`.
+    """
+    found: dict[str, bytes] = {}
     for package in PACKAGES:
         root = _folder(package)
-        for path in files(root):
-            name = f"{package}/{path.relative_to(root).as_posix()}".encode()
-            content = path.read_bytes()
-            state.update(b"%d:%s%d:" % (len(name), name, len(content)))
-            state.update(content)
-    return Digest("sha256:" + state.hexdigest())
+        found |= {f"{package}/{path.relative_to(root).as_posix()}": path.read_bytes() for path in files(root)}
+    return found
 
 
 def files(root: Path) -> list[Path]:

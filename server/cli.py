@@ -61,6 +61,28 @@ def run(
     )
 
 
+@app.command("release", epilog=example("consilium-server release plan.toml --folder /srv/consortium"))
+def release(
+    plan: PlanFile,
+    folder: Annotated[Path, typer.Option(help="The consortium's folder, which holds server.toml.")] = Path(),
+    as_json: JsonFlag = False,
+) -> None:
+    """Bundle the installed code with a plan, sign both, and offer them to the hospitals for approval."""
+    from common.plan import load_plan
+    from server.federation_folder import Consortium
+    from server.release import FOLDER, released
+
+    read = load_plan(plan)
+    _check_network(read, plan.name)
+    consortium = Consortium.open(folder)
+    made = released(consortium, read)
+    rows = [("id", made.id), ("plan", made.plan_digest), ("bundle", made.bundle_digest)]
+    rows += [("code", made.code_digest), ("consilium", made.consilium), ("made", made.at)]
+    rows += [("folder", consortium.folder / FOLDER / made.id)]
+    rows += [("next", "Hospitals see it with `consilium-site studies` and approve it by its id")]
+    show(made, as_json, lambda: grid(f"{read.study.name} is released", ("what", "value"), rows))
+
+
 @app.command("report", epilog=example("consilium-server report runs/demo-1/metrics.json --out report.html"))
 def report(
     metrics: Annotated[Path, typer.Argument(help="The metrics.json of a run.")],

@@ -21,15 +21,13 @@ from flwr.supercore.run import Run
 from common import envelope, wire
 from common.code import code_digest
 from common.envelope import EVERYONE, Envelope, Expected, of_server, of_site
-from common.errors import ConsiliumError, StorageError
+from common.errors import ConsiliumError
 from common.identity import Identity
 from common.messages import Refusal
-from common.roster import Roster, load_roster, verify_roster
+from common.roster import Roster, verify_roster
 from common.types import RunId, SiteName
-from server.heads import KEY
+from server.federation_folder import SETTINGS, Consortium
 
-ROSTER: Final = "roster.json"
-"""In the consortium's folder, from the first hospital's admission on."""
 COURIER: Final = frozenset(
     [
         "code-missing",
@@ -67,23 +65,20 @@ class Seals:
 
 
 def load_seals(folder: Path) -> Seals | None:
-    """Key and roster in the consortium's folder; None where nobody was ever enrolled, as in a simulation.
+    """Key and roster of the consortium in this folder; None where nobody was ever admitted, as in a simulation.
 
     Raises:
         FederationError: `roster` when it is not signed by that key.
-        SettingsError: the key.
-        StorageError: the roster cannot be read.
+        SettingsError, StorageError: the folder's parts.
     """
-    path = folder / ROSTER
-    if not path.exists():
+    if not (folder / SETTINGS).exists():
         return None
-    identity = Identity.load(folder / KEY)
-    try:
-        roster = load_roster(path.read_bytes())
-    except OSError:
-        raise StorageError(path.name, "it cannot be read", "Check its rights") from None
-    verify_roster(roster, identity.public)
-    return Seals(identity, roster)
+    consortium = Consortium.open(folder)
+    roster = consortium.book.roster()
+    if roster is None:
+        return None
+    verify_roster(roster, consortium.identity.public)
+    return Seals(consortium.identity, roster)
 
 
 def sealed(grid: Grid, folder: Path | None) -> Grid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -21,10 +22,10 @@ from common.code import code_digest
 from common.errors import FederationError, SubsetError
 from common.identity import Identity
 from common.messages import Instruction, Kind, Refusal
-from common.roster import Member, dump_roster, sign_roster
-from server.heads import KEY
+from common.roster import Member, sign_roster
+from server.federation_folder import Consortium
 from server.rounds import run_federation
-from server.seals import ROSTER, load_seals, sealed
+from server.seals import load_seals, sealed
 from server.start import Options
 from simulations.grid import InProcessGrid, run_on
 from tests.toy import ToyDuties, toy_plan, toy_service
@@ -35,8 +36,8 @@ PLAN = toy_plan(rounds=2, least_sites=2)
 
 def _enrol(folder, services, federation="lungs", version=1):
     """What enrolment leaves behind: the server's key and roster, and each site's pin."""
-    path = folder / "consortium" / KEY
-    server = Identity.load(path) if path.exists() else Identity.make(path)
+    consortium = Consortium.init(folder / "consortium", federation, ["localhost:9443"])
+    server = consortium.identity
     keys = {}
     for service in services:
         own = service.site.secrets / "identity.key"
@@ -45,7 +46,7 @@ def _enrol(folder, services, federation="lungs", version=1):
     roster = sign_roster(server, federation, version, members)
     for service in services:
         pin(service.site, roster, server.public)
-    (folder / "consortium" / ROSTER).write_bytes(dump_roster(roster))
+    consortium.book.add_roster(roster, datetime.now(UTC))
     return server, roster
 
 
@@ -277,10 +278,10 @@ def test_a_revoked_site_s_word_counts_for_nothing(federation):
 
 
 def _enrol_without(folder, services):
-    server = Identity.load(folder / "consortium" / KEY)
+    consortium = Consortium.open(folder / "consortium")
     members = [Member(s.name, Identity.load(s.site.secrets / "identity.key").public) for s in services]
-    roster = sign_roster(server, "lungs", 2, members)
-    (folder / "consortium" / ROSTER).write_bytes(dump_roster(roster))
+    roster = sign_roster(consortium.identity, "lungs", 2, members)
+    consortium.book.add_roster(roster, datetime.now(UTC))
 
 
 def test_the_courier_s_own_word_is_heard_and_stands_for_no_site(federation):
@@ -309,10 +310,12 @@ def test_rubbish_instead_of_records_ends_no_run(federation):
     assert _run(folder, services, tamper).trained == ("beta", "gamma")
 
 
-def test_a_server_whose_roster_was_changed_does_not_start(federation):
+def test_a_server_whose_roster_another_key_signed_does_not_start(federation):
     _, _, _, folder = federation
-    path = folder / "consortium" / ROSTER
-    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 3'))
+    other = Identity.make(folder / "other.key")
+    Consortium.open(folder / "consortium").book.add_roster(
+        sign_roster(other, "lungs", 2, []), datetime.now(UTC)
+    )
     with pytest.raises(FederationError) as caught:
         load_seals(folder / "consortium")
     assert caught.value.code == "roster"
