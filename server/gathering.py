@@ -7,7 +7,7 @@ advances a round, which `server.rounds` does with what it is given.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from common import wire
@@ -81,6 +81,7 @@ class Visible:
         missing = [site for site in sites.training if site not in round_.into]
         for site, answer in talk.ask(question, missing, round_.tally):
             round_.take(site, answer)
+        round_.close()
         return Gathered(round_.state, round_.into, round_.refused, round_.up)
 
 
@@ -102,6 +103,8 @@ class _Round:
         self.refused = {str(site): NO_REPLY for site in expected}
         self.up = 0
         self.tally = Tally()
+        # In a first round nobody knows yet how long updates are: they wait on disk until all have come.
+        self._waits = talk.plan.federation.robust == "norm-bound" and not talk.norms
 
     def take(self, site: SiteName, answer: Answer, *, kept: bool = False) -> bool:
         """Let an answer in or turn it away; what is let in is on disk before anybody hears of it."""
@@ -114,7 +117,8 @@ class _Round:
         update = admitted.update
         if not kept:
             self._talk.journal.keep(self._question.blob, site, answer.blob)
-        self.state = self._strategy.fold(self.state, update.arrays, update.weight)
+        if not self._waits:
+            self.state = self._strategy.fold(self.state, update.arrays, update.weight)
         self.into[site] = admitted.record
         self.tally.admitted += 1
         self.refused.pop(site, None)
@@ -123,6 +127,18 @@ class _Round:
             self._talk.note("update.admitted", site=site, round=update.round, weight=update.weight, **seen)
             self._talk.options.observer(update.round, site)
         return True
+
+    def close(self) -> None:
+        """Fold in what waited, each update no longer than the bound that all of them together give."""
+        if not self._waits:
+            return
+        norms = [record.update_norm for record in self.into.values()]
+        rules = replace(self._rules, bound=norm_bound(norms, self._rules.max_norm))
+        desk = Admission(self._talk.expected(self._question.step))
+        for site, blob in self._talk.journal.kept(self._question.blob):
+            admitted = desk.update(site, wire.unpack(blob), rules)
+            self.state = self._strategy.fold(self.state, admitted.update.arrays, admitted.update.weight)
+            self.into[site] = admitted.record
 
     def _turn_away(self, site: SiteName, code: str) -> None:
         # A second reply does not undo the first, which may already be in the sum.
