@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from common.errors import LedgerError
+from client.membership import load_membership
+from common.errors import ConsiliumError
+from common.identity import fingerprint
 from common.plan import Plan
 from common.types import Digest
 
@@ -18,7 +20,7 @@ class Addressee:
     """Who asked, as far as this hospital knows, and for what."""
 
     server: Digest | None = None
-    """Fingerprint of the server's key, as pinned here; None before the first contact is proven."""
+    """Fingerprint of the server's key, as pinned at enrolment, or by the first countersigned ledger; else None."""
     plan: Digest | None = None
     study: str = ""
 
@@ -36,10 +38,17 @@ def addressee(site: Site, plan: Plan | None = None) -> Addressee:
         site: whose pinned key is looked up; a file that cannot be believed names nobody.
         plan: what was asked under; None where no plan was read.
     """
+    server = _server(site)
+    return Addressee(server) if plan is None else Addressee(server, plan.digest, plan.study.name)
+
+
+def _server(site: Site) -> Digest | None:
     from client.privacy.heads import NAME, Heads  # noqa: PLC0415 - the ledger's modules read the policy
 
     try:
-        server = Heads(site.state / NAME).known.fingerprint
-    except LedgerError:
-        server = None
-    return Addressee(server) if plan is None else Addressee(server, plan.digest, plan.study.name)
+        membership = load_membership(site)
+        if membership is not None:
+            return fingerprint(membership.server_key)
+        return Heads(site.state / NAME).known.fingerprint
+    except ConsiliumError:
+        return None

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.departures import WORDS, account
+from client.membership import identity_of, pin
 from client.privacy.desk import Asked, Desk
 from client.privacy.heads import NAME
 from client.service import SiteService
@@ -16,7 +17,9 @@ from common import plan as plans
 from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
+from common.identity import Identity, fingerprint
 from common.messages import Instruction, Kind
+from common.roster import Member, sign_roster
 from server.heads import HeadBook
 from tests.client.crash_rounds import COHORT, EVENT, LIMITS, release_of
 from tests.toy import toy_plan, toy_service
@@ -78,6 +81,15 @@ def test_to_whom_it_went_is_told_by_the_key_that_is_pinned_and_the_study(left, t
     (site.state / NAME).write_text("{")
     SiteService(site).answer(b"junk")
     assert account(site).departures[-1].to == "", "a file that was changed names nobody"
+
+
+def test_an_enrolled_hospital_knows_from_the_first_message_to_whom_it_answers(left, tmp_path):
+    site, _ = left
+    server = Identity.make(tmp_path / "server.key")
+    members = (Member(site.name, identity_of(site).public),)
+    pin(site, sign_roster(server, "toy", 1, members), server.public)
+    SiteService(site).answer(b"junk")
+    assert account(site).departures[-1].to == fingerprint(server.public)
 
 
 def test_the_command_tells_it_and_a_run_can_be_picked(left):
