@@ -28,6 +28,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from client.deid.settings import DeidSettings, OwnMaker
+from client.federation_settings import FederationSettings
 from client.pacs.settings import PacsSettings
 from client.policy import Policy
 from common.errors import SettingsError
@@ -62,6 +63,7 @@ class SiteSettings:
     policy: Policy = field(default_factory=Policy)
     deid: DeidSettings = field(default_factory=DeidSettings)
     pacs: PacsSettings = field(default_factory=PacsSettings)
+    federation: FederationSettings = field(default_factory=FederationSettings)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Site:
     pacs: PacsSettings = field(default_factory=PacsSettings)
     secrets: Path = Path("secrets")
     """Folder of the keys; never inside `data`."""
+    federation: FederationSettings = field(default_factory=FederationSettings)
 
     @property
     def tighten(self) -> str:
@@ -219,6 +222,7 @@ def load_site(folder: Path, *, rotating: bool = False) -> Site:
         deid=settings.deid,
         pacs=settings.pacs,
         secrets=keys,
+        federation=settings.federation,
     )
 
 

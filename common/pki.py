@@ -136,14 +136,27 @@ class Authority:
         return described(builder.add_extension(use, critical=True).sign(self._key, hashes.SHA256()))
 
     def issue_server(
-        self, request: str, federation: str, addresses: Sequence[str], *, now: datetime | None = None
+        self,
+        request: str,
+        federation: str,
+        addresses: Sequence[str],
+        *,
+        now: datetime | None = None,
+        days: int | None = None,
     ) -> Certificate:
         """A server certificate for these host names and IP addresses, of which there is at least one.
+
+        Args:
+            request: PKCS #10, PEM.
+            federation: its name.
+            addresses: what it is good for.
+            now: when it begins; the clock's when not given.
+            days: how long it lasts; that of a client's when not given. It never outlasts the authority.
 
         Raises:
             FederationError: `request`, as `issue`.
         """
-        builder = self._builder(key_of(request), _name(addresses[0], federation), now)
+        builder = self._builder(key_of(request), _name(addresses[0], federation), now, days)
         use = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
         names = x509.SubjectAlternativeName([_general(address) for address in addresses])
         builder = builder.add_extension(use, critical=True).add_extension(names, critical=False)
@@ -165,9 +178,10 @@ class Authority:
         return made.public_bytes(serialization.Encoding.PEM).decode()
 
     def _builder(
-        self, key: ec.EllipticCurvePublicKey, name: x509.Name, now: datetime | None
+        self, key: ec.EllipticCurvePublicKey, name: x509.Name, now: datetime | None, days: int | None = None
     ) -> x509.CertificateBuilder:
         at = now or datetime.now(UTC)
+        ends = at + timedelta(days=days or CERTIFICATE_DAYS)
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         return (
             x509.CertificateBuilder()
@@ -176,7 +190,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(at - EARLY)
-            .not_valid_after(at + timedelta(days=CERTIFICATE_DAYS))
+            .not_valid_after(min(ends, self._certificate.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(authority=False), critical=True)
             .add_extension(authority, critical=False)

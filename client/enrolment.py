@@ -1,0 +1,215 @@
+"""How this hospital joins its federation, and keeps its certificate fresh.
+
+<state>/federation/kit.json  which federation, and where it is; its keys: `client.keyfiles`
+
+1. Every key is made here, is on disk before its public half is sent, and never leaves.
+2. Nothing that the server says is believed before its certificate chains to the authority in the kit.
+3. A certificate is taken only if it is this hospital's, of that authority, and for the key that is here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from client.keyfiles import next_key, node_public, request_of, settle, take
+from client.link import Link, proxy_url
+from client.membership import FOLDER, Membership, check, identity_of, load_membership, offer, pin
+from common.certificates import Certificate, belongs, certified, read_certificate
+from common.checkpoints import write_whole
+from common.enrolment import PREFIX, Answer, Ask, Renew, parse, sign
+from common.errors import FederationError, StorageError
+from common.identity import PublicKey, fingerprint
+from common.kit import Kit, check_code
+from common.pki import RENEW_DAYS
+from common.roster import load_roster, verify_roster
+from common.types import Digest, SiteName
+
+if TYPE_CHECKING:
+    from client.site import Site
+
+_KIT: Final = "kit.json"
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """How far an enrolment has come."""
+
+    federation: str
+    admitted: bool
+    fingerprint: Digest
+    """Of this hospital's key; read to the consortium by telephone."""
+    ends: datetime | None = None
+    """When the certificate ends; None before there is one."""
+
+
+def enrol(site: Site, kit: Kit, code: str, clock: Clock = time.time) -> Enrolment:
+    """Ask to be enrolled, or ask again; may be repeated at any time.
+
+    Args:
+        site: this hospital.
+        kit: as `common.kit.read_kit` read it for this hospital.
+        code: the one-time code; empty when it was sent before.
+        clock: seconds since 1970.
+
+    Raises:
+        InputError: `kit-code`.
+        FederationError: as `Link.ask`; `server-key` when the site is in another federation; `certificate` or
+            `roster` when what came back is not to be believed; a refusal of the federation by its own code.
+    """
+    if code:
+        check_code(kit, code)
+    _same_federation(site, kit)
+    identity = identity_of(site)
+    key = next_key(site)
+    ask = Ask(
+        federation=kit.federation,
+        site=site.name,
+        identity=identity.public,
+        node=node_public(site),
+        request=request_of(site, key),
+        time=int(clock()),
+        code=code,
+    )
+    signed = sign(ask, identity, kit.server)
+    answer = parse(Answer, _first_link(site, kit, "enrol", json.dumps(asdict(signed)).encode()))
+    if not answer.admitted:
+        return Enrolment(kit.federation, admitted=False, fingerprint=fingerprint(identity.public))
+    roster = load_roster(answer.roster.encode())
+    verify_roster(roster, kit.server)
+    check(site, roster, kit.server, identity)
+    given = _believed(site, answer.certificate, kit.authority, key)
+    write_whole(site.state / FOLDER / _KIT, json.dumps(asdict(kit), indent=1).encode())
+    take(site, given)
+    pin(site, roster, kit.server)
+    return Enrolment(kit.federation, admitted=True, fingerprint=fingerprint(identity.public), ends=given.ends)
+
+
+def renew(site: Site, clock: Clock = time.time, *, always: bool = False) -> Certificate | None:
+    """Change the certificate where it ends within `RENEW_DAYS`, and look for a newer roster.
+
+    Args:
+        site: an enrolled hospital.
+        clock: seconds since 1970.
+        always: change it however long it lasts.
+
+    Returns:
+        The new certificate, upon which the tunnel reads its files again; None when the old one stays.
+
+    Raises:
+        FederationError: `not-enrolled`, or as `Link.ask`; the old certificate stays then.
+    """
+    known, kit, link = _membership(site)
+    now = datetime.fromtimestamp(clock(), UTC)
+    given = None
+    if always or certificate(site).left(now).days < RENEW_DAYS:
+        key = next_key(site)
+        asked = sign(Renew(request_of(site, key), int(clock())), known.identity, known.server_key)
+        answer = parse(Answer, link.ask("POST", f"{PREFIX}/renew", json.dumps(asdict(asked)).encode()))
+        given = _believed(site, answer.certificate, kit.authority, key)
+        take(site, given)
+        link = link_of(site)
+    offer(site, load_roster(link.ask("GET", f"{PREFIX}/roster")))
+    return given
+
+
+def link_of(site: Site) -> Link:
+    """The connection of an enrolled hospital to its federation.
+
+    Raises:
+        FederationError: `not-enrolled`.
+        SettingsError, StorageError: a file of it cannot be read.
+    """
+    return _membership(site)[2]
+
+
+def certificate(site: Site) -> Certificate:
+    """The hospital's present certificate; finishes a change that was cut short.
+
+    Raises:
+        FederationError: `certificate` when there is none that fits its key.
+    """
+    settle(site)
+    path = site.secrets / "tls.crt"
+    if not path.exists():
+        raise FederationError(
+            "tls.crt", "this hospital has no certificate", "Run `consilium-site enrol`", code="certificate"
+        )
+    return read_certificate(path.read_text())
+
+
+def kit_of(site: Site) -> Kit | None:
+    """The federation that this hospital was enrolled in; None where it was not.
+
+    Raises:
+        StorageError: `membership` when the file cannot be read.
+    """
+    try:
+        values = json.loads((site.state / FOLDER / _KIT).read_text(encoding="utf-8"))
+        addresses = tuple(str(one) for one in values["addresses"])
+        names = (str(values["federation"]), SiteName(str(values["site"])))
+        return Kit(*names, addresses, str(values["authority"]), PublicKey(str(values["server"])))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StorageError(
+            _KIT, "it cannot be read", "Restore state/federation from backup", code="membership"
+        ) from None
+
+
+def _membership(site: Site) -> tuple[Membership, Kit, Link]:
+    known, kit = load_membership(site), kit_of(site)
+    if known is None or kit is None:
+        raise FederationError(
+            "this hospital",
+            "it has not been enrolled",
+            "Run `consilium-site enrol kit.zip`",
+            code="not-enrolled",
+        )
+    certificate(site)
+    pair = (site.secrets / "tls.crt", site.secrets / "tls.key")
+    address = site.federation.address or kit.addresses[0]
+    return known, kit, Link(address, kit.authority, proxy_url(site.federation, site.folder), pair)
+
+
+def _first_link(site: Site, kit: Kit, path: str, body: bytes) -> bytes:
+    """Ask without a certificate, at the kit's addresses in turn until one answers."""
+    proxy = proxy_url(site.federation, site.folder)
+    addresses = (site.federation.address,) if site.federation.address else kit.addresses
+    for address in addresses[:-1]:
+        try:
+            return Link(address, kit.authority, proxy).ask("POST", f"{PREFIX}/{path}", body)
+        except FederationError as error:
+            if error.code != "unreachable":
+                raise
+    return Link(addresses[-1], kit.authority, proxy).ask("POST", f"{PREFIX}/{path}", body)
+
+
+def _same_federation(site: Site, kit: Kit) -> None:
+    known = load_membership(site)
+    if known is not None and (known.server_key, known.roster.federation) != (kit.server, kit.federation):
+        raise FederationError(
+            "the kit",
+            f"this hospital is a member of {known.roster.federation}, whose server's key is another",
+            "Make a new site with `consilium-site init` to join another federation; else call the consortium",
+            code="server-key",
+        )
+
+
+def _believed(site: Site, pem: str, authority: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
+    read = read_certificate(pem)
+    if read.name != site.name or not certified(pem, authority) or not belongs(pem, key):
+        raise FederationError(
+            "the certificate that came",
+            "it is not this hospital's, not of the federation's authority, or not for the key that was made here",
+            "Call the consortium",
+            code="certificate",
+        )
+    return read

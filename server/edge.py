@@ -1,0 +1,105 @@
+"""The edge: nginx before the SuperLink and the api, the only process that the world can reach.
+
+Flower's open-source server answers whoever reaches its port. So it listens on loopback, and the edge lets
+through what members' nodes need and nothing else; `server/edge.conf` is the whole of it, line by line.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, StrictUndefined
+
+from common.errors import FederationError, SettingsError
+from server.federation_folder import Consortium
+
+CONF: Final = "edge.conf"
+_TEMPLATE: Final = Path(__file__).with_name(CONF)
+_CHECK_S: Final = 30.0
+
+
+def write(consortium: Consortium) -> Path:
+    """Write nginx's settings into the federation's folder, from its server.toml.
+
+    Returns:
+        Their path.
+
+    Raises:
+        SettingsError: `edge-path` when the folder's path has a character that nginx would read as its own.
+    """
+    settings, run = consortium.settings, consortium.run
+    if any(letter in str(consortium.folder) for letter in " ;{}\"'$\\\n"):
+        raise SettingsError(
+            consortium.folder.name,
+            "its path has a character that means something to nginx",
+            "Move the federation's folder to a plain path, such as /srv/consortium",
+            code="edge-path",
+        )
+    text = Environment(undefined=StrictUndefined, autoescape=False).from_string(  # noqa: S701 - no HTML
+        _TEMPLATE.read_text(encoding="utf-8")
+    )
+    values = {"run": run, "pki": consortium.pki, "edge": settings.edge, "secret": consortium.edge_secret}
+    values |= {"superlink": _address(settings.superlink.host, settings.superlink.port)}
+    values |= {"api": _address(settings.api.host, settings.api.port)}
+    values |= {"superlink_name": settings.superlink.host}
+    (run / "edge").mkdir(parents=True, exist_ok=True)
+    path = run / CONF
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text(text.render(values), encoding="utf-8")
+    return path
+
+
+def command(consortium: Consortium) -> list[str]:
+    """Write the settings, and give the process that serves by them; it stays in the foreground.
+
+    Raises:
+        SettingsError: as `write`, or `edge-missing` when there is no nginx on this machine.
+    """
+    path = write(consortium)
+    return [_nginx(), "-p", str(consortium.run), "-c", str(path), "-e", str(consortium.run / "edge.log")]
+
+
+def check(consortium: Consortium) -> None:
+    """Have nginx read the settings without serving.
+
+    Raises:
+        FederationError: `edge` when it does not accept them; its own words are in `run/edge.log`.
+    """
+    done = subprocess.run(  # noqa: S603 - our own command line
+        [*command(consortium), "-t", "-q"], capture_output=True, timeout=_CHECK_S, check=False
+    )
+    if done.returncode:
+        raise FederationError(
+            CONF, "nginx does not accept it", "Read run/edge.log, and correct server.toml", code="edge"
+        )
+
+
+def reload(consortium: Consortium) -> bool:
+    """Tell a running edge to read settings, certificates and revocation list again; False when none runs."""
+    try:
+        os.kill(int((consortium.run / "edge.pid").read_text()), signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _nginx() -> str:
+    found = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise SettingsError(
+            "nginx",
+            "it is not on this machine",
+            "Install it, e.g. apt-get install nginx",
+            code="edge-missing",
+        )
+    return found
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

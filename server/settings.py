@@ -1,0 +1,74 @@
+"""`server.toml`: the settings of a consortium's server; every secret is a path to a file."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_STRICT: Final = ConfigDict(extra="forbid")
+Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+"""`host:port`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Federation:
+    """`[federation]`: its name, and where hospitals find it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    addresses: Annotated[tuple[Address, ...], Field(min_length=1)]
+    """As hospitals reach the edge, tried in turn; they stand in every kit and in the edge's certificate."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CertificateAuthority:
+    """`[ca]`."""
+
+    passphrase_file: str = "secrets/ca.passphrase"  # noqa: S105 - a file's name
+    """The passphrase of the authority's key, in a file of its own that its owner alone can read."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Enrolment:
+    """`[enrolment]`."""
+
+    code_days: Annotated[int, Field(ge=1, le=90)] = 14
+    """How long a one-time code may be used."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Edge:
+    """`[edge]`: the one door, nginx."""
+
+    listen: Annotated[tuple[Address, ...], Field(min_length=1)] = ("0.0.0.0:443",)
+    body_mib: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Largest request of a hospital's node; Flower sends models in pieces of 5 MiB."""
+    fleet_per_s: Annotated[int, Field(ge=1)] = 100
+    """Requests of one hospital's node in a second; twice as many at once."""
+    enrol_per_minute: Annotated[int, Field(ge=1)] = 10
+    """Requests to enrol from one address in a minute."""
+    connections: Annotated[int, Field(ge=1)] = 64
+    """Open connections from one address."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Loopback:
+    """Where one of the server's own processes listens; the edge alone speaks to it."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9092
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ServerSettings:
+    """The whole of server.toml."""
+
+    federation: Federation
+    ca: CertificateAuthority = field(default_factory=CertificateAuthority)
+    enrolment: Enrolment = field(default_factory=Enrolment)
+    edge: Edge = field(default_factory=Edge)
+    superlink: Loopback = field(default_factory=Loopback)
+    api: Loopback = field(default_factory=lambda: Loopback(port=9094))
