@@ -14,6 +14,7 @@ from client.commands import (
     receipts,
     review,
     site,
+    start,
     status,
     train,
 )
@@ -29,6 +30,7 @@ app.command("status", epilog=example("consilium-site status --json"))(status.sta
 app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
+app.command("start", epilog=example("consilium-site start --site /srv/consilium"))(start.start)
 app.command("receipts", epilog=example("consilium-site receipts"))(receipts.receipts)
 app.command("review", epilog=example("consilium-site review"))(review.review)
 app.add_typer(labels.group, name="labels")

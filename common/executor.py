@@ -19,15 +19,17 @@ KILLED: Final = os.EX_TEMPFAIL
 MODULE: Final = "common.executor"
 
 
-def command(runtime_api_address: str, secret_file: str) -> tuple[str, ...]:
+def command(runtime_api_address: str, secret_file: str = "", authority: str = "") -> tuple[str, ...]:
     """The command line of an executor for the SuperLink or SuperNode at this address.
 
     Args:
         runtime_api_address: host and port on this machine.
         secret_file: path of what proves that the executor is ours; empty: the other side does not ask.
+        authority: path of the certificate that vouches for the other side's; empty: no TLS on this machine.
     """
     proof = ("--superexec-auth-secret-file", secret_file) if secret_file else ()
-    return (sys.executable, "-m", MODULE, "--insecure", "--runtime-api-address", runtime_api_address, *proof)
+    trust = ("--root-certificates", authority) if authority else ("--insecure",)
+    return (sys.executable, "-m", MODULE, "--runtime-api-address", runtime_api_address, *trust, *proof)
 
 
 def look_back(_signal: int, _frame: object) -> None:

@@ -10,6 +10,7 @@ import typer
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
+from server.commands import start as starting
 from server.records import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
 audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+
+app.command("start", epilog=example("consilium-server start /srv/consortium"))(starting.start)
+app.command("submit", epilog=example("consilium-server submit /srv/consortium plan.toml"))(starting.submit)
+app.command("runs", epilog=example("consilium-server runs /srv/consortium"))(starting.studies)
 
 PlanFile = Annotated[Path, typer.Argument(help="The study plan, a TOML file; docs/plan.md has every key.")]
 

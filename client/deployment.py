@@ -1,0 +1,158 @@
+"""The hospital's processes and how they are kept running: `consilium-site start`.
+
+service    the site service: alone holds data, model and ledger; listens on a Unix socket
+node       Flower's SuperNode: fetches what is asked and brings the answer; knows no data
+executor   starts the courier, one short process for each question
+tunnel     the one connection to the outside; not in loopback mode
+
+Node and executor share one fate: a courier that is killed ends its executor (`common.executor`), and a node that
+waits for a courier that is gone would wait for a minute. Both are back within seconds, under a new number, and
+the server asks again; the service gives the same bytes for the same round.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from client.site import Site
+from client.socket import healthy
+from common import executor
+from common.errors import PolicyRefused, StorageError
+from common.supervisor import Program, Supervisor
+
+ENVIRONMENT: Final = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+    "OMP_NUM_THREADS": "1",
+}
+"""No telemetry, no update check, nothing installed, a question begun within a fifth of a second."""
+PROCESSES: Final = "processes"
+"""In the site's state: logs and status of the processes."""
+COURIER: Final = "courier"
+_HOST: Final = "127.0.0.1"
+_SECRET_BYTES: Final = 32
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is started."""
+
+    site: Site
+    loopback: str = ""
+    """`host:port` of a SuperLink on this machine, reached without TLS; simulated hospitals only."""
+    port: int = 0
+    """Of the node, for its executor, on loopback; 0: any that is free."""
+
+    @property
+    def folder(self) -> Path:
+        """Logs and status."""
+        return self.site.state / PROCESSES
+
+    @property
+    def socket(self) -> Path:
+        """Of the site service."""
+        return self.site.state / "service.sock"
+
+
+def serve(start: Start, go_on: Callable[[], bool]) -> None:
+    """Run everything until `go_on` says no; then stop everything.
+
+    Raises:
+        PolicyRefused: code `loopback` for a hospital that is not simulated and asks for no TLS.
+        FederationError: code `running` when this site is started already.
+    """
+    Supervisor(programs(start), start.folder).run(go_on)
+
+
+def programs(start: Start) -> list[Program]:
+    """Every process of the hospital's side.
+
+    Raises:
+        PolicyRefused: as `serve`.
+    """
+    if start.loopback and not start.site.simulated:
+        raise PolicyRefused(
+            f"site {start.site.name}",
+            "it is not simulated, and without TLS nobody knows who asks",
+            "Enrol it and start it without --insecure-loopback",
+            code="loopback",
+        )
+    folder = start.site.state
+    port = start.port or _free_port()
+    address = f"{_HOST}:{port}"
+    secret = _secret(start.site)
+    home = {**ENVIRONMENT, "FLWR_HOME": str(folder / "flower"), "PATH": _path()}
+    (folder / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
+    return [
+        Program("service", _service(start), folder, ready=lambda: healthy(start.socket), sees_patients=True),
+        Program("node", _node(start, port, secret), folder, home, group=COURIER, needs=("service",)),
+        Program(
+            "executor",
+            executor.command(address, str(secret)),
+            folder,
+            home,
+            group=COURIER,
+            needs=("node",),
+        ),
+    ]
+
+
+def _service(start: Start) -> tuple[str, ...]:
+    site = str(start.site.folder.resolve())
+    return (
+        sys.executable,
+        "-m",
+        "client.cli",
+        "serve",
+        "--site",
+        site,
+        "--socket",
+        str(start.socket.resolve()),
+    )
+
+
+def _node(start: Start, port: int, secret: Path) -> tuple[str, ...]:
+    return (
+        *(_tool("flower-supernode"), "--insecure", "--superlink", start.loopback),
+        *("--isolation", "process", "--host", _HOST, "--port", str(port)),
+        *("--superexec-auth-secret-file", str(secret)),
+        *("--node-config", f'service-socket="{start.socket.resolve()}"'),
+    )
+
+
+def _secret(site: Site) -> Path:
+    """What the executor shows to the node; made anew with each start."""
+    path = site.state / "executor.secret"
+    try:
+        path.unlink(missing_ok=True)
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(number, "wb") as file:
+            file.write(secrets.token_hex(_SECRET_BYTES).encode())
+    except OSError:
+        raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None
+    return path.resolve()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _tool(name: str) -> str:
+    """A program of the installation that runs us."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _path() -> str:
+    """Flower's programs start each other by name, so theirs must be found where we were installed."""
+    return f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"

@@ -1,0 +1,1 @@
+"""What the consortium types, by subject; `server/cli.py` binds them."""

@@ -1,0 +1,61 @@
+"""Starting the consortium's processes, and the studies they carry out."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.cli import JsonFlag, grid, say, show
+from common.logs import configure
+
+Folder = Annotated[Path, typer.Argument(help="The consortium's folder, where server.toml lies.")]
+
+
+def start(
+    folder: Folder,
+    insecure_loopback: Annotated[
+        bool, typer.Option(help="No TLS, for simulated hospitals on this machine only.")
+    ] = False,
+) -> None:
+    """Start SuperLink, executor, api and edge, and carry out what is submitted; whatever ends is started again.
+
+    Logs and status of each process are in run/processes/ in the folder.
+    """
+    from server.deployment import Start, serve
+    from server.federation_folder import Consortium
+
+    configure("INFO")
+    consortium = Consortium.open(folder)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    say(f"{consortium.name} is started. Stop it with Ctrl-C.")
+    serve(Start(consortium, insecure_loopback), lambda: not ended.is_set())
+    say("Everything has stopped.")
+
+
+def submit(
+    folder: Folder,
+    plan: Annotated[Path, typer.Argument(help="The study plan, a TOML file.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Queue a study; `start` carries it out, and carries it on after whatever went down."""
+    from common.plan import load_plan
+    from server.runs import submit as queue
+
+    study = queue(folder, load_plan(plan))
+    show(study, as_json, lambda: f"{study.name} is queued; its result comes into runs/{study.name}/")
+
+
+def studies(folder: Folder, as_json: JsonFlag = False) -> None:
+    """Every study that was submitted, and how it stands; a result on fewer sites says subset."""
+    from server.runs import outcome
+    from server.runs import studies as submitted
+
+    rows = [(study.name, outcome(folder, study), study.attempts) for study in submitted(folder)]
+    result = [dict(zip(("study", "state", "attempts"), row, strict=True)) for row in rows]
+    show(result, as_json, lambda: grid("Studies", ("study", "state", "attempts"), rows))
