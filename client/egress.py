@@ -1,8 +1,8 @@
 """The one door out of a hospital: typed records, suppressed, coarsened, measured, written down, then bytes.
 
 The rules, in order:
-1. Only an Update, SiteMetrics or Refusal leaves; every field has its declared type, every number is
-   finite, every word is of its field's closed list or form (`client.vocabulary`).
+1. Only an Update, SiteMetrics, Refusal or an answer of a masked round leaves; every field has its declared type,
+   every number is finite, every word is of its field's closed list or form (`client.vocabulary`).
 2. Figures and groups that the policy does not name are taken out; so is the learning curve of a private plan.
 3. Groups with a cell below the minimum become None, figures, counts and name, and so does what would tell them by
    subtraction. The minimum is the larger of the plan's and the policy's (`client.coarsen`).
@@ -17,7 +17,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -27,9 +27,23 @@ from client.vocabulary import may_be_said
 from common import wire
 from common.audit import AuditLog
 from common.errors import FederationError, PolicyRefused
-from common.messages import Refusal, Reply, SiteMetrics, Update
+from common.messages import (
+    Consent,
+    Keys,
+    Masked,
+    Opened,
+    Refusal,
+    Reply,
+    Shares,
+    SiteMetrics,
+    Update,
+)
 from common.types import Digest
 
+_LEAVE: Final = (Update, SiteMetrics, Refusal, Keys, Shares, Masked, Consent, Opened)
+_PLAIN: Final = (np.float32, np.int8, np.int16)
+_MASKED: Final = (np.uint8, np.uint16, np.uint32, np.uint64)
+"""A masked update is integers modulo a power of two, so that a plain one cannot pass for it."""
 NOBODY: Final = Addressee()
 RELEASED: Final = "egress.release"
 """The event under which the audit log has everything that left."""
@@ -90,8 +104,8 @@ class Egress:
             reply = wire.unpack(blob)
         except FederationError:
             raise _refused("its bytes are not those of a message") from None
-        if not isinstance(reply, (Update, SiteMetrics, Refusal)):
-            raise _refused("only an Update, SiteMetrics or a Refusal may leave")
+        if not isinstance(reply, _LEAVE):
+            raise _refused("only an Update, SiteMetrics, a Refusal or an answer of a masked round may leave")
         check(reply)
         self._write_down(reply, blob, to)
         return Released(reply, blob)
@@ -116,13 +130,16 @@ def digest_of(blob: bytes) -> Digest:
 
 
 def check(reply: object) -> None:
-    """Refuse whatever is not one of the three records with finite numbers and known words.
+    """Refuse whatever is not one of the records that may leave, with finite numbers and known words.
 
     Raises:
         PolicyRefused: code `egress`.
     """
-    if type(reply) not in (Update, SiteMetrics, Refusal):
-        raise _refused("only an Update, SiteMetrics or a Refusal may leave")
+    if type(reply) not in _LEAVE:
+        raise _refused("only an Update, SiteMetrics, a Refusal or an answer of a masked round may leave")
+    arrays = getattr(reply, "arrays", {})
+    for array in arrays.values() if isinstance(arrays, dict) else ():
+        _check_array(array, _MASKED if isinstance(reply, Masked) else _PLAIN)
     _check_value(reply, "")
 
 
@@ -136,7 +153,7 @@ def _check_value(value: object, name: str, group: str = "") -> None:
         if not may_be_said(name, value, group):
             raise _refused("a word is not of its field's list or form")
     elif isinstance(value, np.ndarray):
-        _check_array(value)
+        _check_array(value, (*_PLAIN, *_MASKED))
     else:
         for part, of in _parts(value, name):
             _check_value(part, of, getattr(value, "group", ""))
@@ -153,9 +170,9 @@ def _parts(value: object, name: str) -> list[tuple[object, str]]:
     raise _refused("a value is of a kind that never leaves")
 
 
-def _check_array(array: np.ndarray[Any, Any]) -> None:
-    if array.dtype not in (np.float32, np.int8, np.int16):
-        raise _refused("a tensor is neither float32 nor compressed from it")
+def _check_array(array: object, kinds: tuple[type, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype not in kinds:
+        raise _refused("a tensor is not of the kind that this message holds")
     if not bool(np.all(np.isfinite(array))):
         raise _refused("a tensor holds a value that is not finite")
 

@@ -32,6 +32,7 @@ from client.addressee import addressee
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
 from client.post import Letter, Post
+from client.privacy.masking import STAGES, Masking
 from client.questions import Questions
 from client.site import Site
 from client.vocabulary import may_be_said
@@ -83,6 +84,7 @@ class SiteService:
         self._duties = duties
         self._audit = AuditLog(site.audit)
         self._post = Post(site)
+        self._masking = Masking(site)
         self._egress = Egress(self._audit)
         self._at_work = threading.Lock()
 
@@ -132,7 +134,7 @@ class SiteService:
 
     def _followed(self, instruction: Instruction, plan: Plan) -> Released:
         """Do what the policy allows, and let the result out; nothing of a patient is read before it allowed it."""
-        rules, asks = self.site.policy, instruction.kind is not Kind.TRAIN
+        rules, asks = self.site.policy, instruction.kind not in STAGES
         (policy.check_asked if asks else policy.check)(rules, plan)
         if instruction.kind is Kind.PRESENT:
             here = SiteMetrics(self.site.name, instruction.run, instruction.round, code_digest())
@@ -206,6 +208,8 @@ class SiteService:
         match instruction.kind:
             case Kind.SURVEY:
                 return duties.survey(instruction, plan)
+            case kind if kind in STAGES and (kind is not Kind.TRAIN or _masked(instruction, plan)):
+                return self._masking.answer(instruction, plan, lambda: duties.train(instruction, plan))
             case Kind.TRAIN:
                 return duties.train(instruction, plan)
             case Kind.THRESHOLD:
@@ -219,6 +223,11 @@ class SiteService:
 
         self._duties = ImagingDuties(self.site)
         return self._duties
+
+
+def _masked(instruction: Instruction, plan: Plan) -> bool:
+    """Whether nothing of a training may leave but under masks."""
+    return plan.federation.aggregation == "secure" or instruction.secure is not None
 
 
 def _gates(instruction: Instruction) -> Plan:

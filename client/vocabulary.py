@@ -22,6 +22,13 @@ _FORMS: Final[dict[str, str]] = {
     "code_digest": _DIGEST,
     "plan_digest": _DIGEST,
     "digest": _DIGEST,
+    "mask_key": "[0-9a-f]{64}",
+    "seal_key": "[0-9a-f]{64}",
+    "commitment": "[0-9a-f]{64}",
+    "signature": "[0-9a-f]{128}",
+    "sealed": "[a-z0-9][a-z0-9_-]{0,62}|[A-Za-z0-9+/=]{124}",
+    "own": "[a-z0-9][a-z0-9_-]{0,62}|[0-9a-f]{64}",
+    "mask": "[a-z0-9][a-z0-9_-]{0,62}|[0-9a-f]{64}",
     "arrays": "[A-Za-z0-9_][A-Za-z0-9_.]{0,127}",
 }
 _LISTS: Final[dict[str, frozenset[str]]] = {

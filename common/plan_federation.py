@@ -19,6 +19,10 @@ LEAST: Final[dict[str, Callable[[int], int]]] = {
 """Updates that a rule needs to stand f wrong ones; sources in `server/strategies/robust.py`."""
 
 
+LEAST_MASKED: Final = 3
+"""Sites in a masked sum, at least: of two each would know the other's part."""
+
+
 def least_updates(rule: str, tolerated: int) -> int:
     """How many updates `rule` needs to stand `tolerated` wrong ones; 1 for those that do not count them."""
     return LEAST[rule](tolerated) if rule in LEAST else 1
@@ -50,6 +54,12 @@ class Federation:
     """What is done about sites that may be wrong, where the server sees every update."""
     tolerated: Count = 1
     """f: how many sites may be wrong at once; of the last four rules only."""
+    aggregation: Literal["visible", "secure"] = "visible"
+    """`visible`: the server sees every update, and may judge it. `secure`: it sees the sum alone."""
+    mask_bits: Literal[16, 24, 32] = 24
+    """Secure: bits of one value on the wire (`common.secagg.coding`)."""
+    mask_range: Annotated[float, Field(strict=True, gt=0, le=1e6)] = 4.0
+    """Secure: the largest magnitude of one value of an update; a site refuses to send a larger one."""
 
     @model_validator(mode="after")
     def _prox_has_mu(self) -> Federation:
@@ -63,6 +73,23 @@ class Federation:
             raise ValueError("quorum_sites is larger than the number of sites named")
         if len(set(self.sites)) != len(self.sites):
             raise ValueError("a site is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _masks_hide_updates(self) -> Federation:
+        if self.aggregation == "visible":
+            return self
+        if self.robust not in {"norm-bound", "none"}:
+            raise ValueError(
+                f"robust = '{self.robust}' must see every update, and aggregation = 'secure' shows the server none"
+            )
+        if self.update_bits != 32:
+            raise ValueError("update_bits is of visible updates; with aggregation = 'secure' set mask_bits")
+        if self.least_sites < LEAST_MASKED:
+            raise ValueError(
+                f"aggregation = 'secure' needs least_sites of {LEAST_MASKED} or more: "
+                "of a sum of two each knows the other's part"
+            )
         return self
 
     @model_validator(mode="after")

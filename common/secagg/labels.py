@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from common.messages import Dealt, SignedKeys, Terms
-from common.types import Digest, RunId
+from common.types import Digest, RunId, SiteName
 
 DOMAIN: Final = "consilium/secagg/1"
 """First in everything that is hashed or signed here, so that nothing made for another purpose fits."""
@@ -47,7 +47,7 @@ def group_of(context: bytes, keys: Iterable[SignedKeys]) -> bytes:
     return _digest("group", context.hex(), said)
 
 
-def bond_of(group: bytes, dealt: Mapping[str, Dealt], model: Digest) -> bytes:
+def bond_of(group: bytes, dealt: Mapping[SiteName, Dealt], model: Digest) -> bytes:
     """The digest from which all masks are derived; 32 bytes."""
     said = [[site, one.commitment, sorted(one.sealed.items())] for site, one in sorted(dealt.items())]
     return _digest("bond", group.hex(), said, model)
