@@ -1,16 +1,25 @@
-"""Noise made ahead: while one step computes gradients, another thread makes the next step's noise."""
+"""Noise made ahead: while one step computes gradients, another thread makes the noise that it will need.
+
+It waits in chunks, and no more of it than `MOST_AHEAD`: a whole vector in double precision would take twice the
+memory of the gradients themselves.
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from queue import SimpleQueue
+from threading import Thread
 from typing import Final, Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from client.privacy.noise import Float64, NoiseSource
+from client.privacy.noise import CHUNK, Float64, NoiseSource
+from common.errors import WrongOrder
 
-_BUFFERS: Final = 2
-"""One in the hands of the step, one being filled."""
+MOST_AHEAD: Final = 1 << 22
+"""Numbers that wait at most (32 MiB): every network but the largest finds its whole noise ready."""
 
 
 class NoiseAhead:
@@ -27,38 +36,82 @@ class NoiseAhead:
 
     def __init__(self, count: int, std: float, vectors: int, source: NoiseSource | None = None) -> None:
         self._source = source or NoiseSource()
-        self._std = std
+        self._count, self._std = count, std
         self._left = vectors
-        self._buffers = [np.empty(count) for _ in range(min(vectors, _BUFFERS))]
-        self._turn = 0
-        self._hand = ThreadPoolExecutor(max_workers=1, thread_name_prefix="noise")
-        self._next: Future[Float64] | None = None
-        self._begin()
+        self._whole = True
+        self._empty: SimpleQueue[Float64 | None] = SimpleQueue()
+        self._ready: SimpleQueue[Float64 | BaseException] = SimpleQueue()
+        chunks = -(-count // CHUNK)
+        for _ in range(min(vectors * chunks, MOST_AHEAD // CHUNK)):
+            self._empty.put(np.empty(min(count, CHUNK)))
+        self._hand = Thread(target=self._make, args=(vectors,), name="noise", daemon=True)
+        self._hand.start()
 
     def __enter__(self) -> Self:
         """Use as `with NoiseAhead(...) as noise`."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for the vector in the making, and forget it."""
-        self._hand.shutdown(cancel_futures=True)
+        """Wait for the chunk in the making, and forget all of it."""
+        while not self._empty.empty():
+            self._empty.get()
+        self._empty.put(None)
+        self._hand.join()
 
-    def take(self) -> Float64:
-        """The next vector, float64 [count]; it is overwritten after the next call.
+    def take(self) -> Iterator[Float64]:
+        """The next vector, a chunk at a time in order; each is overwritten when the next is asked for.
 
         Raises:
             IndexError: all vectors were handed out.
+            WrongOrder: the vector before was not taken to its end, so that what follows is not where it seems.
         """
-        if self._next is None:
-            raise IndexError("no more noise was asked for")
-        ready = self._next.result()
-        self._begin()
-        return ready
-
-    def _begin(self) -> None:
         if not self._left:
-            self._next = None
-            return
-        out = self._buffers[self._turn % len(self._buffers)]
-        self._left, self._turn = self._left - 1, self._turn + 1
-        self._next = self._hand.submit(self._source.fill, out, self._std)
+            raise IndexError("no more noise was asked for")
+        if not self._whole:
+            raise WrongOrder("privacy noise", "a vector of it was left half taken", "Make a new NoiseAhead")
+        self._left, self._whole = self._left - 1, False
+        return self._chunks()
+
+    def _chunks(self) -> Iterator[Float64]:
+        for start in range(0, self._count, CHUNK):
+            found = self._ready.get()
+            if isinstance(found, BaseException):
+                raise found
+            yield found[: self._count - start]
+            self._empty.put(found)
+        self._whole = True
+
+    def _make(self, vectors: int) -> None:
+        try:
+            for _ in range(vectors):
+                for start in range(0, self._count, CHUNK):
+                    room = self._empty.get()
+                    if room is None:
+                        return
+                    self._source.fill(room[: self._count - start], self._std)
+                    self._ready.put(room)
+        except BaseException as error:  # noqa: BLE001 (it belongs to whoever waits for the noise)
+            self._ready.put(error)
+
+
+def noised(total: Tensor, noise: Iterable[Float64], divisor: float, out: Tensor) -> Tensor:
+    """(total + noise) / divisor, added and divided in double precision, then rounded to the precision of `out`.
+
+    Args:
+        total: [numbers], of any precision and on any device.
+        noise: chunks in order, as many numbers.
+        divisor: of the mean; public.
+        out: [numbers]; may be `total` itself.
+
+    Returns:
+        `out`.
+    """
+    start = 0
+    for chunk in noise:
+        place = slice(start, start + len(chunk))
+        sums = total[place].to(device="cpu", dtype=torch.float64)
+        out[place] = sums.add_(torch.from_numpy(chunk)).div_(divisor).to(out.device)
+        start = place.stop
+    if start != len(total):
+        raise WrongOrder("privacy noise", "there is not one number of it for every coordinate", "Report this")
+    return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,16 @@ from common.errors import PrivacyRefused
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits [n, outputs], targets, weights [n]) to losses [n]."""
+
+
+MARGIN: Final = 2.0**-10
+"""Share of C kept free for rounding: vectors are cut to C (1 - MARGIN).
+
+What is summed and measured in float32 is not quite what the mathematics says, and a bound that holds only on
+paper is no bound (Casacuberta et al. 2022). Four things round: a norm, the scaled vector, the sum, and the
+gradients of everybody else, which depend in their last bits on how many images share a batch. docs/dp-speed.md
+says how much of it each network was seen to use.
+"""
 
 
 class Labelled(NamedTuple):
@@ -29,15 +39,25 @@ class Clipped(NamedTuple):
     """What clipping leaves of a batch."""
 
     total: Tensor
-    """float64 [numbers]: the sum over patients of their clipped mean gradient."""
+    """[numbers]: the sum over patients of their clipped mean gradient."""
     within: Tensor
     """int64 []: how many patients' norm was finite and at most the clip. Exact: it must not leave without noise."""
 
 
 def clip_factors(norms: Tensor, clip: float) -> Tensor:
-    """What each patient's vector is multiplied by: at most 1, at most clip / norm, 0 if not finite."""
-    factors = (clip / norms).clamp(max=1.0)
-    return torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+    """What each patient's vector is multiplied by: at most 1, at most C (1 - MARGIN) / norm, 0 if not finite.
+
+    Args:
+        norms: float64 [patients].
+        clip: C.
+
+    Returns:
+        float64 [patients]; each a float32 number, rounded down, so that nobody who multiplies rounds it up.
+    """
+    exact = (clip * (1 - MARGIN) / norms).clamp(max=1.0)
+    near = exact.to(torch.float32)
+    down = torch.where(near > exact, torch.nextafter(near, torch.zeros_like(near)), near).to(norms.dtype)
+    return torch.where(torch.isfinite(norms), down, torch.zeros_like(down))
 
 
 def count_within(norms: Tensor, clip: float) -> Tensor:

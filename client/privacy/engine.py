@@ -34,10 +34,12 @@ class Gradients(Protocol):
         """Number of trainable numbers."""
 
     def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
-        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size], in `out` if given."""
+        """Sum over patients of their mean gradient, clipped to `clip`; [size], in `out`, else float64."""
 
-    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
-        """The same with the number of patients whose gradient was not clipped."""
+    def clipped(
+        self, batch: Labelled, clip: float, out: Tensor | None = None, *, adding: bool = False
+    ) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped; added to `out` if so wished."""
 
 
 def PatientGradients(module: nn.Module, loss: Loss) -> Gradients:  # noqa: N802 (it makes one)

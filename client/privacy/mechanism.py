@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from client.batches import Batch, up_to
 from client.learner import Learner
 from client.privacy.adaptive import AdaptiveClip
-from client.privacy.ahead import NoiseAhead
+from client.privacy.ahead import NoiseAhead, noised
 from client.privacy.clipping import Clipped, Labelled
 from client.privacy.engine import Gradients
 from client.privacy.noise import Float64, NoiseSource
@@ -43,8 +45,7 @@ class Mechanism:
         self._gradients = gradients
         self._noise = source or NoiseSource()
         self._ahead = ahead
-        self._total: Tensor | None = None
-        """Kept from step to step: fresh memory of this size costs more than to fill it."""
+        self._rooms: dict[torch.dtype, Tensor] = {}
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """A Poisson sample of the patients, up to K images or augmented views of each; it may be empty.
@@ -67,44 +68,52 @@ class Mechanism:
 
         Where C adapts, the noisy count of patients within it then moves it for the next step.
         """
+        for parameter in self._learner.parameters:
+            parameter.grad = None  # it lies where the bare sum is about to be
         total, within = self._learner.physical.attempt(lambda images: self._clipped(batch, images))
-        mean = total.cpu()
-        mean += torch.from_numpy(self._fresh_noise(len(mean)))
-        mean /= self._dp.expected_batch
+        mean = noised(
+            total, self._fresh_noise(len(total)), self._dp.expected_batch, self._room(torch.float32)
+        )
         start = 0
         for parameter in self._learner.parameters:
             part = mean[start : start + parameter.numel()].reshape(parameter.shape)
-            parameter.grad = part.to(parameter.device, parameter.dtype)
+            parameter.grad = part.to(parameter.dtype)
             start += parameter.numel()
         if self._dp.adaptive is not None:
             noisy = self._noisy_count(int(within) - batch.patients / 2, self._dp.adaptive)
             self._clip = self._dp.adaptive.moved(self._clip, noisy, self._dp.expected_batch)
 
-    def _fresh_noise(self, count: int) -> Float64:
+    def _fresh_noise(self, count: int) -> Iterator[Float64]:
         if self._ahead is None:
-            return self._noise.gaussian(count, self._dp.sum_multiplier * self._clip)
-        noise = self._ahead.take()
-        if self._clip != self._dp.clip:  # it was made for the C of the first step
-            noise *= self._clip / self._dp.clip
-        return noise
+            yield from self._noise.chunks(count, self._dp.sum_multiplier * self._clip)
+            return
+        for chunk in self._ahead.take():
+            if self._clip != self._dp.clip:  # it was made for the C of the first step
+                chunk *= self._clip / self._dp.clip  # noqa: PLW2901 (in place: the chunk is ours until the next)
+            yield chunk
 
     def _noisy_count(self, centred: float, rule: AdaptiveClip) -> float:
         return centred + float(self._noise.gaussian(1, rule.count_std)[0])
 
     def _clipped(self, batch: Batch, images: int) -> Clipped:
-        """Clipped sum and count of a batch, in parts of so many images; the next call overwrites the sum."""
-        learner, size = self._learner, self._gradients.size
-        if self._total is None:
-            self._total = torch.empty(size, dtype=torch.float64, device=learner.device)
+        """Clipped sum and count of a batch, in parts of so many images; the next call overwrites the sum.
+
+        What one pass sums is float32. The sums of several are added in double precision.
+        """
+        learner, parts = self._learner, list(batch.parts(images))
+        total = self._room(torch.float32 if len(parts) == 1 else torch.float64)
         within = torch.zeros((), dtype=torch.int64, device=learner.device)
-        total: Tensor | None = None
-        for part in batch.parts(images):
+        for number, part in enumerate(parts):
             slots = torch.from_numpy(part.slots).to(learner.device)
             labelled = Labelled(learner.inputs(part), learner.targets(part), slots)
-            found = self._gradients.clipped(labelled, self._clip, self._total if total is None else None)
-            within += found.within
-            total = found.total if total is None else total.add_(found.total)
-        return Clipped(self._total.zero_() if total is None else total, within)
+            within += self._gradients.clipped(labelled, self._clip, total, adding=number > 0).within
+        return Clipped(total if parts else total.zero_(), within)
+
+    def _room(self, dtype: torch.dtype) -> Tensor:
+        """Memory kept from step to step, [numbers]: fresh memory of this size costs more than to fill it."""
+        if dtype not in self._rooms:
+            self._rooms[dtype] = torch.empty(self._gradients.size, dtype=dtype, device=self._learner.device)
+        return self._rooms[dtype]
 
 
 def refuse_unsafe(net: Network) -> None:

@@ -11,6 +11,7 @@ Braghin 2021), and solving for four at once costs an adversary more than 2^50 tr
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
 import numpy as np
@@ -24,7 +25,7 @@ from common.errors import WrongOrder
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 16
 _SUMMANDS: Final = 4
-_CHUNK: Final = 1 << 16
+CHUNK: Final = 1 << 16
 """Coordinates made at a time: 2 MiB of keystream, which stays in the processor's cache."""
 _TWO_POW_64: Final = 1 << 64
 _ONE: Final = np.uint64(0x3FF0_0000_0000_0000)
@@ -74,13 +75,19 @@ class NoiseSource:
         """`count` independent Gaussians of mean 0 and standard deviation `std`, float64."""
         return self.fill(np.empty(count), std)
 
+    def chunks(self, count: int, std: float) -> Iterator[Float64]:
+        """The same a chunk at a time, in order; each is overwritten when the next is asked for."""
+        room = np.empty(min(count, CHUNK))
+        for start in range(0, count, CHUNK):
+            yield self.fill(room[: count - start], std)
+
     def fill(self, out: Float64, std: float) -> Float64:
         """The same into memory that is there already; returns `out`."""
-        if self._room is None or self._room.count < min(len(out), _CHUNK):
-            self._room = _Room(min(len(out), _CHUNK))
+        if self._room is None or self._room.count < min(len(out), CHUNK):
+            self._room = _Room(min(len(out), CHUNK))
         room = self._room
-        for start in range(0, len(out), _CHUNK):
-            part = out[start : start + _CHUNK]
+        for start in range(0, len(out), CHUNK):
+            part = out[start : start + CHUNK]
             total = self._half_sum_of_four(room)
             np.multiply(total.reshape(-1)[: len(part)], std, out=part)
         return out

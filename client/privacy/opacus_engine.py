@@ -11,6 +11,7 @@ import torch
 from opacus import GradSampleModule
 from torch import Tensor, nn
 
+from client.privacy.bookkeeping.room import Room
 from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors, count_within, unused
 
 _CHUNK: Final = 1 << 22
@@ -54,26 +55,37 @@ class OpacusGradients:
         return sum(p.numel() for p in self._parameters)
 
     def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
-        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size].
+        """Sum over patients of their mean gradient, clipped to `clip`; [size].
 
         Args:
             batch: images or feature maps of whole patients, with their targets.
             clip: C.
-            out: where the sum is written; a new tensor when None.
+            out: where the sum is written, [size]; a new float64 tensor when None.
 
         Raises:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all.
         """
         return self.clipped(batch, clip, out).total
 
-    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
-        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`."""
+    def clipped(
+        self, batch: Labelled, clip: float, out: Tensor | None = None, *, adding: bool = False
+    ) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`.
+
+        Args:
+            batch: as there.
+            clip: C.
+            out: as there.
+            adding: to what `out` holds already.
+        """
         per_patient = self._per_patient(*batch)
         squares = [torch.linalg.vector_norm(g, dim=1, dtype=torch.float64).square() for g in per_patient]
         norms = torch.stack(squares).sum(dim=0).sqrt()
         factors = clip_factors(norms, clip)
-        total = torch.cat([_weighted_sum(factors, g) for g in per_patient], out=out)
-        return Clipped(total, count_within(norms, clip))
+        room = Room(self._parameters, out, adding=adding)
+        for parameter, vectors in zip(self._parameters, per_patient, strict=True):
+            room.put({parameter: _weighted_sum(factors, vectors)})
+        return Clipped(room.total, count_within(norms, clip))
 
     def _per_patient(self, inputs: Tensor, targets: Tensor, slots: Tensor) -> list[Tensor]:
         """Mean gradient of each patient, [patients, numbers] for each parameter."""

@@ -11,6 +11,7 @@ from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.bookkeeping.layer import Seen
 from client.privacy.bookkeeping.spans import Spans
 from client.privacy.bookkeeping.ways import ways
+from client.privacy.clipping import clip_factors
 from client.privacy.engine import Labelled, PatientGradients
 from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
@@ -76,7 +77,7 @@ def test_a_convolution_has_all_its_ways_here():
     module, slots = nn.Conv2d(3, 5, 3, padding=1), torch.arange(4)
     inputs = torch.randn(4, 3, 6, 6)
     names = set(ways(module, Seen(inputs, module(inputs).detach(), Spans(slots))))
-    assert names == {"loop", "looped", "unfolded", "norm"}
+    assert names == {"loop", "looped", "grouped", "unfolded", "norm"}
 
 
 class Twice(nn.Module):
@@ -106,7 +107,7 @@ def test_a_layer_that_is_used_twice_is_clipped_as_one(slots):
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(mean, list(net.parameters()))]))
     norms = torch.stack(rows).norm(dim=1)
     clip = float(norms.median())
-    wanted = sum(row * min(1.0, clip / float(n)) for row, n in zip(rows, norms, strict=True))
+    wanted = clip_factors(norms, clip) @ torch.stack(rows)
     for engine in (BookKeeping, OpacusGradients):
         with engine(net, loss) as gradients:
             found = gradients.clipped_sum(Labelled(x, y, torch.tensor(slots)), clip)

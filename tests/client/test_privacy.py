@@ -22,6 +22,7 @@ from client.privacy import adaptive
 from client.privacy import plan as privacy_plan
 from client.privacy.adaptive import AdaptiveClip
 from client.privacy.ahead import NoiseAhead
+from client.privacy.clipping import MARGIN
 from client.privacy.engine import Labelled, PatientGradients, clip_factors
 from client.privacy.mechanism import Mechanism
 from client.privacy.noise import NoiseSource
@@ -89,7 +90,7 @@ def test_two_sources_never_agree_and_none_can_be_kept():
 
 def test_noise_made_ahead_is_fresh_in_every_step_and_ends_when_it_should():
     with NoiseAhead(50_000, 2.0, 3) as ahead:
-        vectors = [ahead.take().copy() for _ in range(3)]
+        vectors = [np.concatenate([chunk.copy() for chunk in ahead.take()]) for _ in range(3)]
         with pytest.raises(IndexError):
             ahead.take()
     assert all(abs(v.std() / 2.0 - 1) < 0.02 for v in vectors)
@@ -191,7 +192,7 @@ def test_the_clipped_sum_is_that_of_single_backward_passes(model, most):
     by_hand = [patient_gradient(learner, batch, p) for p in range(batch.patients)]
     norms = torch.stack([g.norm() for g in by_hand])
     clip = float(norms.median())
-    wanted = sum(g * min(1.0, clip / float(n)) for g, n in zip(by_hand, norms, strict=True))
+    wanted = clip_factors(norms, clip) @ torch.stack(by_hand)
     with PatientGradients(learner.module, learner.loss) as gradients:
         found = gradients.clipped_sum(
             Labelled(learner.inputs(batch), learner.targets(batch), torch.from_numpy(batch.slots)), clip
@@ -244,7 +245,16 @@ def test_a_patient_whose_gradient_is_not_finite_contributes_nothing_and_spoils_n
 
 def test_factors_of_zero_small_large_and_infinite_norms():
     norms = torch.tensor([0.0, 0.25, 4.0, math.inf, math.nan], dtype=torch.float64)
-    assert clip_factors(norms, 0.5).tolist() == [1.0, 1.0, 0.125, 0.0, 0.0]
+    assert clip_factors(norms, 0.5).tolist() == [1.0, 1.0, 0.125 * (1 - MARGIN), 0.0, 0.0]
+
+
+def test_a_factor_is_never_above_what_the_norm_allows_whoever_rounds_it():
+    """As a float32 it is the very number, and times the norm it leaves the margin free; at the bound, too."""
+    norms = torch.cat([torch.rand(10_000, dtype=torch.float64).mul(40).sub(20).exp(), torch.ones(1).double()])
+    factors = clip_factors(norms, 1.0)
+    assert torch.equal(factors.float().double(), factors)
+    assert float((factors * norms).max()) <= 1 - MARGIN
+    assert float((factors * norms)[norms > 1].min()) > 1 - MARGIN - 1e-6
 
 
 @pytest.mark.parametrize("images", [1, 2, 5, 1000])

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from client.privacy.bookkeeping.engine import BookKeeping
+from client.privacy.clipping import clip_factors
 from client.privacy.engine import Labelled, PatientGradients
 from common.models.losses import Loss
 from tests.contracts.test_networks import PAIRS, PIXELS, small
@@ -41,7 +42,7 @@ def test_the_clipped_sum_is_that_of_single_passes(name, trainable, slots):
     norms = torch.stack(rows).norm(dim=1)
     clip = float(norms.min() + norms.max()) / 2
     assert norms.min() < clip < norms.max(), "some are clipped and some are not"
-    wanted = sum(row * min(1.0, clip / float(n)) for row, n in zip(rows, norms, strict=True))
+    wanted = clip_factors(norms, clip) @ torch.stack(rows)
     engine = PatientGradients(net, LOSS)
     assert isinstance(engine, BookKeeping), "the quick engine knows every network"
     with engine as gradients:

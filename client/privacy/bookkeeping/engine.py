@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from client.privacy.bookkeeping.layer import Kept, Seen, Totals, Way
 from client.privacy.bookkeeping.recording import Recording
+from client.privacy.bookkeeping.room import Room
 from client.privacy.bookkeeping.spans import Spans
 from client.privacy.bookkeeping.ways import cheapest, supported, ways
 from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors, count_within, unused
@@ -65,12 +66,12 @@ class BookKeeping:
         return {names[layer]: way for (layer, _, _), way in self._chosen.items()}
 
     def clipped_sum(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Tensor:
-        """Sum over patients of their mean gradient, clipped to `clip`; float64 [size].
+        """Sum over patients of their mean gradient, clipped to `clip`; [size].
 
         Args:
             batch: images or feature maps of whole patients, with their targets.
             clip: C.
-            out: where the sum is written, float64 [size]; a new tensor when None.
+            out: where the sum is written, [size]; a new float64 tensor when None.
 
         Raises:
             PrivacyRefused: `dp-unused` when a trainable parameter has no gradient at all;
@@ -78,25 +79,29 @@ class BookKeeping:
         """
         return self.clipped(batch, clip, out).total
 
-    def clipped(self, batch: Labelled, clip: float, out: Tensor | None = None) -> Clipped:
-        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`."""
+    def clipped(
+        self, batch: Labelled, clip: float, out: Tensor | None = None, *, adding: bool = False
+    ) -> Clipped:
+        """The same with the number of patients whose gradient was not clipped; see `clipped_sum`.
+
+        Args:
+            batch: as there.
+            clip: C.
+            out: as there.
+            adding: to what `out` holds already.
+        """
         measured = self._measured(batch)
         norms = torch.stack([squares for _, squares in measured]).sum(dim=0).sqrt()
         whole = torch.isfinite(norms)
+        room = Room(self._parameters, out, adding=adding)
         if not whole.all():
             del measured
-            return self._without(~whole, batch, clip, self._room(out))
+            return self._without(~whole, batch, clip, room)
         factors = clip_factors(norms, clip)
-        totals: Totals = {}
         with torch.no_grad():
             while measured:  # a way holds its layer's tensors: let go of each as soon as it is summed
-                totals |= measured.pop()[0].totals(factors)
-        return Clipped(self._flat(totals, self._room(out)), count_within(norms, clip))
-
-    def _room(self, out: Tensor | None) -> Tensor:
-        if out is not None:
-            return out
-        return torch.empty(self.size, dtype=torch.float64, device=self._parameters[0].device)
+                room.put(measured.pop()[0].totals(factors))
+        return Clipped(room.total, count_within(norms, clip))
 
     def _measured(self, batch: Labelled) -> list[tuple[Way, Tensor]]:
         """Every layer's way with the squared norms of the patients' gradients, in one pass forth and back."""
@@ -116,20 +121,14 @@ class BookKeeping:
             raise unused()
         return measured
 
-    def _without(self, broken: Tensor, batch: Labelled, clip: float, out: Tensor) -> Clipped:
+    def _without(self, broken: Tensor, batch: Labelled, clip: float, room: Room) -> Clipped:
         """The sum where some patients' gradients are not finite: they contribute nothing, 0 times inf is not 0."""
         keep = ~broken[batch.slots]
         if not keep.any():
-            return Clipped(out.zero_(), torch.zeros((), dtype=torch.int64, device=out.device))
+            return Clipped(room.nothing(), torch.zeros((), dtype=torch.int64, device=room.total.device))
         _, left = torch.unique(batch.slots[keep], return_inverse=True)
-        return self.clipped(Labelled(batch.inputs[keep], batch.targets[keep], left), clip, out)
-
-    def _flat(self, totals: Totals, out: Tensor) -> Tensor:
-        start = 0
-        for parameter in self._parameters:
-            out[start : start + parameter.numel()].copy_(totals.pop(parameter).reshape(-1))
-            start += parameter.numel()
-        return out
+        others = Labelled(batch.inputs[keep], batch.targets[keep], left)
+        return self.clipped(others, clip, room.total, adding=room.adding)
 
     def _way(self, layer: nn.Module, calls: list[Seen]) -> Way:
         if len(calls) > 1:
@@ -153,7 +152,7 @@ def _several(layer: nn.Module, calls: list[Seen]) -> Way:
             for parameter, total in maker(one).totals(torch.ones(1, dtype=torch.float64)).items():
                 held = kept.setdefault(parameter, total.new_zeros(patients, *total.shape))
                 held[slot] += total
-    return Kept(kept)
+    return Kept({parameter: [each] for parameter, each in kept.items()})
 
 
 def _own(module: nn.Module) -> Iterator[nn.Parameter]:

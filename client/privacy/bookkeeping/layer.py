@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from client.privacy.bookkeeping.spans import Spans
+
+_BLOCK: Final = 1024
+"""Squares added in the precision of the numbers themselves."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +63,32 @@ class Way(ABC):
 class Kept(Way):
     """Every patient's gradient is made and kept: for layers whose parameters are few."""
 
-    def __init__(self, gradients: dict[Tensor, Tensor]) -> None:
-        """Take the gradients, [patients, *shape] for each parameter."""
-        self._gradients = {parameter: each.flatten(1) for parameter, each in gradients.items()}
+    def __init__(self, gradients: dict[Tensor, list[Tensor]]) -> None:
+        """Take of each parameter the gradients of consecutive patients, [some patients, *shape] each."""
+        self._gradients = {
+            parameter: [part.flatten(1) for part in parts] for parameter, parts in gradients.items()
+        }
 
     def squares(self) -> Tensor:
         """See `Way`."""
-        norms = [
-            torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in self._gradients.values()
-        ]
-        return torch.stack(norms).square().sum(dim=0)
+        each = [torch.cat([squares(part) for part in parts]) for parts in self._gradients.values()]
+        return torch.stack(each).sum(dim=0)
 
     def totals(self, factors: Tensor) -> Totals:
         """See `Way`."""
         return {
-            parameter: (factors.to(each.dtype) @ each).reshape(parameter.shape)
-            for parameter, each in self._gradients.items()
+            parameter: _weighted(factors, parts).reshape(parameter.shape)
+            for parameter, parts in self._gradients.items()
         }
+
+
+def _weighted(factors: Tensor, parts: list[Tensor]) -> Tensor:
+    """Sum of the rows of all parts, each times its factor."""
+    each = factors.to(parts[0].dtype).split([len(part) for part in parts])
+    total = each[0] @ parts[0]
+    for factor, part in zip(each[1:], parts[1:], strict=True):
+        total.addmv_(part.mT, factor)
+    return total
 
 
 class Joined(Way):
@@ -92,6 +105,18 @@ class Joined(Way):
     def totals(self, factors: Tensor) -> Totals:
         """See `Way`."""
         return {parameter: total for way in self._ways for parameter, total in way.totals(factors).items()}
+
+
+def squares(rows: Tensor) -> Tensor:
+    """Squared norm of each row, [rows, numbers] to float64 [rows].
+
+    In double precision from a thousand numbers on: torch's own float32 norm of 23 million is 0.13% short, and its
+    float64 norm of float32 numbers takes four times as long as this.
+    """
+    count, blocks = len(rows), rows.shape[1] // _BLOCK
+    head, rest = rows[:, : blocks * _BLOCK].reshape(count, blocks, _BLOCK), rows[:, blocks * _BLOCK :]
+    found = torch.linalg.vecdot(rest, rest).to(torch.float64)
+    return found + torch.linalg.vecdot(head, head).sum(dim=1, dtype=torch.float64) if blocks else found
 
 
 def squared(gram_a: Tensor, gram_b: Tensor) -> Tensor:

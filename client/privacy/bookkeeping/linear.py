@@ -38,9 +38,9 @@ class LinearNorm(Way):
 def linear_kept(layer: nn.Linear, seen: Seen) -> Kept:
     """Every patient's weight gradient."""
     inputs, outputs = (seen.spans.laid_out(_positions(v)) for v in (seen.inputs, seen.outputs))
-    return Kept({layer.weight: outputs.mT @ inputs})
+    return Kept({layer.weight: [outputs.mT @ inputs]})
 
 
 def linear_bias(layer: nn.Linear, seen: Seen) -> Kept:
     """Every patient's bias gradient."""
-    return Kept({layer.bias: seen.spans.sums(_positions(seen.outputs).sum(dim=1))})
+    return Kept({layer.bias: [seen.spans.sums(_positions(seen.outputs).sum(dim=1))]})

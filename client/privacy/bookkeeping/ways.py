@@ -52,7 +52,10 @@ def ways(module: nn.Module, seen: Seen) -> Mapping[str, Maker]:
     if isinstance(module, nn.Conv2d):
         return _with_bias(module, _conv(module, seen), lambda s: conv.conv_bias(module, s))
     if isinstance(module, nn.GroupNorm):
-        return {"closed form": lambda s: norm.group_norm(module, s)}
+        return {
+            "products": lambda s: norm.group_norm(module, s),
+            "fused": lambda s: norm.group_norm_fused(module, s),
+        }
     if isinstance(module, nn.LayerNorm):
         return {"closed form": lambda s: norm.layer_norm(module, s)}
     return {"opacus": lambda s: by_opacus(module, s)}
@@ -62,7 +65,7 @@ def by_opacus(module: nn.Module, seen: Seen) -> Kept:
     """The per-sample gradients of a layer that only Opacus knows."""
     sampler = GradSampleModule.GRAD_SAMPLERS[type(module)]
     found = sampler(module, [seen.inputs], seen.outputs)
-    return Kept({p: seen.spans.sums(each) for p, each in found.items() if p.requires_grad})
+    return Kept({p: [seen.spans.sums(each)] for p, each in found.items() if p.requires_grad})
 
 
 def cheapest(makers: Mapping[str, Maker], seen: Seen) -> str:
@@ -103,10 +106,12 @@ def _conv(layer: nn.Conv2d, seen: Seen) -> dict[str, Maker]:
     kept = _may_keep(layer.weight, seen)
     if kept:
         found["looped"] = lambda s: conv.conv_looped(layer, s)
+    if kept and conv.groupable(layer, seen):
+        found["grouped"] = lambda s: conv.conv_grouped(layer, s)
     if layer.groups > 1:
         return found
     patches = layer.weight[0].numel() * seen.outputs[:, 0].numel()
-    if kept and patches <= MOST_PATCHES:
+    if kept and (conv.pointwise(layer) or patches <= MOST_PATCHES):
         found["unfolded"] = lambda s: conv.conv_unfolded(layer, s)
     positions = max(seen.spans.counts) * seen.inputs[0, 0].numel()
     if seen.spans.patients * positions**2 <= MOST_GRAM:
