@@ -6,6 +6,7 @@ from client.commands import (
     bench,
     deid,
     egress,
+    federation,
     images,
     labels,
     ledger,
@@ -16,6 +17,7 @@ from client.commands import (
     site,
     start,
     status,
+    studies,
     train,
 )
 from common.cli import example, make_app
@@ -31,8 +33,16 @@ app.command("train", epilog=example("consilium-site train plan.toml --out runs/a
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
 app.command("start", epilog=example("consilium-site start --site /srv/consilium"))(start.start)
+app.command("enrol", epilog=example("consilium-site enrol st-anna-kit.zip"))(federation.enrol)
+app.command("renew", epilog=example("consilium-site renew"))(federation.renew)
+app.command("roster", epilog=example("consilium-site roster --accept 3"))(federation.roster)
 app.command("receipts", epilog=example("consilium-site receipts"))(receipts.receipts)
 app.command("review", epilog=example("consilium-site review"))(review.review)
+app.command("studies", epilog=example("consilium-site studies chest-1-3fa9c2d1"))(studies.studies)
+app.command("approve", epilog=example("consilium-site approve chest-1-3fa9c2d1"))(studies.approve)
+app.command("withdraw-approval", epilog=example("consilium-site withdraw-approval chest-1-3fa9c2d1"))(
+    studies.withdraw_approval
+)
 app.add_typer(labels.group, name="labels")
 app.add_typer(ledger.group, name="ledger")
 app.add_typer(quarantine.group, name="quarantine")

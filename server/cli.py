@@ -10,6 +10,7 @@ import typer
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
+from server.commands import members
 from server.commands import start as starting
 from server.records import RunRecord, read_record
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
 audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+app.command("init", epilog=example("consilium-server init lungs --address consilium.example:443"))(
+    members.init
+)
+app.command("invite", epilog=example("consilium-server invite st-anna --kit st-anna-kit.zip"))(members.invite)
+app.command("admit", epilog=example("consilium-server admit st-anna"))(members.admit)
+app.command("list", epilog=example("consilium-server list"))(members.list_)
+app.command("revoke", epilog=example("consilium-server revoke st-anna"))(members.revoke)
+app.command("renew", epilog=example("consilium-server renew"))(members.renew)
 
 app.command("start", epilog=example("consilium-server start /srv/consortium"))(starting.start)
 app.command("submit", epilog=example("consilium-server submit /srv/consortium plan.toml"))(starting.submit)
