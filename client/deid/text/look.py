@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from client.deid.text.detect import TURNED, Candidate, candidates
 from client.deid.text.found import Box, Hit
+from client.deid.text.line import Line, read_whole, resembles
 from client.deid.text.markers import is_marker
 from client.deid.text.reader import Word, read
 from client.deid.text.windows import Window, renderings
@@ -28,6 +29,8 @@ PLAIN: Final = 4.5
 """Strength of a candidate from which it goes to a person even when the reader reads nothing."""
 PLAIN_SHORT: Final = 9.0
 """The same for one that is less than `LINE` times as long as high."""
+LEAST_LINE: Final = 6
+"""Pixels across, below which there are no letters, but an edge of the anatomy."""
 LINE: Final = 2
 ENLARGED: Final = 36
 """Pixels of a line's height, with its margin, as the reader likes it."""
@@ -95,8 +98,13 @@ def _seen(frame: Frame, header: Window | None) -> Seen:
     hits += (Hit(Box(0, *c.box), 0.0, "unread") for c in found[MANY:] if _is_plain(c))
     for candidate in found[:MANY]:
         lines = list(place.lines(candidate, ALL if candidate.strength >= PLAIN else FEW))
-        hits += _judged(lines, candidate)
+        judged = list(_judged(lines, candidate))
         words.update(line.text.casefold() for line in lines)
+        if not judged or any(hit.kind != "marker" for hit in judged):
+            second, further = read_whole(frame, place.whole, candidate)
+            words.update(further)
+            judged = judged if second is None else list(_settled(judged, lines, candidate, second))
+        hits += judged
     for strip in _strips(hits, frame.shape):
         lines = list(place.lines(strip, STRIP))
         hits += (
@@ -140,9 +148,36 @@ def _judged(lines: Sequence[Word], candidate: Candidate) -> Iterator[Hit]:
         yield Hit(Box(0, *candidate.box), 0.0, "unread")
 
 
+def _settled(
+    judged: Sequence[Hit], lines: Sequence[Word], candidate: Candidate, second: Line
+) -> Iterator[Hit]:
+    """The verdict with the second opinion: a marker clears what misread it, a word settles what was not read."""
+    inside = [line for line in lines if _meets(line, candidate)]
+    whole = Box(0, *candidate.box)
+    if second.marker and all(resembles(line.text, second.text) for line in inside):
+        yield Hit(whole, second.confidence, "marker")
+        places = {(line.top, line.left, line.bottom, line.right) for line in inside}
+        outside = [line for line in lines if (line.top, line.left, line.bottom, line.right) not in places]
+        yield from _judged(outside, replace(candidate, strength=0.0))
+        return
+    if second.marker or any(hit.kind == "text" for hit in judged):
+        yield from judged
+        return
+    yield from (hit for hit in judged if not _covers(hit.box, candidate))
+    yield Hit(whole, second.confidence, "text")
+
+
+def _meets(line: Word, c: Candidate) -> bool:
+    return min(line.bottom, c.bottom) > max(line.top, c.top) and min(line.right, c.right) > max(
+        line.left, c.left
+    )
+
+
 def _is_plain(c: Candidate) -> bool:
     """Whether a person should see it even when nothing is read in it; one or two letters name nobody."""
     sides = sorted((c.height, c.width))
+    if sides[0] < LEAST_LINE:
+        return False
     return c.strength >= (PLAIN if sides[1] >= LINE * sides[0] else PLAIN_SHORT)
 
 

@@ -24,6 +24,8 @@ Bytes = npt.NDArray[np.uint8]
 
 DETECTOR_SIDE: Final = 32
 """The network halves its input five times: sides are multiples of this."""
+LEAST_SIDE: Final = 4
+"""Pixels, below which a picture holds no letter."""
 ROOM: Final = 16
 """Pixels added around what is read; letters at the edge of a picture are read badly."""
 MOST_PIXELS: Final = 1_200_000
@@ -76,6 +78,29 @@ def read(picture: Bytes, *, scale: float = 1.0) -> list[Word]:
         raise _no_reader() from None
     factors = np.array([picture.shape[1] / size[1], picture.shape[0] / size[0]])
     return list(_words(found or [], factors, picture.shape))
+
+
+def read_line(picture: Bytes) -> tuple[str, float]:
+    """A picture read as one line from left to right: its text, and how surely; nothing where it is too small.
+
+    Args:
+        picture: [rows, columns] uint8.
+
+    Raises:
+        FileRefused: `review-reader`, when the reader cannot be loaded or fails.
+    """
+    if min(picture.shape) < LEAST_SIDE or picture.size > MOST_PIXELS:
+        return "", 0.0
+    engine = _engine()
+    try:
+        found, _ = engine(
+            cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR), use_det=False, use_cls=False, use_rec=True
+        )
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 (as above)
+        raise _no_reader() from None
+    return (str(found[0][0]), float(found[0][1])) if found else ("", 0.0)
 
 
 def _words(found: list[Any], factors: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Iterator[Word]:
