@@ -14,7 +14,7 @@ from client.files import storage_error
 from client.index import FileOutcome, ImageRow, Index
 from client.intake.durable import on_disk
 from client.intake.join import Joined
-from client.intake.outcome import ACCEPTED, Outcome
+from client.intake.outcome import ACCEPTED, CHANGED, Outcome
 from client.intake.process import COPY, DISCARDED, Desk, Finished
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import promise
@@ -54,7 +54,8 @@ class Commit:
         Raises:
             StorageError: nothing was changed.
         """
-        on_disk(self._incoming(finished), "the de-identified images")
+        images = "the de-identified images"
+        on_disk(self.desk.staging.behind.left(self._incoming(finished), images), images)
         try:
             with self.desk.index.transaction():
                 for one in finished:
@@ -69,8 +70,7 @@ class Commit:
             self._move_back()
             raise
         with suppress(StorageError):  # what stays now goes when the next one begins: see `settle`
-            for key in self._gone:
-                self.quarantine.drop(key)
+            self.quarantine.drop_all(self._gone)
         return made
 
     def _remember(self, finished: Sequence[Finished]) -> None:
@@ -116,6 +116,8 @@ class Commit:
         self.tally.add(outcome.code, outcome.modality)
         if outcome.code == WITHDRAWN.code:
             self.desk.index.forget_waiting(outcome.keys, patient=outcome.patient)
+            self._note(one, outcome, self.quarantine.put_reason(one.key, outcome))
+        elif outcome.code == CHANGED:  # what lies there now is not what this key names
             self._note(one, outcome, self.quarantine.put_reason(one.key, outcome))
         elif outcome.code not in (UNCHANGED, DISCARDED.code):
             self._note(one, outcome, self.quarantine.put(one.file, one.key, outcome, self.decision))

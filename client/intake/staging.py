@@ -10,6 +10,7 @@ from typing import Final
 
 from client.files import storage_error
 from client.intake.digests import is_whole
+from client.intake.durable import Behind
 from client.intake.outcome import Outcome, outcome_from, to_json
 
 NOTES: Final = "notes.jsonl"
@@ -27,6 +28,7 @@ class Staging:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.behind = Behind()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -37,8 +39,9 @@ class Staging:
         return notes(self.folder)
 
     def keep(self, key: str, outcome: Outcome) -> None:
-        """Note that this file is done."""
+        """Note that this file is done; its image goes to the disk by the way."""
         self._note(f"{key} {to_json(outcome)}\n")
+        self.behind.begin(self.image(key))
 
     def _note(self, line: str) -> None:
         try:
@@ -70,6 +73,7 @@ class Staging:
 
     def clear(self) -> None:
         """Remove everything that waits."""
+        self.behind.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

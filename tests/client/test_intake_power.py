@@ -22,7 +22,7 @@ from pydicom import dcmread
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.files import whole_file
 from client.index import Index
-from client.intake.durable import on_disk
+from client.intake.durable import TOGETHER, Behind, on_disk
 from client.intake.ingest import ingest
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import last_receipt
@@ -399,3 +399,28 @@ def test_a_note_is_taken_only_with_its_image(tmp_path: Path) -> None:
     with whole_file(staging.folder / "k.json") as file:
         file.write(b'{"code": "accepted", "digest": ""}')
     assert staging.recall("k", tmp_path) is None
+
+
+def test_a_file_that_was_written_again_is_waited_for_again(tmp_path: Path) -> None:
+    """What went to the disk by the way counts only while it is the very file that did."""
+    behind = Behind()
+    paths = [tmp_path / f"{number}.dcm" for number in range(TOGETHER + 3)]
+    for path in paths:
+        path.write_bytes(b"first")
+        behind.begin(path)
+    spare = tmp_path / "spare"
+    spare.write_bytes(b"other")
+    behind.stop()
+    spare.replace(paths[0])
+    paths[1].write_bytes(b"second")
+    paths[2].unlink()
+    assert set(behind.left(paths, "x")) == {*paths[:3], *paths[TOGETHER:]}
+
+
+def test_a_disk_that_fails_by_the_way_stops_the_ingestion(tmp_path: Path) -> None:
+    behind = Behind()
+    (tmp_path / "file").write_text("")
+    for number in range(TOGETHER):
+        behind.begin(tmp_path / "file" / str(number))
+    with pytest.raises(StorageError):
+        behind.left([], "x")
