@@ -7,7 +7,8 @@ An instruction passes these gates in order, before any data is touched:
 2. The plan is whole and is the one its digest names (`plan`, `plan-mismatch`), the round is one (`round`) and the
    run's name is a name (`run`): what cannot be trained must fail before it is charged, and a server's
    free text must not get into our files.
-3. The hospital's policy allows what is asked: the plan and its network (`policy-…`), and before training all the
+3. Somebody at this hospital approved the plan for the installed code (`not-approved`, `client.approvals`); virtual
+   hospitals approve nothing. The hospital's policy allows what is asked: the plan and its network (`policy-…`), and before training all the
    plan asks of it. A survey, threshold or evaluation is counted (`policy-questions`), and one that was
    answered before gets the same bytes.
 4. No other instruction is being worked on (`busy`); the service does one thing at a time.
@@ -29,8 +30,10 @@ from typing import Final, Protocol
 
 from client import policy
 from client.addressee import addressee
+from client.approvals import Approvals
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
+from client.membership import load_membership
 from client.post import Letter, Post
 from client.privacy.masking import STAGES, Masking
 from client.questions import Questions
@@ -139,6 +142,8 @@ class SiteService:
         if instruction.kind is Kind.PRESENT:
             here = SiteMetrics(self.site.name, instruction.run, instruction.round, code_digest())
             return self._egress.release(here, Rules.of(rules, plan), addressee(self.site, plan))
+        if not self.site.simulated and load_membership(self.site) is not None:
+            Approvals(self.site).check_plan(plan.digest)
         before = self._questions.admit(instruction, rules) if asks else None
         if before is not None:
             self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)

@@ -20,6 +20,7 @@ REFUSALS: Final = frozenset(
         "accounting-input",
         "accounting-mismatch",
         "admission",
+        "approvals",
         "arrays",
         "audit-broken",
         "audit-truncated",

@@ -1,0 +1,79 @@
+"""What a plan asks of a hospital, in words that a board can read; every value is one of the plan's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from common.plan import Plan
+
+if TYPE_CHECKING:
+    from client.policy import Policy
+
+_PARTS = {
+    "all": "all of its weights",
+    "head": "only its last layer",
+    "last-block": "only its last block",
+    "norms-and-head": "only its normalisations and last layer",
+    "adapters": "only small added layers",
+}
+
+
+def words(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Heading and sentence, in the order in which a reader asks.
+
+    Args:
+        plan: of the release.
+        policy: of this hospital, which may ask for more than the plan.
+    """
+    return (
+        ("question", plan.study.question),
+        ("images", _images(plan)),
+        ("labels", f"{plan.labels.provenance} (source: {plan.labels.source}, version {plan.labels.version})"),
+        ("network", _network(plan)),
+        ("rounds", _rounds(plan)),
+        ("privacy", _privacy(plan)),
+        ("what leaves", _leaves(plan, policy)),
+        ("stays here", _stays(plan)),
+    )
+
+
+def _images(plan: Plan) -> str:
+    size = " x ".join(map(str, plan.input.shape))
+    kinds = ", ".join(plan.input.modalities)
+    return f"{kinds} images, brought to {size}, to tell {', '.join(plan.task.classes)} ({plan.task.kind})"
+
+
+def _network(plan: Plan) -> str:
+    begins = "from chance" if not plan.model.weights else f"from given weights ({plan.model.weights})"
+    return f"{plan.model.name}, {begins}, which learns {_PARTS[plan.model.trainable]}"
+
+
+def _rounds(plan: Plan) -> str:
+    of = plan.federation
+    who = f"the sites {', '.join(of.sites)}" if of.sites else "whoever of the federation takes part"
+    return f"{of.rounds} rounds of at most {of.deadline_s:g} s each, with {who}, and never fewer than {of.least_sites}"
+
+
+def _privacy(plan: Plan) -> str:
+    asked = plan.privacy
+    if not plan.private:
+        return "NONE: weights leave without noise, and patients could be recognised from them"
+    return (
+        f"patient-level differential privacy, ε at most {asked.epsilon:g} at δ = {asked.delta:g} for the whole run; "
+        f"one patient's part is cut to {asked.clip:g}, and each step draws a patient with probability {asked.sampling_rate:g}"
+    )
+
+
+def _leaves(plan: Plan, policy: Policy) -> str:
+    cell = max(plan.evaluation.min_cell, policy.min_cell)
+    groups = [group for group in plan.evaluation.groups if group in policy.groups]
+    by = f", also by {', '.join(groups)}" if groups else ""
+    weights = "weights with noise" if plan.private else "weights"
+    return f"{weights} after each round; figures of test patients{by}, none of fewer than {cell} patients"
+
+
+def _stays(plan: Plan) -> str:
+    own = plan.personalisation
+    if own.method == "none":
+        return "images, labels, scores of single patients, features"
+    return f"images, labels, scores, features, and a model of your own ({own.method}, {own.epochs} epochs)"
