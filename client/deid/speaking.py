@@ -147,9 +147,10 @@ def _spoken(items: Elements, dataset: Dataset | None) -> Iterator[Spoken]:
         _NeedsParser: there is no data set, and something that its parser must decode.
     """
     for tag, item in items.items():
-        _check_sound(tag, item)
-        vr = _meant(tag, item.VR or "UN")
-        if not _interesting(tag, vr) or _is_number(item):
+        kind = _kind(tag, item.VR)
+        _check_sound(kind, item)
+        vr = kind.meant
+        if not kind.interesting or _is_number(item):
             continue
         if vr == "SQ":
             plain = _nested(item)
@@ -188,7 +189,6 @@ def _nested(item: DataElement | RawDataElement) -> list[Spoken] | None:
         return None
 
 
-@lru_cache(maxsize=_KINDS)
 def _meant(tag: int, vr: str) -> str:
     """The VR by which an element is read: a name, UID or date is one whatever VR its sender wrote over it."""
     try:
@@ -235,22 +235,35 @@ def _creator(items: Mapping[int, DataElement | RawDataElement], tag: int) -> str
     return (raw.decode("latin-1") if isinstance(raw, bytes) else str(raw)).strip(" \0")
 
 
-def _check_sound(tag: int, item: DataElement | RawDataElement) -> None:
+class _Kind(NamedTuple):
+    """What a tag and the VR that its sender wrote say of an element, whatever its value."""
+
+    meant: str
+    interesting: bool
+    size: int
+    """Bytes of one value; 0 where there is no such VR, or no such element."""
+
+
+@lru_cache(maxsize=_KINDS)
+def _kind(tag: int, said: str | None) -> _Kind:
+    vr = _meant(tag, said or "UN")
+    size = _SIZES.get(said, 0) if said is not None else 1
+    return _Kind(vr, _interesting(tag, vr), 0 if tag >> 16 == _DELIMITERS else size)
+
+
+def _check_sound(kind: _Kind, item: DataElement | RawDataElement) -> None:
     """An element that nobody reads must still be one: what is damaged in one place is not to be trusted in others.
 
     Raises:
         FileRefused: `parser-error`.
     """
-    vr, value = item.VR, item.value
-    size = _SIZES.get(vr, 0) if vr is not None else 1
-    odd = size > 1 and isinstance(value, bytes) and len(value) % size
-    if not size or odd or tag >> 16 == _DELIMITERS:
+    value = item.value
+    if not kind.size or (kind.size > 1 and isinstance(value, bytes) and len(value) % kind.size):
         raise FileRefused(
             "a file", "it is damaged", "Send the file again from its source", code="parser-error"
         )
 
 
-@lru_cache(maxsize=_KINDS)
 def _interesting(tag: int, vr: str) -> bool:
     """Whether an element of this kind can name anybody; what is private can, unless it is made of binary numbers."""
     if vr == "SQ":

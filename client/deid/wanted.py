@@ -26,6 +26,8 @@ LONG: Final = 6
 CERTAIN: Final = 10
 """Digits from which on a number is looked for inside longer runs of digits; a shorter one meets our own
 random UIDs by chance (six digits: one image in 500, measured)."""
+_DIGIT: Final = re.compile(r"\d")
+_DIGITS: Final = re.compile(r"\d+")
 _WELL_KNOWN: Final = "1.2.840.10008."
 
 
@@ -56,14 +58,15 @@ class Wanted:
         """Whether a value that could be kept holds one of these; it is then left out."""
         low = text.casefold()
         found = words(low)
+        digits = _DIGIT.search(low) is not None
         return (
             not self.words.isdisjoint(found)
             or not self.said.isdisjoint(found)
             or any(part in low for part in self.parts)
             or not self.pairs.isdisjoint(itertools.pairwise(found))
-            or not self.numbers.isdisjoint(re.findall(r"\d+", joined_digits(low)))
+            or (digits and not self.numbers.isdisjoint(_DIGITS.findall(joined_digits(low))))
             or (bool(self.tight) and self._holds_tight(squeezed(low)))
-            or not self.days.isdisjoint(dates_in(low))
+            or (digits and not self.days.isdisjoint(dates_in(low)))
         )
 
     def _holds_tight(self, text: str) -> bool:
