@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,9 +29,10 @@ from client.deid.wanted import identifiers
 from client.index_rows import Percentiles
 from client.intake.classes import WAITING, check_class, sop_class
 from client.intake.digests import stored_digest
+from client.intake.failed import failure
 from client.intake.judge import judge
-from client.intake.outcome import ACCEPTED, Outcome, Task, modality_word
-from client.intake.parse import MAX_FILE_BYTES, damaged, quiet, read, too_much
+from client.intake.outcome import ACCEPTED, CHANGED, Outcome, Task, modality_word
+from client.intake.parse import MAX_FILE_BYTES, quiet, read, too_much
 from client.intake.proof import Proof, write_proved
 from client.intake.wrap import wrap
 from client.preprocess.modality import to_units32
@@ -88,8 +90,8 @@ class Bench:
             return _refused(too_much(), found)
         except StorageError:
             raise
-        except Exception:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
-            return _refused(damaged(), found)
+        except Exception as error:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
+            return _refused(failure(error), found)
         return Outcome(ACCEPTED, row=row, **found)
 
     def _take(self, task: Task, found: dict[str, Any]) -> dict[str, Any]:
@@ -203,5 +205,12 @@ def _source(task: Task) -> Dataset:
             f"it is larger than {MAX_FILE_BYTES >> 20} MiB",
             "Split or leave it out",
             code="file-size",
+        )
+    if task.digest and hashlib.sha256(data).hexdigest() != task.digest:
+        raise FileRefused(
+            "a file",
+            "it changed while it was being taken in",
+            "Wait until it is written to its end, then repeat the same command",
+            code=CHANGED,
         )
     return read(data) if task.person is None else wrap(data, task.person)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,10 @@ class Commit:
     _moved: list[tuple[Path, Path]] = field(default_factory=list)
     _codes: dict[str, str] = field(default_factory=dict)
     """Of every content, what became of it."""
+
+    @cached_property
+    def _dicom(self) -> Path:
+        return self.desk.site.dicom
 
     def run(self, finished: Sequence[Finished], report: Callable[[], IngestReport]) -> IngestReport:
         """Add every accepted image, set every label, note every outcome and the report of them all.
@@ -87,7 +92,7 @@ class Commit:
         for one in finished:
             if one.row is not None and one.outcome.accepted:
                 staged = self.desk.staging.image(one.key)
-                yield staged if staged.exists() else self.desk.site.dicom / one.row.file
+                yield staged if staged.exists() else self._dicom / one.row.file
 
     def _folders(self) -> list[Path]:
         """Every folder in which a name is new."""
@@ -127,7 +132,7 @@ class Commit:
         self._codes[one.key] = code
         self.tally.add(code, one.outcome.modality)
         if added:
-            self._move(self.desk.staging.image(one.key), self.desk.site.dicom / row.file)
+            self._move(self.desk.staging.image(one.key), self._dicom / row.file)
             self.news.append(one)
             path = self.desk.names.join("path", one.file.relative)
             self.desk.index.join_waiting(row.sop_uid, row.patient, {**one.outcome.keys, "path": path})

@@ -62,14 +62,26 @@ class Incoming:
         """Whether a file that could not be read may still be the image that a label is for."""
         return self.path.suffix.casefold() not in _NO_IMAGES
 
-    def key(self, names: Pseudonyms) -> str:
-        """Keyed digest of the content and, for a picture, of the person it is said to show.
+    def content(self) -> bytes:
+        """SHA-256 of its bytes.
 
         Raises:
             OSError: the file cannot be read.
         """
         with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+            return hashlib.file_digest(file, "sha256").digest()
+
+    def key(self, names: Pseudonyms, content: bytes | None = None) -> str:
+        """Keyed digest of the content and, for a picture, of the person it is said to show.
+
+        Args:
+            names: of the site.
+            content: what `content` gave; asked for when None.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        digest = self.content() if content is None else content
         who = "" if self.person is None else "\0".join(vars(self.person).values())
         return names.content(digest, who.encode("utf-8"))
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 from client.deid.text.found import Box, Decision
 
 ACCEPTED: Final = "accepted"
+CHANGED: Final = "file-changed"
+"""Of a file whose bytes are no longer those by which it is known; nothing of it is kept."""
 REVIEW: Final = "review-"
 """Begins the codes of images that wait for a person, with the boxes found in them."""
 STORAGE: Final = "storage"
@@ -67,6 +69,8 @@ class Task:
     """Given for PNG and JPEG, which are wrapped first."""
     decision: Decision | None = None
     """Given for an image that a person let out of review."""
+    digest: str = ""
+    """SHA-256 of the bytes from which the key was made, in hexadecimal; empty: not compared."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from client.deid.plain import read_plain
 from client.intake.classes import check_class
+from client.intake.twice import Form, check_items, check_once, end_of_meta
 from common.errors import FileRefused
 
 MAX_FILE_BYTES: Final = 512 * 2**20
@@ -58,14 +59,15 @@ def read(data: bytes) -> Dataset:
     """Read a DICOM file from its bytes, whatever kind of object it is.
 
     Raises:
-        FileRefused: `not-dicom`, `parser-error`, `parser-limit`, `deflate-bomb`.
+        FileRefused: `not-dicom`, `parser-error`, `parser-limit`, `deflate-bomb`, `duplicate-element`.
     """
     if data[_MAGIC_AT : _MAGIC_AT + 4] != b"DICM":
         raise FileRefused(
             "a file", "it is not a DICOM file", "Leave it out, or export it as DICOM", code="not-dicom"
         )
     try:
-        return read_plain(data) or dcmread(io.BytesIO(_inflated(data)))
+        plain = read_plain(data)
+        return _unusual(_inflated(data)) if plain is None else _checked(plain)
     except FileRefused:
         raise
     except (RecursionError, MemoryError):
@@ -76,6 +78,21 @@ def read(data: bytes) -> Dataset:
         ) from None
     except Exception:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
         raise damaged() from None
+
+
+def _unusual(bare: bytes) -> Dataset:
+    """A file that pydicom must read, in which nothing stands twice."""
+    ds = dcmread(io.BytesIO(bare))
+    check_once(bare, end_of_meta(bare, _MAGIC_AT + 4), Form(*ds.original_encoding))
+    return ds
+
+
+def _checked(plain: Dataset) -> Dataset:
+    """A plain file, whose elements stand in order and so once; its sequences are still to be looked into."""
+    for item in plain.values():
+        if item.VR == "SQ" and item.value:
+            check_items(item.value)
+    return plain
 
 
 def damaged() -> FileRefused:

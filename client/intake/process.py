@@ -100,19 +100,20 @@ def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> 
     seen: set[str] = set()
     for number, file in enumerate(files):
         try:
-            refusal, key = file.refusal, "" if file.refusal else file.key(desk.names)
+            refusal, content = file.refusal, b"" if file.refusal else file.content()
         except OSError:
-            refusal, key = _UNREADABLE, ""
+            refusal, content = _UNREADABLE, b""
         if refusal is not None:
             key = desk.names.content(hashlib.sha256(file.relative.encode("utf-8")).digest())
             done[number] = Finished(file, key, refusal)
             continue
+        key = file.key(desk.names, content)
         ready = Finished(file, key, COPY) if key in seen else _ready(desk, file, key)
         seen.add(key)
         if ready is not None:
             done[number] = ready
             continue
-        yield Task(number, str(file.path), key, str(desk.staging.folder), file.person)
+        yield Task(number, str(file.path), key, str(desk.staging.folder), file.person, digest=content.hex())
 
 
 def _ready(desk: Desk, file: Incoming, key: str) -> Finished | None:

@@ -12,6 +12,9 @@ from common.pages.page import NOTHING
 _FILES: Final[dict[str, tuple[str, str]]] = {
     "not-dicom": ("it is not a DICOM file", "Leave it out, or export it as DICOM"),
     "parser-error": ("the file is damaged", "Send it again from its source"),
+    "duplicate-element": ("an element stands in it twice", "Export it again with one value for each element"),
+    "internal": ("the program itself failed on it", "The hospital reports it; the file is in its quarantine"),
+    "file-changed": ("it changed while it was taken in", "The hospital repeats the command"),
     "parser-limit": ("reading it takes more memory or time than allowed", "Check it at its source"),
     "deflate-bomb": ("it inflates beyond the limit", "Send it uncompressed, or check it at its source"),
     "timeout": ("reading it takes too long", "Check it at its source"),

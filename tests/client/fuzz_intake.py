@@ -38,6 +38,7 @@ CODES: Final = frozenset(
         "parser-limit",
         "parser-crash",
         "deflate-bomb",
+        "duplicate-element",
         "pixels-undecodable",
         "frames-inconsistent",
         "transfer-syntax",

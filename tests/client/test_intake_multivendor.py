@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 
+from client.deid.makers import CODED
 from client.deid.settings import DeidSettings
 from client.index import Index
 from client.intake.ingest import ingest
@@ -90,8 +91,17 @@ def test_what_is_kept_equals_the_reference_decoder_pixel_by_pixel(taken_in):
         sources = [dcmread(path) for path in folder.glob("*UIH*.dcm")]
         wanted = sorted(ds.pixel_array.tobytes() for ds in sources)
         with Index(site.index) as index:
-            rows = [row for row in index.images() if row.manufacturer == "UIH"]
+            rows = [row for row in index.images() if row.manufacturer == "United Imaging"]
         assert sorted(dcmread(site.dicom / row.file).pixel_array.tobytes() for row in rows) == wanted
+
+
+def test_real_makers_and_models_are_on_the_list(taken_in):
+    site, _, _ = taken_in
+    with Index(site.index) as index:
+        makers = {(row.manufacturer, row.model) for row in index.images()}
+    coded = [pair for pair in makers if any(CODED.fullmatch(word) for word in pair)]
+    assert len(makers) >= 8
+    assert coded == []
 
 
 def test_the_table_in_the_documents_is_this_one(taken_in):

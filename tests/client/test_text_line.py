@@ -5,7 +5,7 @@ import pytest
 from client.deid.settings import DeidSettings
 from client.deid.text.clean import clean
 from client.deid.text.found import TextReview
-from client.deid.text.line import agreed, distance, resembles
+from client.deid.text.line import agreed, distance, doubtful, resembles
 from simulations.text_corpus import marker_cases
 from tests.client.test_text_clean import header
 from tests.client.text_pictures import covered, ground, write
@@ -52,6 +52,15 @@ def test_a_word_is_one_when_two_readings_agree():
     found = agreed([("KOWALSKI", 0.9), ("Kowalski", 0.85), ("K", 0.3)])
     assert found is not None
     assert (found.text, found.marker) == ("kowalski", False)
+
+
+def test_letters_that_make_no_word_are_for_a_person_unless_they_may_be_a_marker():
+    found = doubtful([("RCHETTL", 0.71), ("H", 0.35), ("ROHETI", 0.77)])
+    assert found is not None
+    assert not found.sure
+    assert doubtful([("RCHETTL", 0.71), ("ROH", 0.77)]) is None
+    assert doubtful([("SOPINE", 0.9), ("SUPINE", 0.8), ("SOPINE", 0.9)]) is None
+    assert doubtful([("3393", 0.3), ("J330", 0.2)]) is None
 
 
 @pytest.mark.parametrize(("text", "marker"), [("AT", "lat"), ("JPINE", "supine"), ("CAT", "lat"), ("", "l")])

@@ -160,11 +160,12 @@ def _settled(
         outside = [line for line in lines if (line.top, line.left, line.bottom, line.right) not in places]
         yield from _judged(outside, replace(candidate, strength=0.0))
         return
-    if second.marker or any(hit.kind == "text" for hit in judged):
+    read_already = any(hit.kind == "text" for hit in judged)
+    if second.marker or read_already or (judged and not second.sure):
         yield from judged
         return
     yield from (hit for hit in judged if not _covers(hit.box, candidate))
-    yield Hit(whole, second.confidence, "text")
+    yield Hit(whole, second.confidence, "text" if second.sure else "unread")
 
 
 def _meets(line: Word, c: Candidate) -> bool:

@@ -308,7 +308,7 @@ CASES: Final = (
     Case("garbage at the end", "bytes after the last element", garbage),
     Case("bytes after the pixels", "PixelData longer than rows times columns", changed(after_the_pixels)),
     Case("element behind the pixels", "StudyDescription after the pixels", behind),
-    Case("element twice", "ManufacturerModelName twice in a row", twice_in_a_row),
+    Case("element twice", "ManufacturerModelName twice in a row", twice_in_a_row, "duplicate-element"),
     Case("name as unknown VR", "PatientName with VR UN", as_unknown),
     Case(
         "two values for one",
