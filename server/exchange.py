@@ -24,10 +24,16 @@ _TYPES: Final = {
     Kind.SURVEY: MessageType.QUERY,
     Kind.PRESENT: MessageType.QUERY,
     Kind.TRAIN: MessageType.TRAIN,
+    Kind.KEYS: MessageType.QUERY,
+    Kind.SHARES: MessageType.QUERY,
+    Kind.CONSENT: MessageType.QUERY,
+    Kind.UNMASK: MessageType.QUERY,
     Kind.THRESHOLD: MessageType.EVALUATE,
     Kind.EVALUATE: MessageType.EVALUATE,
 }
 NO_REPLY: Final = "no-reply"
+NOT_APPROVED: Final = "not-approved"
+"""The node's own word: its hospital did not approve the app bundle (`client.node`)."""
 CRASHED: Final = "client-crashed"
 """The courier's process ended under the question; it says nothing about the site."""
 _SILENT: Final = (
@@ -161,6 +167,7 @@ def answer_in(node: int, reply: Message) -> Answer:
     """What a node's reply holds, or the code of why it holds nothing."""
     if reply.has_error():
         lost = {ErrorCode.CLIENT_APP_CRASHED: CRASHED, **dict.fromkeys(_SILENT, NO_REPLY)}
+        lost[ErrorCode.INVALID_FAB] = NOT_APPROVED
         return Answer(node, None, lost.get(reply.error.code, "client-error"), 0)
     try:
         blob = wire.from_records(reply.content)

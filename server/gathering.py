@@ -14,6 +14,7 @@ from common import wire
 from common.arrays import Schema
 from common.errors import AdmissionRefused
 from common.plan import Plan
+from common.secagg.coding import Head
 from common.types import SiteName
 from server.admission import Admission, UpdateRules, norm_bound
 from server.exchange import NO_REPLY, Answer, Question
@@ -21,6 +22,31 @@ from server.records import SiteRound
 from server.strategies import State, Strategy
 from server.survey import Roster
 from server.talk import Talk, Tally, message_of
+
+
+@dataclass(frozen=True)
+class Together:
+    """What sites said of the model they were given, summed under their masks; nobody's own word is known."""
+
+    loss: float | None
+    """Mean validation loss, weighted as the sites are; None where none may tell."""
+    auroc: float | None
+    judged: int
+    """Sites that compared the model with the one of the round before on validation patients."""
+    worse: int
+    """Of these, how many found it worse."""
+
+    @classmethod
+    def of(cls, head: Head) -> Together:
+        """Of the head of an opened sum."""
+        known = head.measured
+        loss, auroc = (head.loss / known, head.auroc / known) if known else (None, None)
+        return cls(loss, auroc, head.judged, head.worse)
+
+    @property
+    def harmed(self) -> bool:
+        """Whether most of those who judged found that the last aggregate did harm."""
+        return 2 * self.worse > self.judged
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,8 @@ class Gathered:
     refused: dict[str, str]
     """Every other expected site and the code of why."""
     bytes_up: int
+    together: Together | None = None
+    """Under masks: what was summed besides the updates."""
 
 
 class Gathering(Protocol):
@@ -132,7 +160,7 @@ class _Round:
         """Fold in what waited, each update no longer than the bound that all of them together give."""
         if not self._waits:
             return
-        norms = [record.update_norm for record in self.into.values()]
+        norms = [n for record in self.into.values() if (n := record.update_norm) is not None]
         rules = replace(self._rules, bound=norm_bound(norms, self._rules.max_norm))
         desk = Admission(self._talk.expected(self._question.step))
         for site, blob in self._talk.journal.kept(self._question.blob):

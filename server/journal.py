@@ -102,6 +102,21 @@ class Journal:
                 path.unlink(missing_ok=True)
 
     @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self._out
+
+    @property
+    def architecture(self) -> Digest:
+        """Of the network that the run trains."""
+        return self._architecture
+
+    @property
+    def under_way(self) -> Path:
+        """Folder of what the round under way came to so far; it goes when the round is saved."""
+        return self._round
+
+    @property
     def _round(self) -> Path:
         return self._out / "round"
 

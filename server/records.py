@@ -21,7 +21,8 @@ class SiteRound:
     """One site in one round, as the server saw it."""
 
     weight: int
-    update_norm: float
+    update_norm: float | None
+    """None under masks: nobody but the site can measure it."""
     loss: float | None
     """Validation loss of the model the round began with."""
     auroc: float | None
@@ -41,6 +42,16 @@ class RoundRecord:
     sites: dict[str, SiteRound]
     refused: dict[str, str]
     """Site to code, for replies turned away, refusals and silence (`no-reply`)."""
+    masked: bool = False
+    """Whether the server saw the sum of the updates alone; the four figures below are sums under the same masks."""
+    loss: float | None = None
+    """Mean validation loss of the model the round began with."""
+    auroc: float | None = None
+    judged: int = 0
+    """Sites that held the model the round began with against the one before, on their validation patients."""
+    worse: int = 0
+    rolled_back: bool = False
+    """Whether most of them found it worse: then this round's sum was thrown away, and the model before came back."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +125,15 @@ class AuditFigure:
 
 
 @dataclass(frozen=True)
+class AuditPicture:
+    """Simulation only: a row of virtual patients' images as one arm of an attack gave them back."""
+
+    title: str
+    png: str
+    """Base64."""
+
+
+@dataclass(frozen=True)
 class SimulationOnly:
     """What can only be known where every patient is virtual. Never part of a real federation."""
 
@@ -123,6 +143,8 @@ class SimulationOnly:
     scanner_guess: tuple[ScannerGuess, ...] = ()
     audit: tuple[AuditFigure, ...] = ()
     """Empty: no audit was added to this run."""
+    audit_pictures: tuple[AuditPicture, ...] = ()
+    """Originals first; then what came back without protection, and with it. Never a real patient's."""
 
 
 @dataclass(frozen=True)

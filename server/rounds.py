@@ -31,13 +31,12 @@ from common.messages import Kind, SiteMetrics
 from common.plan import Plan
 from common.types import Arrays, RunId, SiteName
 from server import exchange
+from server.aggregation import gathering_for, next_model
 from server.exchange import NO_REPLY
-from server.gathering import Gathering, Visible
 from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
-from server.strategies import strategy_for
 from server.survey import Roster, joined, roster
 from server.talk import Talk
 
@@ -61,11 +60,6 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
         return _Run(talk).carry_out(start)
 
 
-def gathering_for(talk: Talk) -> Gathering:
-    """The way in which this plan's updates come together."""
-    return Visible(talk, strategy_for(talk.plan.federation))
-
-
 class _Run:
     """One execution of a plan; its methods are called in the order they stand here."""
 
@@ -73,7 +67,6 @@ class _Run:
         self._talk = talk
         self._plan = plan = talk.plan
         self._journal = talk.journal
-        self._strategy = strategy_for(plan.federation)
         talk.deadline_s = plan.federation.deadline_s
         self.record = FederationRecord(
             run=talk.run,
@@ -178,15 +171,14 @@ class _Run:
     def _train(self, round_: int, model: Arrays, sites: Roster) -> Arrays:
         started = time.monotonic()
         last = self.record.rounds[-1].sites.values() if self.record.rounds else ()
-        self._talk.norms = tuple(site.update_norm for site in last)
+        self._talk.norms = tuple(site.update_norm for site in last if site.update_norm is not None)
         question = self._talk.question(Kind.TRAIN, round_, model)
         gathered = gathering_for(self._talk).gather(question, schema_of(model), sites)
         self._talk.silent = frozenset(SiteName(s) for s, code in gathered.refused.items() if code == NO_REPLY)
         if len(gathered.sites) < self._plan.federation.least_sites:
             self._talk.note("round.failed", round=round_, sites=len(gathered.sites))
             raise self._too_few(len(gathered.sites), gathered.refused)
-        rate = self._plan.federation.server_learning_rate
-        model = self._strategy.apply(model, gathered.state, rate)
+        following, together = next_model(self._talk, model, gathered, round_), gathered.together
         self._advance(
             RoundRecord(
                 round=round_,
@@ -195,8 +187,15 @@ class _Run:
                 bytes_down=len(question.blob) * len(sites.training),
                 sites=dict(sorted(gathered.sites.items())),
                 refused=dict(sorted(gathered.refused.items())),
+                masked=together is not None,
+                loss=together.loss if together else None,
+                auroc=together.auroc if together else None,
+                judged=together.judged if together else 0,
+                worse=together.worse if together else 0,
+                rolled_back=following.rolled_back,
             )
         )
+        model = following.model
         self._talk.note("round.completed", round=round_, sites=len(gathered.sites), digest=digest(model))
         return model
 

@@ -15,7 +15,7 @@ from flwr.serverapp import Grid
 from common import wire
 from common.code import code_digest
 from common.errors import AdmissionRefused
-from common.messages import Instruction, Kind, SiteMetrics
+from common.messages import Instruction, Kind, Secure, SiteMetrics
 from common.plan import Plan, dump_plan
 from common.types import Arrays, RunId, SiteName
 from server.admission import Admission, Expected
@@ -61,7 +61,12 @@ class Talk:
         return not (self.options.turns or self.options.virtual)
 
     def question(
-        self, kind: Kind, round_: int, model: Arrays | None = None, threshold: float | None = None
+        self,
+        kind: Kind,
+        round_: int,
+        model: Arrays | None = None,
+        threshold: float | None = None,
+        secure: Secure | None = None,
     ) -> Question:
         """A question as bytes, the same for every site."""
         instruction = Instruction(
@@ -74,12 +79,17 @@ class Talk:
             arrays=model or {},
             threshold=threshold,
             subset=self.subset,
+            secure=secure,
         )
         step = round_ + _STEPS_AFTER.get(kind, 0)
         return Question(kind, wire.pack(instruction), step, self.deadline_s, self.options.virtual)
 
     def ask(
-        self, question: Question, sites: Iterable[SiteName], tally: Tally | None = None
+        self,
+        question: Question,
+        sites: Iterable[SiteName],
+        tally: Tally | None = None,
+        patience: Patience | None = None,
     ) -> Iterator[tuple[SiteName, Answer]]:
         """Ask these sites and give each answer as it comes, for as long as the plan's patience lasts.
 
@@ -87,6 +97,7 @@ class Talk:
             question: made by `question`.
             sites: each must have a node in `presence.where`.
             tally: whoever asks counts in it what was let in; without one every answer counts.
+            patience: the plan's own when not given.
         """
         counted = Tally() if tally is None else tally
         round_ = question.step - _STEPS_AFTER.get(question.kind, 0)
@@ -98,7 +109,7 @@ class Talk:
         who = who_question(self.question(Kind.PRESENT, round_)) if self.changing else None
         asking = Asking(self.grid, of, self.presence, who)
         patient = {site: site not in self.silent for site in sites}
-        for site, answer in asking.answers(patient, self.patience(), lambda: counted.admitted):
+        for site, answer in asking.answers(patient, patience or self.patience(), lambda: counted.admitted):
             if tally is None:
                 counted.admitted += 1
             yield site, answer

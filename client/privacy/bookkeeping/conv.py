@@ -104,7 +104,7 @@ def groupable(layer: nn.Conv2d, seen: Seen) -> bool:
 def conv_grouped(layer: nn.Conv2d, seen: Seen) -> Kept:
     """Every patient's weight gradient, some patients at a time, as the groups of one convolution."""
     step = _TOGETHER * seen.spans.equal
-    batches = zip(seen.inputs.split(step), seen.outputs.split(step), strict=True)
+    batches = zip(torch.split(seen.inputs, step), torch.split(seen.outputs, step), strict=True)
     return Kept({layer.weight: [_grouped(layer, *batch, seen.spans.equal) for batch in batches]})
 
 

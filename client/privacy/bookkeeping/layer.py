@@ -84,8 +84,8 @@ class Kept(Way):
 
 def _weighted(factors: Tensor, parts: list[Tensor]) -> Tensor:
     """Sum of the rows of all parts, each times its factor."""
-    each = factors.to(parts[0].dtype).split([len(part) for part in parts])
-    total = each[0] @ parts[0]
+    each = torch.split(factors.to(parts[0].dtype), [len(part) for part in parts])
+    total: Tensor = each[0] @ parts[0]
     for factor, part in zip(each[1:], parts[1:], strict=True):
         total.addmv_(part.mT, factor)
     return total
@@ -115,8 +115,8 @@ def squares(rows: Tensor) -> Tensor:
     """
     count, blocks = len(rows), rows.shape[1] // _BLOCK
     head, rest = rows[:, : blocks * _BLOCK].reshape(count, blocks, _BLOCK), rows[:, blocks * _BLOCK :]
-    found = torch.linalg.vecdot(rest, rest).to(torch.float64)
-    return found + torch.linalg.vecdot(head, head).sum(dim=1, dtype=torch.float64) if blocks else found
+    found: Tensor = torch.linalg.vecdot(rest, rest).to(torch.float64)
+    return found.add_(torch.linalg.vecdot(head, head).sum(dim=1, dtype=torch.float64))
 
 
 def squared(gram_a: Tensor, gram_b: Tensor) -> Tensor:
