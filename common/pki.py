@@ -197,6 +197,30 @@ class Authority:
         )
 
 
+def self_signed(key: ec.EllipticCurvePrivateKey, address: str) -> Certificate:
+    """A certificate for one address of this machine, believed only by who is given it; 90 days.
+
+    Args:
+        key: of the process that listens there.
+        address: an IP address or host name.
+    """
+    name, begins = _name(address, "this machine"), datetime.now(UTC) - EARLY
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(begins + timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName([_general(address)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return described(made.sign(key, hashes.SHA256()))
+
+
 def _name(common: str, organisation: str) -> x509.Name:
     return x509.Name(
         [

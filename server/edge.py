@@ -46,7 +46,6 @@ def write(consortium: Consortium) -> Path:
     values = {"run": run, "pki": consortium.pki, "edge": settings.edge, "secret": consortium.edge_secret}
     values |= {"superlink": _address(settings.superlink.host, settings.superlink.port)}
     values |= {"api": _address(settings.api.host, settings.api.port)}
-    values |= {"superlink_name": settings.superlink.host}
     (run / "edge").mkdir(parents=True, exist_ok=True)
     path = run / CONF
     path.touch(mode=0o600)

@@ -1,0 +1,174 @@
+"""The hospital's one way out: stunnel, from a loopback port to the federation's edge.
+
+Flower's node shows no certificate of its own and insists on TLS when its key is checked. So one stunnel does two
+things: it ends the node's TLS with a certificate made here for this machine alone, and opens the connection to
+the edge with the hospital's certificate, through the hospital's proxy where there is one. Nothing listens but on
+loopback. docs/adr/0013 says what else was tried.
+
+<state>/federation/local.crt, <secrets>/local.key   the tunnel's own certificate, for 127.0.0.1 only
+<state>/federation/tunnel.conf                      stunnel's settings; may hold the proxy's password
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from client.enrolment import certificate, kit_of
+from client.link import proxy_password
+from client.membership import FOLDER
+from common.certificates import load_key, make_key, read_certificate
+from common.checkpoints import write_whole
+from common.errors import FederationError, SettingsError
+from common.pki import RENEW_DAYS, self_signed
+
+if TYPE_CHECKING:
+    from client.site import Site
+    from common.kit import Kit
+
+CONF: Final = "tunnel.conf"
+HOST: Final = "127.0.0.1"
+"""Where the tunnel listens; nowhere else."""
+_LEAVE_S: Final = 75
+"""Seconds an idle connection is kept, as long as the edge keeps it."""
+
+
+def address(site: Site) -> str:
+    """`host:port` that Flower's node is given as its SuperLink."""
+    return f"{HOST}:{site.federation.tunnel_port}"
+
+
+def root_certificate(site: Site) -> Path:
+    """What Flower's node is given as root certificate: the tunnel's own, made where it is missing or ends soon."""
+    path, key = site.state / FOLDER / "local.crt", site.secrets / "local.key"
+    stands = path.exists() and key.exists()
+    if stands and read_certificate(path.read_text()).left(datetime.now(UTC)).days >= RENEW_DAYS:
+        return path
+    made = load_key(key) if key.exists() else make_key(key)
+    write_whole(path, self_signed(made, HOST).pem.encode())
+    return path
+
+
+def write(site: Site) -> Path:
+    """Write stunnel's settings for an enrolled hospital.
+
+    Returns:
+        Their path.
+
+    Raises:
+        FederationError: `not-enrolled`, or `certificate`.
+        SettingsError: the proxy's password cannot be read, or `tunnel-path` for a folder that stunnel cannot be told.
+    """
+    kit = kit_of(site)
+    if kit is None:
+        raise FederationError(
+            site.name, "it has not been enrolled", "Run `consilium-site enrol kit.zip`", code="not-enrolled"
+        )
+    certificate(site)
+    folder = (site.state / FOLDER).resolve()
+    authority = folder / "ca.crt"
+    write_whole(authority, kit.authority.encode())
+    inner = f"{HOST}:{site.federation.tunnel_port + 1}"
+    lines = [*_general(folder), *_node_side(site, inner), *_edge_side(site, kit, authority, inner)]
+    if any("\n" in line for line in lines):
+        raise SettingsError(
+            site.folder.name, "its path has a line break", "Move the site to a plain path", code="tunnel-path"
+        )
+    path = folder / CONF
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def command(site: Site) -> list[str]:
+    """Write the settings, and give the process that serves by them; it stays in the foreground.
+
+    Raises:
+        SettingsError: `tunnel-missing` when there is no stunnel on this machine.
+        FederationError, SettingsError: as `write`.
+    """
+    return [_stunnel(), str(write(site))]
+
+
+def reload(site: Site) -> bool:
+    """Tell a running tunnel to read its settings and certificate again; False when none runs."""
+    try:
+        os.kill(int((site.state / FOLDER / "tunnel.pid").read_text()), signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _general(folder: Path) -> list[str]:
+    return [
+        "; Written by consilium-site; changes belong into [federation] of site.toml.",
+        "foreground = yes",
+        f"pid = {folder / 'tunnel.pid'}",
+        f"output = {folder / 'tunnel.log'}",
+        "syslog = no",
+        "debug = notice",
+        "socket = l:TCP_NODELAY=1",
+        "socket = r:TCP_NODELAY=1",
+        f"TIMEOUTidle = {_LEAVE_S}",
+        "TIMEOUTclose = 5",
+        "sslVersionMin = TLSv1.3",
+        "",
+    ]
+
+
+def _node_side(site: Site, inner: str) -> list[str]:
+    return [
+        "[node]",
+        f"accept = {address(site)}",
+        f"connect = {inner}",
+        f"cert = {root_certificate(site).resolve()}",
+        f"key = {(site.secrets / 'local.key').resolve()}",
+        "",
+    ]
+
+
+def _edge_side(site: Site, kit: Kit, authority: Path, inner: str) -> list[str]:
+    edge = site.federation.address or kit.addresses[0]
+    host = edge.rpartition(":")[0].strip("[]")
+    lines = [
+        "[edge]",
+        "client = yes",
+        f"accept = {inner}",
+        f"cert = {(site.secrets / 'tls.crt').resolve()}",
+        f"key = {(site.secrets / 'tls.key').resolve()}",
+        f"CAfile = {authority}",
+        "verifyChain = yes",
+        f"{'checkIP' if _is_ip(host) else 'checkHost'} = {host}",
+        "sessionResume = no",
+    ]
+    settings = site.federation
+    if not settings.proxy:
+        return [*lines, f"connect = {edge}"]
+    lines += [f"connect = {settings.proxy}", "protocol = connect", f"protocolHost = {edge}"]
+    if settings.proxy_user:
+        word = proxy_password(settings, site.folder)
+        lines += [f"protocolUsername = {settings.proxy_user}", f"protocolPassword = {word}"]
+        lines += ["protocolAuthentication = basic"]
+    return lines
+
+
+def _is_ip(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _stunnel() -> str:
+    path = f"{os.environ.get('PATH', '')}:/usr/bin:/usr/sbin"
+    found = shutil.which("stunnel4", path=path) or shutil.which("stunnel", path=path)
+    if found is None:
+        raise SettingsError(
+            "stunnel",
+            "it is not on this machine",
+            "Install it, e.g. apt-get install stunnel4",
+            code="tunnel-missing",
+        )
+    return found

@@ -1,0 +1,1 @@
+"""A whole federation of real processes on loopback, for tests: authority, api, edge, SuperLink, tunnels, nodes."""
