@@ -135,6 +135,20 @@ def bench_proof(
     show(found, as_json, found.table)
 
 
+@bench.command("robust", epilog=example("consilium-sim bench robust --patients 2100 --rounds 15"))
+def bench_robust(
+    patients: Annotated[int, typer.Option(min=140, help="Of seven virtual hospitals together.")] = 2100,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of every run.")] = 15,
+    seed: Seed = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """What each robust rule costs when nobody lies and saves when one hospital does; and what fewer bits cost."""
+    from simulations.benchmarks.robust import robust_rules
+
+    found = robust_rules(patients, rounds, seed or 0)
+    show(found, as_json, found.table)
+
+
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
 def export(
     folder: Annotated[Path, typer.Argument(help="Empty or new; receives one folder per hospital.")],
