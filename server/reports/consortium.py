@@ -253,6 +253,7 @@ def _simulation_only(record: RunRecord) -> dict[str, Any] | None:
             note="Same anatomy, same finding: what differs is the scanner alone.",
         ),
         "audit": tables.privacy_audit(only),
+        "audit_pictures": only.audit_pictures,
         "guesses": Table(
             "How well the scanner can be guessed",
             ("From", "Balanced accuracy", "Chance", "Patients"),

@@ -156,8 +156,10 @@ class Audit:
         self._add(*membership.verdicts(rows))
 
 
-def run_audit(target: Target, setting: Setting, out: Path, tell: Tell = lambda *_: None) -> AuditRecord:
-    """Attack, test, write the record and the page; the record.
+def run_audit(
+    target: Target, setting: Setting, out: Path, tell: Tell = lambda *_: None
+) -> tuple[AuditRecord, tuple[Shown, ...]]:
+    """Attack, test, write the record and the page; the record, and the pictures.
 
     Args:
         target: the code under audit.
@@ -171,7 +173,7 @@ def run_audit(target: Target, setting: Setting, out: Path, tell: Tell = lambda *
     record, shown = measure(target, setting, tell)
     write_whole(out / "audit.json", json.dumps(asdict(record), indent=1, sort_keys=True).encode())
     write_page(record, shown, out)
-    return record
+    return record, shown
 
 
 def measure(

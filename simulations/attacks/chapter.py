@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from common.errors import InputError
 from server.records import AuditFigure, RunRecord, SimulationOnly, read_record, write_record
 from server.reports.consortium import write_report
+from simulations.attacks.page import Shown, rows_of_pictures
 from simulations.attacks.records import AuditRecord, Reconstructions
 
 
@@ -31,15 +32,19 @@ def run_in(folder: Path) -> RunRecord:
     return record
 
 
-def add_chapter(audit: AuditRecord, folder: Path) -> None:
-    """Put the audit's figures into the run's `metrics.json` and write its `report.html` anew.
+def add_chapter(audit: AuditRecord, shown: tuple[Shown, ...], folder: Path) -> None:
+    """Put the audit's figures and pictures into the run's `metrics.json` and write its `report.html` anew.
+
+    Pictures of real images (`--data`) stay out: the consortium's report shows no patient.
 
     Raises:
         InputError: when the folder holds no simulated run.
         StorageError: when it cannot be written to.
     """
     record = run_in(folder)
-    only = replace(record.simulation_only or SimulationOnly(), audit=tuple(figures(audit)))
+    pictures = rows_of_pictures(shown) if audit.images == "phantoms" else ()
+    only = record.simulation_only or SimulationOnly()
+    only = replace(only, audit=tuple(figures(audit)), audit_pictures=pictures)
     with_audit = replace(record, simulation_only=only)
     write_record(with_audit, folder / "metrics.json")
     write_report(with_audit, folder / "report.html")

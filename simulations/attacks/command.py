@@ -36,11 +36,11 @@ def audit(
         run_in(run)  # before minutes of work, not after
     setting = replace(Setting.brief(seed) if short else Setting(seed=seed), minutes=minutes, data=data)
     with board() as bars:
-        record = run_audit(
+        record, shown = run_audit(
             Target(), setting, run or out, lambda _name, done, parts: bars.tick("audit", done, parts)
         )
     if run is not None:
-        add_chapter(record, run)
+        add_chapter(record, shown, run)
     return record, checks_table(record)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from client.files import storage_error
 from common.pages.page import Cell, Table, csv_uri, estimate, moment, render, write_whole
+from server.records import AuditPicture
 from simulations.attacks.images import Pictures
 from simulations.attacks.records import AuditRecord, Check, Membership, Reconstructions
 
@@ -87,6 +88,18 @@ def figure(value: float | None) -> str:
     if value is None:
         return "–"
     return "∞" if math.isinf(value) else f"{value:.4g}".replace("-", "−")
+
+
+def rows_of_pictures(shown: tuple[Shown, ...]) -> tuple[AuditPicture, ...]:
+    """What imprint gave back, one picture a row: the originals, then each arm; for the report of a simulated run."""
+    return tuple(
+        AuditPicture(
+            "Originals, which stay in the hospital" if one.arm == "original" else f"Imprint, {one.arm}",
+            base64.b64encode(_png(np.concatenate(one.pictures[:_SHOWN], axis=1))).decode("ascii"),
+        )
+        for one in shown
+        if one.attack == "imprint"
+    )
 
 
 def _checks(checks: tuple[Check, ...]) -> Table:

@@ -242,9 +242,16 @@ def test_an_audit_becomes_a_chapter_of_a_run_s_report(run: Path, tmp_path: Path)
     audit = AuditRecord(
         "2026-01-01T00:00:00+00:00", "sha256:0", 1.0, 1, True, "phantoms", "", (good,), canaries=(found,)
     )
-    add_chapter(audit, tmp_path)
+    originals = chests(np.random.default_rng(0), 2, 32)
+    shown = (Shown("imprint", "original", originals), Shown("imprint", "none", originals))
+    add_chapter(audit, shown, tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Attacks on what hospitals send" in text
     assert "ε at least 2.67" in text
+    assert text.count("data:image/png;base64,") == 2
+    assert "Originals, which stay in the hospital" in text
+    assert "Imprint, none" in text
+    add_chapter(replace(audit, images="real"), shown, tmp_path)
+    assert "data:image/png" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="no run"):
-        add_chapter(audit, tmp_path / "elsewhere")
+        add_chapter(audit, shown, tmp_path / "elsewhere")
