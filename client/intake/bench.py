@@ -26,6 +26,7 @@ from client.deid.text.clean import clean
 from client.deid.text.found import Decision
 from client.deid.tighten import effective
 from client.deid.wanted import identifiers
+from client.files import storage_error
 from client.index_rows import Percentiles
 from client.intake.classes import WAITING, check_class, sop_class
 from client.intake.digests import stored_digest
@@ -83,7 +84,7 @@ class Bench:
         found: dict[str, Any] = {}
         try:
             with quiet():
-                row = self._take(task, found)
+                row = self._prove(task) if task.prove else self._take(task, found)
         except FileRefused as refusal:
             return _refused(refusal, found)
         except (RecursionError, MemoryError):
@@ -93,6 +94,17 @@ class Bench:
         except Exception as error:  # noqa: BLE001 (an untrusted file can make a parser raise anything)
             return _refused(failure(error), found)
         return Outcome(ACCEPTED, row=row, **found)
+
+    def _prove(self, task: Task) -> dict[str, Any]:
+        """Scan a staged file that was changed after its own scan; there is nothing new for the index."""
+        wanted = identifiers(_source(task))
+        try:
+            data = (Path(task.staging) / f"{task.key}.dcm").read_bytes()
+        except OSError as error:
+            raise storage_error(error, "staging") from None
+        searched = self.settings.burned_in_text == "find"
+        Proof(wanted, self.settings.private_creators, searched).hold(data)
+        return {}
 
     def _take(self, task: Task, found: dict[str, Any]) -> dict[str, Any]:
         source = _source(task)

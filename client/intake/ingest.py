@@ -98,7 +98,7 @@ def ingest(
         try:
             finished = process(desk, files, effort)
             if site.deid.deface_head_mr:
-                finished = without_faces(desk, finished)
+                finished = without_faces(desk, finished, effort)
             joined = _joined(desk, finished, table)
             if table is not None and not allow_unlabelled:
                 check_labelled(table, len(_unlabelled(finished, joined)))

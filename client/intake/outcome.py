@@ -71,6 +71,8 @@ class Task:
     """Given for an image that a person let out of review."""
     digest: str = ""
     """SHA-256 of the bytes from which the key was made, in hexadecimal; empty: not compared."""
+    prove: bool = False
+    """Only scan the staged file of this key again, for what this original names."""
 
 
 @dataclass(frozen=True)

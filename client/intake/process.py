@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +12,7 @@ from client.deid.text.found import Decision
 from client.index import ImageRow, Index
 from client.intake.folder import Incoming
 from client.intake.known import bounds
-from client.intake.outcome import ACCEPTED, STORAGE, Outcome, Task
+from client.intake.outcome import ACCEPTED, CHANGED, STORAGE, Outcome, Task
 from client.intake.pool import Limits, Pool, Setup
 from client.intake.report import UNCHANGED
 from client.intake.staging import Staging
@@ -33,6 +33,9 @@ DISCARDED: Final = Outcome(
 )
 _UNREADABLE: Final = Outcome(
     "file-unreadable", "it cannot be read", "Check its rights and the disk it lies on"
+)
+_MOVED: Final = Outcome(
+    CHANGED, "it changed while it was being taken in", "Repeat the same command once nothing writes to it"
 )
 
 
@@ -82,17 +85,55 @@ def process(
     """
     done: dict[int, Finished] = {}
     tasks = (replace(task, decision=decision) for task in _tasks(desk, files, done))
+    for task, outcome in _worked(desk, tasks, effort):
+        if outcome.accepted:
+            desk.staging.keep(task.key, outcome)
+        done[task.number] = _finished(files[task.number], task.key, outcome)
+        effort.progress(len(done), len(files))
+    effort.progress(len(done), len(files))
+    return _without_duplicates(desk, [done[number] for number in range(len(files))])
+
+
+def prove(desk: Desk, changed: Sequence[Finished], effort: Effort) -> dict[str, Outcome]:
+    """Scan staged files that were changed after their own scan once more, each for what its original names.
+
+    Returns:
+        of every key `accepted`, or why the file may not be kept.
+
+    Raises:
+        StorageError: a staged file cannot be read.
+        IntakeError: no worker process can be started.
+    """
+    found: dict[str, Outcome] = {}
+    tasks = []
+    for number, one in enumerate(changed):
+        try:
+            content = one.file.content()
+        except OSError:
+            content = b""
+        if one.file.key(desk.names, content) != one.key:
+            found[one.key] = _MOVED
+            continue
+        path, staging = str(one.file.path), str(desk.staging.folder)
+        person = one.file.person
+        tasks.append(Task(number, path, one.key, staging, person, digest=content.hex(), prove=True))
+    if tasks:
+        found |= {task.key: outcome for task, outcome in _worked(desk, tasks, effort)}
+    return found
+
+
+def _worked(desk: Desk, tasks: Iterable[Task], effort: Effort) -> Iterator[tuple[Task, Outcome]]:
+    """Tasks with their outcomes, from a pool of workers.
+
+    Raises:
+        StorageError: a worker says that our own disk failed.
+    """
     setup = Setup(desk.names, bounds(desk.index), effort.limits, desk.site.deid, desk.site.tighten)
     with Pool(setup, effort.workers) as pool:
         for task, outcome in pool.run(tasks):
             if outcome.code.startswith(STORAGE):
                 raise StorageError("the staging folder", outcome.rule, outcome.remedy, code=outcome.code)
-            if outcome.accepted:
-                desk.staging.keep(task.key, outcome)
-            done[task.number] = _finished(files[task.number], task.key, outcome)
-            effort.progress(len(done), len(files))
-    effort.progress(len(done), len(files))
-    return _without_duplicates(desk, [done[number] for number in range(len(files))])
+            yield task, outcome
 
 
 def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> Iterator[Task]:

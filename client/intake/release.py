@@ -188,7 +188,7 @@ def _check_read(refusal: Refusal, one: Finished) -> None:
 
 def _processed(desk: Desk, file: Incoming, effort: Effort, decision: Decision) -> list[Finished]:
     done = process(desk, [file], effort, decision)
-    return without_faces(desk, done, decision) if desk.site.deid.deface_head_mr else done
+    return without_faces(desk, done, effort, decision) if desk.site.deid.deface_head_mr else done
 
 
 def _commit(desk: Desk, quarantine: Quarantine, one: Finished, decision: Decision) -> IngestReport:

@@ -13,11 +13,18 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from scipy import ndimage
 
-from client.deid.deface import CODE, check_extra, deface_series
+from client.deid.deface import CODE, Defaced, check_extra, deface_series
 from client.deid.face import by_depth, stack_of
+from client.deid.pseudonyms import Pseudonyms
 from client.deid.settings import DeidSettings
 from client.index import Index
+from client.intake.faces import _agreed
+from client.intake.folder import list_files
 from client.intake.ingest import ingest
+from client.intake.outcome import Outcome
+from client.intake.pool import Limits
+from client.intake.process import Desk, Effort, process, prove
+from client.intake.staging import Staging
 from common.errors import FileRefused, SettingsError
 from tests.client.intake_files import image, new_site, set_pixels, to_bytes
 
@@ -163,3 +170,35 @@ def test_a_missing_extra_is_said_before_anything_is_taken_in():
         return
     with pytest.raises(SettingsError, match="deface"):
         check_extra()
+
+
+def test_what_is_written_anew_is_scanned_anew(tmp_path):
+    """A defaced file in which the patient's number stands is not kept, though its first scan agreed."""
+    folder, site = tmp_path / "in", new_site(tmp_path / "site")
+    export(folder, slices(head()[:, :, 40:43], 0, BodyPartExamined="HEAD"))
+    effort = Effort(1, Limits(), lambda _done, _total: None)
+    site.data.mkdir(exist_ok=True)
+    with Index(site.index) as index:
+        desk = Desk(site, index, Staging(site.data / "staging"), Pseudonyms.of(site))
+        finished = process(desk, list_files(folder, None, None), effort)
+        taken = [one for one in finished if one.outcome.accepted]
+        assert len(taken) == 3
+        leaking, honest, moved = taken
+        path = desk.staging.image(leaking.key)
+        ds = dcmread(path)
+        ds.Manufacturer = "HOSP-7700000"
+        ds.save_as(path)
+        moved.file.path.write_bytes(to_bytes(image(5)))
+        outcomes = prove(desk, taken, effort)
+    assert outcomes[leaking.key].code == "deid-verify"
+    assert outcomes[honest.key].accepted
+    assert outcomes[moved.key].code == "file-changed"
+
+
+def test_a_defaced_file_is_kept_only_when_the_second_scan_agrees():
+    done = Defaced("digest")
+    assert _agreed(done, Outcome("accepted")) is done
+    assert _agreed(done, None) is done
+    refused = _agreed(done, Outcome("deid-verify", "rule", "remedy")).refusal
+    assert refused is not None
+    assert refused.code == "deid-verify"
