@@ -87,14 +87,17 @@ class World:
         return nodes.register(self.consortium)
 
 
-def make(folder: Path, processes: Processes, host: str = "127.0.0.1", **edge_settings: object) -> World:
-    """A consortium whose edge listens at `host`; nothing runs yet."""
+def make(
+    folder: Path, processes: Processes, host: str = "127.0.0.1", also: str = "", **edge_settings: object
+) -> World:
+    """A consortium whose edge listens at `host`, and at `also` without telling anybody; nothing runs yet."""
     inner, api_port = free_ports(2)
     (outer,) = free_ports(1, host)
     Consortium.init(folder, "lungs", [f"{host}:{outer}"])
     path = folder / "server.toml"
     values = tomllib.loads(path.read_text())
-    values["edge"] = {"listen": [f"{host}:{outer}"], "enrol_per_minute": 600, **edge_settings}
+    listen = [f"{at}:{outer}" for at in (host, also) if at]
+    values["edge"] = {"listen": listen, "enrol_per_minute": 60_000, **edge_settings}
     values |= {"superlink": {"port": inner}, "api": {"port": api_port}}
     path.write_text(tomli_w.dumps(values))
     return World(Consortium.open(folder), processes, host)
