@@ -24,6 +24,7 @@ from pydicom.uid import JPEG2000Lossless
 
 from client.socket import healthy
 from common import wire
+from common.envelope import is_sealed, split
 from common.plan import Plan
 from simulations.grid import InProcessGrid, run_on
 from tests.client.intake_files import chest, image, label_table, set_pixels, to_bytes
@@ -63,6 +64,7 @@ class Heard:
     printed: dict[str, str] = field(default_factory=dict)
     socket: list[bytes] = field(default_factory=list)
     replies: list[bytes] = field(default_factory=list)
+    """As they were brought back, in their envelopes."""
     logged_before: list[bool] = field(default_factory=list)
     """For each reply, whether its digest stood in the audit log when it arrived."""
 
@@ -257,11 +259,16 @@ class HeardGrid(InProcessGrid):
         for reply in replies:
             blob = wire.from_records(reply.content)
             self._heard.replies.append(blob)
-            self._heard.logged_before.append(digest_of(blob) in self._log())
+            self._heard.logged_before.append(digest_of(message_of(blob)) in self._log())
         return replies
 
     def _log(self) -> str:
         return (self._heard.site / "state" / "audit.jsonl").read_text()
+
+
+def message_of(blob: bytes) -> bytes:
+    """What is in an envelope; a refusal of what could not be opened comes without one."""
+    return split(blob)[1] if is_sealed(blob) else blob
 
 
 def digest_of(blob: bytes) -> str:

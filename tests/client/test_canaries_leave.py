@@ -12,16 +12,22 @@ import pytest
 from flwr.app import Message
 
 from client.departures import account
+from client.membership import load_membership
 from client.site import load_site
+from client.studies import receive
 from common import plan as plans
 from common import wire
 from common.audit import read
 from common.code import code_digest
+from common.envelope import Envelope, is_sealed, nonce, now_ms, seal
+from common.identity import fingerprint
 from common.messages import Instruction, Kind, Refusal, Update
+from server.release import released
 from server.start import start_of
 from tests.client.acceptance.search import Finder
-from tests.client.leaving import CANARIES, PATIENTS, HeardGrid, Hospital, federate, plant
+from tests.client.leaving import CANARIES, PATIENTS, HeardGrid, Hospital, federate, message_of, plant
 from tests.client.made import made_plan
+from tests.enrolled import consortium, enrol
 
 GROUPS = ["manufacturer", "projection", "sex", "age"]
 OPEN = made_plan(
@@ -52,39 +58,59 @@ def heard(tmp_path_factory):
     assert hospital.run("ingest", folder / "export", "--labels", labels, "--allow-unlabelled") == 0, (
         hospital.heard.printed
     )
+    larger = plans.replace(OPEN, input={"shape": [24, 24]})
+    server = _approved(hospital, folder, (PRIVATE, OPEN, larger))
     with hospital.serving() as door:
         assert federate(door, hospital.heard, PRIVATE, "private") == "completed"
         assert federate(door, hospital.heard, OPEN, "open") == "completed"
-        _ask_what_fails(door, hospital)
+        _ask_what_fails(door, hospital, server, larger)
     hospital.run("status")
     hospital.run("egress", "show")
     return hospital.heard
 
 
-def _ask_what_fails(door, hospital):
+def _approved(hospital, folder, of):
+    """The hospital enrolled, and these plans received and approved by its people; gives the server."""
+    server, site = consortium(folder), load_site(hospital.heard.site)
+    enrol(server, site)
+    for plan in of:
+        release = released(server, plan)
+        receive(site, server.book.release(release.id).body)
+        assert hospital.run("approve", release.id, "--yes") == 0, hospital.heard.printed
+    return server
+
+
+def _ask_what_fails(door, hospital, server, larger):
     """Questions whose work ends in an exception that names a file or a folder."""
     grid = HeardGrid(door, hospital.heard)
     shutil.rmtree(hospital.heard.site / CANARIES["data folder"] / "dicom")
-    larger = plans.replace(OPEN, input={"shape": [24, 24]})
-    blobs = [b"junk " + CANARIES["name"].encode()]
+    junk = b"junk " + CANARIES["name"].encode()
+
+    def sealed(body, run, number):
+        letter = Envelope("@lungs", "oak@lungs", run, number, nonce(), now_ms(), 60)
+        return seal(body, server.identity, letter)
+
+    blobs = [junk, sealed(junk, "run-8", 0)]
     for plan, run in ((larger, "run-8"), (OPEN, f"run of {CANARIES['name']}")):
         arrays = start_of(plan).arrays
         made = (plans.dump_plan(plan), plan.digest, code_digest())
-        blobs.append(wire.pack(Instruction(Kind.SURVEY, run, 0, *made, {})))
-        blobs.append(wire.pack(Instruction(Kind.TRAIN, run, 1, *made, arrays)))
+        for kind, number, sent in ((Kind.SURVEY, 0, {}), (Kind.TRAIN, 1, arrays)):
+            question = wire.pack(Instruction(kind, run, number, *made, sent))
+            blobs.append(sealed(question, run, number))
     for blob in blobs:
         replies = grid.deliver(Message(wire.to_records(blob), 1, "query", ttl=60.0))
-        assert isinstance(wire.unpack(wire.from_records(replies[0].content)), Refusal)
+        assert isinstance(wire.unpack(message_of(wire.from_records(replies[0].content))), Refusal)
 
 
 def test_the_hospital_really_worked(heard):
     """Otherwise silence would prove nothing: it trained, measured, told of groups, and refused."""
-    messages = [wire.unpack(blob) for blob in heard.replies]
+    messages = [wire.unpack(message_of(blob)) for blob in heard.replies]
+    assert sum(is_sealed(blob) for blob in heard.replies) >= 8
     updates = [one for one in messages if isinstance(one, Update)]
     assert len(updates) == 3
     assert any(getattr(one, "models", ()) and one.models[0].groups[0].auroc for one in messages)
     refusals = {one.code for one in messages if isinstance(one, Refusal)}
-    assert {"wire"} < refusals
+    assert {"envelope", "wire", "run"} < refusals, "what was no message, and work that failed on data"
     report = next(entry for entry in read(heard.site / "state" / "audit.jsonl") if "ingest" in entry["event"])
     assert report["fields"]
     assert sum(map(len, heard.socket)) > 100_000
@@ -138,12 +164,13 @@ def test_every_message_was_in_the_audit_log_when_it_arrived(heard):
 
 def test_the_account_tells_every_message_that_arrived(heard):
     told = account(load_site(heard.site)).departures
-    assert [one.bytes for one in told] == [len(blob) for blob in heard.replies]
+    assert [one.bytes for one in told] == [len(message_of(blob)) for blob in heard.replies]
+    assert {one.to for one in told} == {fingerprint(load_membership(load_site(heard.site)).server_key)}
 
 
 def test_no_number_of_patients_leaves_exact(heard):
     """47 patients were taken in, and four files that are broken in four ways."""
-    for one in map(wire.unpack, heard.replies):
+    for one in map(wire.unpack, map(message_of, heard.replies)):
         intake = getattr(one, "intake", None)
         if intake is not None:
             assert intake.received != PATIENTS + 4
@@ -156,7 +183,7 @@ def test_no_number_of_patients_leaves_exact(heard):
 
 def test_nothing_of_validation_patients_leaves_beside_a_private_update(heard):
     """Epsilon covers training patients only."""
-    updates = [one for one in map(wire.unpack, heard.replies) if isinstance(one, Update)]
+    updates = [one for one in map(wire.unpack, map(message_of, heard.replies)) if isinstance(one, Update)]
     private = [one for one in updates if one.plan_digest == PRIVATE.digest]
     assert len(private) == 2
     assert {(one.progress.loss, one.progress.auroc) for one in private} == {(None, None)}
