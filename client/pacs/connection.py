@@ -12,6 +12,7 @@ import ssl
 import struct
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from pynetdicom.transport import ThreadedAssociationServer
@@ -147,8 +148,12 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom is 
         _LOG.warning("pacs.connection_failed")
 
 
-def server_tls(settings: Tls) -> ssl.SSLContext | None:
+def server_tls(settings: Tls, folder: Path) -> ssl.SSLContext | None:
     """TLS 1.2 or later in which both sides show a certificate; None when none is set.
+
+    Args:
+        settings: `[pacs.listen.tls]`.
+        folder: to which the names of the files are relative.
 
     Raises:
         SettingsError: only some of the three files are named, or one cannot be used.
@@ -163,8 +168,8 @@ def server_tls(settings: Tls) -> ssl.SSLContext | None:
     context.verify_mode = ssl.CERT_REQUIRED
     context.sslsocket_class = Encrypted
     try:
-        context.load_cert_chain(settings.certificate, settings.key)
-        context.load_verify_locations(settings.authorities)
+        context.load_cert_chain(folder / settings.certificate, folder / settings.key)
+        context.load_verify_locations(folder / settings.authorities)
     except (OSError, ValueError):
         raise _tls_error(
             "a certificate or key cannot be read, or they do not belong together",

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +167,16 @@ class Inbox:
                     raise
             else:
                 return
+
+    def held(self, study: str, instances: Collection[str]) -> frozenset[str]:
+        """Of these instances of a study, those that wait here or are being taken in, whoever put them in."""
+        code = self._names.join("inbox-study", study)
+        batches = _folders(self.folder / TAKING)
+        names: set[str] = set()
+        for place in (self.folder, *batches):
+            with suppress(FileNotFoundError):
+                names.update(path.name.partition("-")[0] for path in (place / code).iterdir())
+        return frozenset(one for one in instances if self._names.join("inbox-instance", one)[:16] in names)
 
     def count(self) -> int:
         """Files waiting or being taken in."""

@@ -81,7 +81,7 @@ class Listener:
         self._full = ""
         self._held: list[tuple[Any, str]] = []
         self._draining = False
-        self._tls = server_tls(settings.tls)
+        self._tls = server_tls(settings.tls, site.folder)
         self.counts = Counts()
         self._entity = _entity(site)
         self._server: Server | None = None

@@ -1,4 +1,7 @@
-"""C-MOVE: the archive sends to our listener, which runs for the time of the pull."""
+"""C-MOVE: the archive sends to our listener, which runs for the time of the pull.
+
+Where `pacs listen` runs already, what it is sent lands in the same inbox; the order is watched there.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from client.pacs.get import retrieve
 from client.pacs.inbox import Draft, Inbox
 from client.pacs.listener import Listener
 from client.pacs.remote import Caller
+from client.pacs.take import has_taker
 from client.site import Site
 from common.errors import PacsError, SettingsError
 
@@ -25,7 +29,7 @@ _MODEL: Final = StudyRootQueryRetrieveInformationModelMove
 
 
 class MoveWay:
-    """The listener of `[pacs.listen]`, open for this remote, and one association for all orders."""
+    """The listener of `[pacs.listen]`, open for this remote or running already, and one association for all orders."""
 
     name = MOVE
     whole_series = False
@@ -33,26 +37,24 @@ class MoveWay:
     together = 64
 
     def __init__(self, caller: Caller, site: Site, arrivals: Arrivals) -> None:
-        """Listen.
+        """Listen, or find the listener of this site running.
 
         Raises:
-            PacsError: `pacs-port`, the address is in use or not this machine's.
+            PacsError: `pacs-port`, the address is another program's or not this machine's, or the listener that runs
+                there does not let this remote send.
             SettingsError: certificates that cannot be used.
         """
         self._caller = caller
         self._site = site
+        self._arrivals = arrivals
         self._door = _Door(site, arrivals)
-        self._listener = Listener(_open_for(site, caller), self._door)
+        self._listener: Listener | None = Listener(_open_for(site, caller), self._door)
         self._association: Association | None = None
         try:
             self._listener.start()
         except SettingsError:
-            raise PacsError(
-                "pacs.listen",
-                "C-MOVE needs this address, and it is in use or not one of this machine",
-                "Stop `pacs listen` for the time of the pull, or use --via get or --via web",
-                code="pacs-port",
-            ) from None
+            self._listener = None
+            _check_running(site, caller, arrivals.inbox)
 
     def fetch(self, target: Target) -> None:
         """Order, and wait until the archive has sent.
@@ -66,6 +68,7 @@ class MoveWay:
             association = self._open()
             for status, _ in association.send_c_move(retrieve(target), title, _MODEL):
                 check_status(self._caller, "C-MOVE", status)
+                self._look(target)
         except PacsError:
             self._end()
             raise
@@ -76,7 +79,20 @@ class MoveWay:
     def close(self) -> None:
         """End the association and the listener."""
         self._end()
-        self._listener.stop(grace_s=2.0)
+        if self._listener is not None:
+            self._listener.stop(grace_s=2.0)
+
+    def _look(self, target: Target) -> None:
+        """Note what the listener that runs apart has put into the inbox; looked for at every answer, because it is
+        taken in, and gone, once its study is quiet.
+        """
+        if self._listener is not None:
+            return
+        journal = self._arrivals.journal
+        missing = [one for one in target.instances if not journal.has(one)]
+        for instance in sorted(self._arrivals.inbox.held(target.study, missing)):
+            self._arrivals.wait()
+            self._arrivals.note(target.series, instance)
 
     def _end(self) -> None:
         if self._association is not None:
@@ -96,6 +112,29 @@ class MoveWay:
                     code="pacs-unsupported",
                 )
         return self._association
+
+
+def _check_running(site: Site, caller: Caller, inbox: Inbox) -> None:
+    """See that what listens on our address is this site's own listener, and that it lets this remote send.
+
+    Raises:
+        PacsError: `pacs-port`.
+    """
+    if not has_taker(inbox):
+        raise PacsError(
+            "pacs.listen",
+            "C-MOVE needs this address, and it is in use by another program or not one of this machine",
+            "Choose another port in [pacs.listen] and at the archive, or use --via get or --via web",
+            code="pacs-port",
+        )
+    if caller.remote.ae_title not in site.pacs.listen.calling:
+        raise PacsError(
+            "pacs.listen",
+            f"the listener that runs does not let remote {caller.name} send",
+            "Add its AE title to calling in [pacs.listen] and start `pacs listen` anew, or stop it for the time of "
+            "the pull",
+            code="pacs-port",
+        )
 
 
 class _Door(Inbox):

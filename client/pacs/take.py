@@ -206,6 +206,21 @@ def alone(inbox: Inbox) -> Iterator[None]:
         yield
 
 
+def has_taker(inbox: Inbox) -> bool:
+    """Whether another process of this site takes from the inbox, as a running listener does.
+
+    Raises:
+        StorageError: the inbox cannot be written.
+    """
+    try:
+        with alone(inbox):
+            return False
+    except StorageError as error:
+        if error.code != _BUSY:
+            raise
+        return True
+
+
 def _portions(studies: list[Path]) -> Iterator[list[Path]]:
     """Studies in batches of about `MAX_FILES` files."""
     batch: list[Path] = []

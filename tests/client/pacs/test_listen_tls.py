@@ -112,6 +112,21 @@ def test_the_right_certificate_gets_in(site: Site, ours: Authority) -> None:
     assert len(held(site)) == 3
 
 
+def test_names_of_certificates_are_relative_to_the_settings(tmp_path: Path, ours: Authority) -> None:
+    """As all other paths in site.toml are; the working directory has no say."""
+    folder = tmp_path / "site"
+    names = {}
+    for name, path in zip(
+        ("certificate", "key", "authorities"), (*ours.sign("kept"), ours.path), strict=True
+    ):
+        (folder / "tls").mkdir(parents=True, exist_ok=True)
+        (folder / "tls" / f"{name}.pem").write_bytes(path.read_bytes())
+        names[name] = f"tls/{name}.pem"
+    site = listening_site(folder, tls=names)
+    with listener(site):
+        assert send(site, study(0), **client_tls(ours, ours.sign("sender"))) == [0]
+
+
 @pytest.mark.parametrize("which", ["none", "another authority's", "expired", "plain text"])
 def test_a_wrong_certificate_or_none_does_not(
     site: Site, ours: Authority, which: str, tmp_path: Path

@@ -8,9 +8,11 @@ import signal
 import socket
 import subprocess
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 from pydicom import dcmread
 
 from client.pacs.failures import bad_status
@@ -28,6 +30,7 @@ from tests.client.pacs.archive import (
     site_of,
     typed,
 )
+from tests.client.pacs.listening import command, wait_for
 from tests.orthanc import Orthanc, running, stop
 from tests.studies import ct_study, study
 
@@ -246,7 +249,38 @@ def test_c_move_with_our_port_in_use(orthanc: Orthanc, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", site.pacs.listen.port)):
         done = typed(site, "pull", "--via", "move")
     assert done.returncode == 8
-    assert "Stop `pacs listen`" in done.stderr
+    assert "another program" in done.stderr
+
+
+def let_in(site: Site, *titles: str) -> None:
+    """Write the senders that the listener of this site lets in."""
+    path = site.folder / "site.toml"
+    settings = tomllib.loads(path.read_text())
+    settings["pacs"]["listen"] |= {"calling": list(titles), "quiet_s": 3.0}
+    path.write_text(tomli_w.dumps(settings))
+
+
+def test_c_move_while_our_own_listener_runs(orthanc: Orthanc, tmp_path: Path) -> None:
+    """What the archive sends goes to the listener that runs; the pull watches the inbox, and both know it is all there."""
+    orthanc.upload(*study(0, 2), *ct_study(1, 5, size=96))
+    site = site_of(tmp_path, orthanc)
+    let_in(site, orthanc.ae_title)
+    with command(site, "--workers", "1") as listening:
+        answer = pulled(site, "--via", "move")["pulled"]
+        assert (answer["whole"], answer["instances"], answer["failed"]) == (2, 7, [])
+        assert pulled(site, "--via", "move")["pulled"]["instances"] == 0
+        wait_for(lambda: site.index.exists() and len(indexed(site)) == 7, 120)
+        assert listening.stop() == 0
+
+
+def test_c_move_to_a_listener_that_does_not_let_the_archive_in(orthanc: Orthanc, tmp_path: Path) -> None:
+    orthanc.upload(*study(0))
+    site = site_of(tmp_path, orthanc)
+    let_in(site, "SOMEBODY")
+    with command(site, "--workers", "1"):
+        done = typed(site, "pull", "--via", "move")
+    assert done.returncode == 8
+    assert "does not let remote archive send" in done.stderr
 
 
 def test_an_archive_that_goes_away_ends_the_pull_and_keeps_what_came(
