@@ -132,6 +132,19 @@ def test_a_date_is_known_however_it_is_written(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "month"),
+    [
+        *(("January", 1), ("Februar", 2), ("mars", 3), ("März", 3), ("APR", 4), ("may", 5), ("Mai", 5)),
+        *(("June", 6), ("juli", 7), ("Aug", 8), ("septembre", 9), ("Okt", 10), ("october", 10), ("Nov", 11)),
+        *(("december", 12), ("Dezember", 12)),
+    ],
+)
+def test_every_month_is_known_by_its_name(name: str, month: int) -> None:
+    assert f"1955{month:02d}17" in dates_in(f"17. {name} 1955")
+    assert f"1955{month:02d}17" in dates_in(f"{name} 17, 1955")
+
+
+@pytest.mark.parametrize(
     "text", ["", "4,195503171", "1955.03", "31.02.1955", "99.99.1955", "2.25.19550317123"]
 )
 def test_what_is_no_date_is_none(text: str) -> None:

@@ -13,7 +13,7 @@ from client.deid.deidentify import Deidentifier, encode, mark
 from client.deid.pixels import decode
 from client.deid.profile import built_in
 from client.deid.pseudonyms import Pseudonyms
-from client.deid.verify import check, identifiers
+from client.deid.verify import Wanted, check, identifiers
 from client.intake.parse import quiet
 from common.errors import FileRefused
 from tests.client.intake_files import image, to_bytes
@@ -131,3 +131,22 @@ def test_a_patient_called_like_a_body_part_loses_the_body_part_and_not_the_image
     assert "BodyPartExamined" not in target
     assert "Manufacturer" not in target
     scan(target, source)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "text"),
+    [
+        (Wanted(numbers=frozenset({"7711223"})), "nr 77-11 223"),
+        (Wanted(days=frozenset({"19550417"})), "born 17.4.1955"),
+        (Wanted(tight=frozenset({"hosp77a"})), "see HOSP 77-A."),
+    ],
+)
+def test_a_value_that_would_be_kept_and_its_bytes_are_met_in_every_writing(wanted, text):
+    assert wanted.touches(text)
+    assert not wanted.touches("Thorax nativ 5 mm")
+    target = cleaned(source_of(image()))
+    with quiet():
+        check(encode(target), wanted)
+        target.StudyDescription = text
+        with pytest.raises(FileRefused):
+            check(encode(target), wanted)

@@ -99,6 +99,15 @@ def test_a_plain_file_goes_the_short_way_and_any_other_does_not():
     assert not same(b"\0" * 128 + b"DICM")
 
 
+def test_what_is_no_element_is_left_to_pydicom():
+    """An item's end at the top, also with something behind it: pydicom decides what such a file means."""
+    end = b"\xfe\xff\x0d\xe0UL\x04\x00\0\0\0\0"
+    behind = b"\xff\xff\x10\x00LO\x02\x00X "
+    assert read_plain(PLAIN + behind) is not None
+    assert read_plain(PLAIN + end) is None
+    assert read_plain(PLAIN + end + behind) is None
+
+
 def test_every_real_file_reads_the_same_either_way():
     paths = sorted(shared_data("dicom_multivendor").glob("*.dcm"))
     taken = sum(same(path.read_bytes()) for path in paths)
