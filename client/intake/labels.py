@@ -3,7 +3,7 @@
     accession|study|instance|path , label , source , version [, split]
 
 `path` is relative to the folder that is taken in and goes with PNG and JPEG; such a table may also hold
-patient_id, age, sex and view, and may leave out source and version.
+patient_id, age, sex and view, and may leave out source and version; both are words of a narrow form (`label_words`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from client.index_rows import Label
+from client.intake.label_words import MOST, plain_source, plain_version
 from client.intake.outcome import Person
 from common.errors import LabelError
 
@@ -77,6 +78,7 @@ def read_labels(path: Path) -> LabelTable:
         raise _error(
             path.name, max(1, good) + 1, "it is not valid CSV", "Export it as CSV in UTF-8"
         ) from None
+    _check_few(path.name, rows.values())
     if not rows:
         raise LabelError(
             path.name, "it holds no labels", "Add one line per image or study", code="labels-empty"
@@ -135,18 +137,31 @@ def _row(name: str, line: int, kind: str, record: Mapping[str | None, str | None
     split = cell.get("split", "").casefold()
     if split not in _SPLITS:
         raise _error(name, line, "split is one of train, validation, test or empty", "Correct the split")
-    source, version = cell.get("source", ""), cell.get("version", "")
-    if kind != "path" and not (source and version):
-        raise _error(name, line, "a label says its source and version", "Fill both columns")
+    source, version = _said(name, line, kind, cell)
     return LabelRow(
         line=line,
         key=key,
         label=_label(name, line, cell["label"]),
-        source=source or _DEFAULT_SOURCE,
-        version=version or _DEFAULT_VERSION,
+        source=source,
+        version=version,
         split=_SPLITS[split] if "split" in cell else None,
         person=_person(cell, key) if kind == "path" else None,
     )
+
+
+def _said(name: str, line: int, kind: str, cell: Mapping[str, str]) -> tuple[str, str]:
+    """Who labelled, and in which edition."""
+    source, version = cell.get("source", ""), cell.get("version", "")
+    if kind != "path" and not (source and version):
+        raise _error(name, line, "a label says its source and version", "Fill both columns")
+    who, edition = plain_source(source or _DEFAULT_SOURCE), plain_version(version or _DEFAULT_VERSION)
+    if who is None:
+        rule = "a source is one word of at most 24 letters, digits and .-_"
+        raise _error(name, line, rule, "Name the reader by a short code")
+    if edition is None:
+        rule = "a version is a number or a date, such as 2, v1.3 or 2024-05"
+        raise _error(name, line, rule, "Number the versions")
+    return who, edition
 
 
 def _path_key(text: str) -> str:
@@ -173,6 +188,18 @@ def _label(name: str, line: int, text: str) -> Label:
     if len(numbers) > 1:
         return tuple(numbers)
     return int(numbers[0]) if numbers[0] == int(numbers[0]) else numbers[0]
+
+
+def _check_few(name: str, rows: Collection[LabelRow]) -> None:
+    """See that sources and versions are those of readers and editions, not of patients."""
+    for column, words in (("source", {r.source for r in rows}), ("version", {r.version for r in rows})):
+        if len(words) > MOST:
+            raise LabelError(
+                name,
+                f"the column {column} holds {len(words)} different words, and a table has at most {MOST}",
+                "Say there who labelled and in which edition; leave names, numbers and dates of patients out",
+                code="labels",
+            )
 
 
 def _check_new(name: str, row: LabelRow, earlier: LabelRow | None) -> None:

@@ -20,6 +20,23 @@ def test_a_good_table_is_read(tmp_path):
     ]
 
 
+def test_source_and_version_are_words_of_one_form(tmp_path):
+    lines = ["A1,1,Reader  2,V1", "B2,0, READER 2 ,v1", "C3,0,Dr.Anna_K,2024-05"]
+    table = read_labels(label_table(tmp_path / "labels.csv", lines))
+    said = [(r.source, r.version) for r in table.rows.values()]
+    assert said == [("reader-2", "v1"), ("reader-2", "v1"), ("dr.anna_k", "2024-05")]
+
+
+def test_a_column_filled_patient_by_patient_is_no_source(tmp_path):
+    """Thirty-three names in the column are patients, thirty-two may be readers."""
+    for column, form in (("source", "A{0},1,kowalski{0},1"), ("version", "A{0},1,reader,{0}")):
+        lines = [form.format(n) for n in range(33)]
+        assert len(read_labels(label_table(tmp_path / "few.csv", lines[:32])).rows) == 32
+        with pytest.raises(LabelError, match=column) as caught:
+            read_labels(label_table(tmp_path / "labels.csv", lines))
+        assert "kowalski" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("lines", "line", "rule"),
     [
@@ -32,6 +49,10 @@ def test_a_good_table_is_read(tmp_path):
         (["Geheim7,inf,reader,2"], 2, "a label is a number"),
         ([",1,reader,2"], 2, "accession is empty"),
         (["Geheim7,1,,2"], 2, "source and version"),
+        (["Geheim7,1,reader,geheim"], 2, "a version is a number"),
+        (["Geheim7,1,reader,2 of Geheim"], 2, "a version is"),
+        (["Geheim7,1,for Geheim7 and her sister,2"], 2, "a source is one word"),
+        (["Geheim7,1,Geheim^7,2"], 2, "a source is one word"),
         (["Geheim7,1,reader"], 2, "fields"),
         (["Geheim7,1,reader,2,x"], 2, "fields"),
         (['Geheim7,"1,reader,2'], 2, "not valid CSV"),
