@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.keyfiles import next_key, node_public, request_of, settle, take
+from client.keyfiles import enrolling, next_key, node_public, request_of, settle, take
 from client.link import Link, proxy_url
 from client.membership import FOLDER, Membership, check, identity_of, load_membership, offer, pin
 from common.certificates import Certificate, belongs, certified, read_certificate
@@ -68,6 +68,9 @@ def enrol(site: Site, kit: Kit, code: str, clock: Clock = time.time) -> Enrolmen
         check_code(kit, code)
     _same_federation(site, kit)
     identity = identity_of(site)
+    if not code and not enrolling(site) and kit_of(site) is not None:
+        link_of(site).ask("GET", f"{PREFIX}/roster")
+        return Enrolment(kit.federation, True, fingerprint(identity.public), certificate(site).ends)
     key = next_key(site)
     ask = Ask(
         federation=kit.federation,
@@ -109,7 +112,7 @@ def renew(site: Site, clock: Clock = time.time, *, always: bool = False) -> Cert
     known, kit, link = _membership(site)
     now = datetime.fromtimestamp(clock(), UTC)
     given = None
-    if always or certificate(site).left(now).days < RENEW_DAYS:
+    if not enrolling(site) and (always or certificate(site).left(now).days < RENEW_DAYS):
         key = next_key(site)
         asked = sign(Renew(request_of(site, key), int(clock())), known.identity, known.server_key)
         answer = parse(Answer, link.ask("POST", f"{PREFIX}/renew", json.dumps(asdict(asked)).encode()))

@@ -2,7 +2,8 @@
 
 <secrets>/tls.key, tls.crt  opens its connections; 90 days, renewed with a new key each time
 <secrets>/tls-next.*        the next pair while it is being asked for
-<secrets>/node.key          of its Flower node, in OpenSSH's format, as Flower wants it
+<secrets>/node.key          of its Flower node, in OpenSSH's format, as Flower wants it; new with each enrolment
+<secrets>/node-next.key     the same while it is being enrolled
 
 A change that was cut short is finished by the next `settle`: the new certificate is on disk before the key is moved.
 """
@@ -10,7 +11,7 @@ A change that was cut short is finished by the next `settle`: the new certificat
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +22,9 @@ from common.errors import StorageError
 
 if TYPE_CHECKING:
     from client.site import Site
+
+NODE: Final = "node.key"
+NODE_NEXT: Final = "node-next.key"
 
 
 def next_key(site: Site) -> ec.EllipticCurvePrivateKey:
@@ -42,8 +46,8 @@ def request_of(site: Site, key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def node_public(site: Site) -> str:
-    """Public key of this hospital's Flower node, PEM; the key is made on first use."""
-    path = site.secrets / "node.key"
+    """Public key of the Flower node to enrol, PEM; a new one each time, for Flower takes none back that left."""
+    path = site.secrets / NODE_NEXT
     if not path.exists():
         key = ec.generate_private_key(ec.SECP256R1())
         kind = serialization.PrivateFormat.OpenSSH
@@ -52,6 +56,12 @@ def node_public(site: Site) -> str:
     if not isinstance(read, ec.EllipticCurvePrivateKey):
         raise StorageError(path.name, "it holds no key of a node", "Remove it and enrol again")
     return public_pem(read)
+
+
+def enrolling(site: Site) -> bool:
+    """Whether a request to enrol waits for its answer."""
+    settle(site)
+    return (site.secrets / NODE_NEXT).exists()
 
 
 def take(site: Site, given: Certificate) -> None:
@@ -66,6 +76,9 @@ def settle(site: Site) -> None:
     if not new.exists():
         return
     key: Path = site.secrets / "tls-next.key"
+    node = site.secrets / NODE_NEXT
+    if node.exists():
+        node.replace(site.secrets / NODE)
     if key.exists():
         key.replace(site.secrets / "tls.key")
     new.replace(old)

@@ -107,7 +107,7 @@ def reload(site: Site) -> bool:
 def _general(folder: Path) -> list[str]:
     return [
         "; Written by consilium-site; changes belong into [federation] of site.toml.",
-        "foreground = yes",
+        "foreground = quiet",
         f"pid = {folder / 'tunnel.pid'}",
         f"output = {folder / 'tunnel.log'}",
         "syslog = no",

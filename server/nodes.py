@@ -12,6 +12,7 @@ from flwr.proto.control_pb2 import (
     RegisterNodeRequest,
     UnregisterNodeRequest,
 )
+from flwr.supercore.constant import NodeStatus
 from flwr.supercore.control import ControlHttpClient
 
 from common.errors import FederationError
@@ -49,7 +50,7 @@ def register(consortium: Consortium) -> list[str]:
 def _match(client: ControlHttpClient, wanted: dict[bytes, str]) -> list[str]:
     present = {bytes(node.public_key): node for node in client.ListNodes(ListNodesRequest()).nodes_info}
     for key, node in present.items():
-        if key not in wanted:
+        if key not in wanted and node.status != NodeStatus.UNREGISTERED:
             client.UnregisterNode(UnregisterNodeRequest(node_id=node.node_id))
     missing = {key: name for key, name in wanted.items() if key not in present}
     for key, name in missing.items():

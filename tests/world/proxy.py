@@ -50,7 +50,7 @@ def _serve(caller: socket.socket, made: Proxy, wanted: str, allow: bool) -> None
                 return
             head += more
         method, target, _ = head.split(b"\r\n")[0].decode().split(" ", 2)
-        if wanted and f"Basic {wanted}".encode() not in head:
+        if wanted and not _knows(head, wanted):
             made.refused.append(target)
             caller.sendall(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             return
@@ -66,6 +66,16 @@ def _serve(caller: socket.socket, made: Proxy, wanted: str, allow: bool) -> None
             back.start()
             _pump(caller, there)
             back.join()
+
+
+def _knows(head: bytes, wanted: str) -> bool:
+    """Whether a request shows the user and password; the scheme's case does not matter (RFC 9110, 11.1)."""
+    for line in head.decode("latin-1").split("\r\n"):
+        name, _, value = line.partition(":")
+        scheme, _, word = value.strip().partition(" ")
+        if (name.lower(), scheme.lower()) == ("proxy-authorization", "basic"):
+            return word == wanted
+    return False
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
