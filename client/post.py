@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from client.membership import FOLDER, Membership, load_membership
+from client.vocabulary import may_be_said
 from common import envelope, wire
 from common.envelope import EVERYONE, Expected, Opened, of_server, of_site
 from common.errors import FederationError
@@ -56,7 +57,9 @@ class Letter:
             return reply
         on, roster = self.opened.envelope, self.membership.roster
         own = of_site(roster.federation, _name(self.membership))
-        back = replace(on, sender=own, to=of_server(roster.federation), time_ms=envelope.now_ms())
+        # A server may write anything where a run's name belongs; only a name is repeated.
+        run = on.run if may_be_said("run", on.run) else ""
+        back = replace(on, sender=own, to=of_server(roster.federation), run=run, time_ms=envelope.now_ms())
         return envelope.seal(reply, self.membership.identity, back)
 
 

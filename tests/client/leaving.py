@@ -47,6 +47,7 @@ CANARIES: dict[str, str] = {
     "codec": "Lerchenkompression",
     "environment": "Wachtelumgebung",
     "host": "kiebitzrechner",
+    "user": "rohrammernutzer",
     "setting": "Rotkehlcheneinstellung",
     "data folder": "Zaunkoenigdaten",
     "home": "Elsterheim",
@@ -184,7 +185,7 @@ class Hospital:
             "PYTHONDONTWRITEBYTECODE": "1",
             "OMP_NUM_THREADS": "1",
             "CONSILIUM_SITE": str(self.heard.site),
-            "USER": CANARIES["environment"],
+            "USER": CANARIES["user"],
             "HOSPITAL_NOTE": CANARIES["environment"],
         }
 

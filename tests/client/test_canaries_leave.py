@@ -144,9 +144,11 @@ def test_no_canary_is_printed_or_logged(heard):
 
 
 def test_no_canary_is_in_the_audit_log_or_in_the_memory_of_questions(heard):
+    """But for who approved the plans, which the hospital's own log is there to say; that leaves no more than the rest."""
     for path in (heard.site / "state").iterdir():
         if path.is_file() and path.name != "lookup.sqlite":
-            assert FINDER.find(path.read_bytes()) == [], path.name
+            allowed = [CANARIES["user"]] if path.name == "audit.jsonl" else []
+            assert FINDER.find(path.read_bytes()) == allowed, path.name
 
 
 def test_no_canary_is_in_any_file_outside_of_the_site(heard):
