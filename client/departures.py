@@ -20,6 +20,11 @@ WORDS = {
     "update": "a trained model's protected update",
     "sitemetrics": "figures of groups of patients, suppressed and rounded",
     "refusal": "a refusal: one fixed word, no figures",
+    "masked": "a protected update under masks, which no one can read alone",
+    "keys": "two public keys of a masked round",
+    "shares": "sealed shares of a masked round's seeds",
+    "consent": "a signature over who is alive in a masked round",
+    "opened": "shares that take the masks of a round's sum away",
 }
 """What each kind of message is, for people."""
 

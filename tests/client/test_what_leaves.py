@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import common.messages
+from client.departures import WORDS
+from client.egress import _LEAVE
 from client.policy import Policy
-from common.messages import Refusal, SiteMetrics, Update
+from common.envelope import Envelope
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "what-leaves.md").read_text(encoding="utf-8")
 
@@ -27,12 +29,16 @@ def _kinds(kind: Any, seen: dict[str, type]) -> dict[str, type]:
 
 def test_every_field_that_can_leave_has_its_row_and_no_other_has():
     kinds: dict[str, type] = {}
-    for kind in (Update, SiteMetrics, Refusal):
+    for kind in (*_LEAVE, Envelope):
         _kinds(kind, kinds)
     sections = re.findall(r"^##+ (\w+).*?\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     told = {name: re.findall(r"^\| `(\w+)` \|", body, re.MULTILINE) for name, body in sections}
     fields = {name: [field.name for field in dataclasses.fields(kind)] for name, kind in kinds.items()}
     assert {name: rows for name, rows in told.items() if rows} == fields
+
+
+def test_every_kind_that_leaves_has_words_for_people():
+    assert {kind.__name__.lower() for kind in _LEAVE} == set(WORDS)
 
 
 def test_every_row_says_how_it_is_coarsened_and_protected():
