@@ -21,6 +21,7 @@ from opacus.grad_sample import (
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from client.privacy.ahead import NoiseAhead, noised
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.clipping import Labelled, clip_factors
 from client.privacy.noise import NoiseSource
@@ -70,22 +71,33 @@ def plain(net: Network, batch: Labelled) -> Step:
 def ours(net: Network, batch: Labelled) -> Step:
     """Book-keeping, without noise."""
     engine = BookKeeping(net, LOSS)
-    room = torch.empty(engine.size, dtype=torch.float64)
+    room = torch.empty(engine.size)
     return lambda: engine.clipped_sum(batch, CLIP, room)
 
 
 def ours_noisy(net: Network, batch: Labelled) -> Step:
-    """Book-keeping, and cryptographic noise made on this very thread."""
+    """Book-keeping, then cryptographic noise made on this very thread."""
     engine, source = BookKeeping(net, LOSS), NoiseSource()
-    room = torch.empty(engine.size, dtype=torch.float64)
-    noise = torch.empty(engine.size, dtype=torch.float64)
+    room = torch.empty(engine.size)
 
     def step() -> None:
         """Sum, noise, mean."""
         total = engine.clipped_sum(batch, CLIP, room)
-        source.fill(noise.numpy(), NOISE * CLIP)
-        total += noise
-        total /= len(batch.inputs)
+        noised(total, source.chunks(engine.size, NOISE * CLIP), len(batch.inputs), total)
+
+    return step
+
+
+def ours_ahead(net: Network, batch: Labelled) -> Step:
+    """The same as a hospital trains: the noise is made beside the step, on a thread that begins and ends with it."""
+    engine = BookKeeping(net, LOSS)
+    room = torch.empty(engine.size)
+
+    def step() -> None:
+        """Sum, noise, mean."""
+        with NoiseAhead(engine.size, NOISE * CLIP, 1) as ahead:
+            total = engine.clipped_sum(batch, CLIP, room)
+            noised(total, ahead.take(), len(batch.inputs), total)
 
     return step
 
@@ -129,7 +141,8 @@ def ghost(net: Network, batch: Labelled) -> Step:
 STEPS: Final[dict[str, Callable[[Network, Labelled], Step]]] = {
     "plain": plain,
     "book-keeping": ours,
-    "book-keeping and noise": ours_noisy,
+    "book-keeping, noise": ours_noisy,
+    "book-keeping, noise beside": ours_ahead,
     "opacus hooks": hooks,
     "opacus expanded weights": expanded,
     "opacus functorch": functorch,

@@ -18,8 +18,8 @@ from torch import Tensor
 from client.privacy.noise import CHUNK, Float64, NoiseSource
 from common.errors import WrongOrder
 
-MOST_AHEAD: Final = 1 << 22
-"""Numbers that wait at most (32 MiB): every network but the largest finds its whole noise ready."""
+MOST_AHEAD: Final = 1 << 21
+"""Numbers that wait at most (16 MiB), whatever the network: a small one finds its whole noise ready."""
 
 
 class NoiseAhead:
