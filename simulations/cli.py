@@ -178,6 +178,9 @@ def text_recall(
         Path | None,
         typer.Option(exists=True, file_okay=False, help="Real images without text, counted apart."),
     ] = None,
+    markers: Annotated[
+        int | None, typer.Option(min=1, help="Images with a marker of side; a third of the cases by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the tables here, as Markdown.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -187,7 +190,7 @@ def text_recall(
     from simulations.text_recall import text_recall as measure
 
     with progress("read the images") as done:
-        recall = measure(cases, seed, done, images)
+        recall = measure(cases, seed, done, images, markers)
     if out is not None:
         out.write_text(as_markdown(recall), encoding="utf-8")
     show(recall, as_json, lambda: table(recall))

@@ -112,7 +112,9 @@ class _Result:
     seconds: float
 
 
-def text_recall(cases: int, seed: int, progress: Progress, images: Path | None = None) -> Recall:
+def text_recall(
+    cases: int, seed: int, progress: Progress, images: Path | None = None, markers: int | None = None
+) -> Recall:
     """Measure recall on generated cases, and false alarms on generated clean images and on a folder's.
 
     Args:
@@ -120,15 +122,17 @@ def text_recall(cases: int, seed: int, progress: Progress, images: Path | None =
         seed: the same seed makes the same images.
         progress: called with images done and images in all.
         images: a folder of DICOM, PNG or JPEG believed to be without readable text; counted apart.
+        markers: images with a marker of side; as many as clean ones when None.
 
     Raises:
         DataError: the folder holds no image that can be read.
     """
     others = max(FEWEST, cases // CLEAN_SHARE)
-    total = cases + 2 * others
+    marked = others if markers is None else markers
+    total = cases + others + marked
     texts = _measured(text_cases(cases, seed), progress, (0, total))
     empty = _measured(clean_cases(others, seed), progress, (cases, total))
-    marks = _measured(marker_cases(others, seed), progress, (cases + others, total))
+    marks = _measured(marker_cases(marked, seed), progress, (cases + others, total))
     kinds = [_clean(f"clean {m}", [r for c, r in empty if c.modality == m]) for m in ("DX", "CT", "MR", "US")]
     kinds.append(_clean("with a listed marker", [r for _, r in marks]))
     if images is not None:

@@ -154,7 +154,7 @@ def _settled(
     """The verdict with the second opinion: a marker clears what misread it, a word settles what was not read."""
     inside = [line for line in lines if _meets(line, candidate)]
     whole = Box(0, *candidate.box)
-    if second.marker and all(resembles(line.text, second.text) for line in inside):
+    if second.marker and all(_gives_way(line, second) for line in inside):
         yield Hit(whole, second.confidence, "marker")
         places = {(line.top, line.left, line.bottom, line.right) for line in inside}
         outside = [line for line in lines if (line.top, line.left, line.bottom, line.right) not in places]
@@ -166,6 +166,12 @@ def _settled(
         return
     yield from (hit for hit in judged if not _covers(hit.box, candidate))
     yield Hit(whole, second.confidence, "text" if second.sure else "unread")
+
+
+def _gives_way(line: Word, marker: Line) -> bool:
+    """Whether a line may be what a marker was misread as: it resembles it, or was no longer and not read surely."""
+    short = _letters(line.text) <= len(marker.text) + 1
+    return resembles(line.text, marker.text) or (short and line.confidence < SURE)
 
 
 def _meets(line: Word, c: Candidate) -> bool:
