@@ -51,6 +51,8 @@ class Start:
     """`host:port` of a SuperLink on this machine, reached without TLS; simulated hospitals only."""
     port: int = 0
     """Of the node, for its executor, on loopback; 0: any that is free."""
+    service: tuple[str, ...] = ()
+    """The command of the site service; empty: that of `consilium-site serve`."""
 
     @property
     def folder(self) -> Path:
@@ -93,7 +95,13 @@ def programs(start: Start) -> list[Program]:
     home = {**ENVIRONMENT, "FLWR_HOME": str(folder / "flower"), "PATH": _path()}
     (folder / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
     return [
-        Program("service", _service(start), folder, ready=lambda: healthy(start.socket), sees_patients=True),
+        Program(
+            "service",
+            start.service or _service(start),
+            folder,
+            ready=lambda: healthy(start.socket),
+            sees_patients=True,
+        ),
         Program("node", _node(start, port, secret), folder, home, group=COURIER, needs=("service",)),
         Program(
             "executor",

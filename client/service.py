@@ -46,7 +46,7 @@ from common.errors import ConsiliumError, FederationError, PolicyRefused
 from common.logs import Log
 from common.messages import Instruction, Kind, Refusal, Reply, SiteMetrics, Update
 from common.plan import Plan, parse_plan
-from common.types import RunId, SiteName
+from common.types import Digest, RunId, SiteName
 
 _LOG: Final = Log("client.service")
 _WATCH: Final = 0.9
@@ -108,6 +108,12 @@ class SiteService:
             return self._refused(RunId(""), 0, error.code).blob
         return letter.answered(self._answered(letter).blob)
 
+    def approved(self, digest: Digest) -> bool:
+        """Whether a node of this hospital may run the app bundle of this digest; virtual hospitals run any."""
+        if self.site.simulated:
+            return True
+        return load_membership(self.site) is not None and Approvals(self.site).has_bundle(digest)
+
     def _answered(self, letter: Letter) -> Released:
         try:
             instruction = wire.unpack(letter.body)
@@ -128,6 +134,9 @@ class SiteService:
                 round=round_,
                 plan=instruction.plan_digest,
             )
+            if instruction.code_digest != code_digest():
+                # Both releases by name, for whoever has to bring them together.
+                self._audit.append("version.skew", version=code_digest(), digest=instruction.code_digest)
             return self._followed(instruction, _gates(instruction))
         except ConsiliumError as error:
             return self._refused(run, round_, error.code)

@@ -77,6 +77,7 @@ class _Pending:
     node: int
     numbers: list[str]
     asked_s: float
+    most_bytes: int
     again_s: float | None = None
     pause_s: float = _FIRST_AGAIN_S
     code: str = NO_REPLY
@@ -155,7 +156,7 @@ class Asking:
         number = push(self._grid, question, node)
         before = self._pending.get(site)
         if before is None:
-            self._pending[site] = _Pending(node, [number], self._now(), patient=patient)
+            self._pending[site] = _Pending(node, [number], self._now(), question.most_bytes, patient=patient)
             return
         before.node, before.again_s, before.asked_s = node, None, self._now()
         before.numbers.append(number)
@@ -166,7 +167,7 @@ class Asking:
             pending = self._pending[site]
             for number in list(pending.numbers):
                 for reply in self._grid.pull_messages([number]):
-                    answer = answer_in(pending.node, reply)
+                    answer = answer_in(pending.node, reply, pending.most_bytes)
                     if self._is_final(pending, number, answer):
                         self._pending.pop(site, None)
                         yield site, answer
@@ -215,10 +216,12 @@ class Asking:
 
     def _heard(self) -> None:
         """Read who said that it is there."""
+        if self._who is None:
+            return
         for number, node in list(self._probes.items()):
             for reply in self._grid.pull_messages([number]):
                 self._probes.pop(number, None)
-                answer = answer_in(node, reply)
+                answer = answer_in(node, reply, self._who.most_bytes)
                 if isinstance(answer.message, SiteMetrics):
                     self._found(answer.message.site, node)
                 elif answer.code not in AGAIN and not self._presence.knows(node):

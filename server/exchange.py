@@ -46,6 +46,8 @@ _LONGEST_POLL_S: Final = 0.2
 _POLL_SHARE: Final = 0.02
 """A pause is this share of the time already waited: it costs at most 2% and never spins."""
 _GRACE_S: Final = 1.0
+_SPARE_BYTES: Final = 16 << 20
+"""What a reply may hold besides as many tensors as were sent."""
 _SETTLE_S: Final = 1.0
 """How long the number of nodes must stay the same before we believe it is all of them."""
 
@@ -79,6 +81,11 @@ class Question:
     countersigned: Mapping[int, Countersignature] = field(default_factory=dict)
     """Per node, of its site's ledger head; a node without one has shown none yet."""
 
+    @property
+    def most_bytes(self) -> int:
+        """A longer reply is not even read: nothing we ask for is twice as large as the model."""
+        return 2 * len(self.blob) + _SPARE_BYTES
+
 
 def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[Answer]:
     """Ask every node and give each first answer when it comes, until all did or time is up.
@@ -98,7 +105,7 @@ def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[A
                 pending.pop(number, None)
                 if number in asked:
                     came = True
-                    yield answer_in(asked[number], reply)
+                    yield answer_in(asked[number], reply, question.most_bytes)
         waited = time.monotonic() - started
         if waited >= question.deadline_s:
             return
@@ -163,14 +170,16 @@ def push(grid: Grid, question: Question, node: int, ttl_s: float | None = None) 
     return (ids[0] if ids else "") or f"not-sent-{node}"
 
 
-def answer_in(node: int, reply: Message) -> Answer:
-    """What a node's reply holds, or the code of why it holds nothing."""
+def answer_in(node: int, reply: Message, most_bytes: int) -> Answer:
+    """What a node's reply holds, or the code of why it holds nothing: `too-long`, `wire`, or how it was lost."""
     if reply.has_error():
         lost = {ErrorCode.CLIENT_APP_CRASHED: CRASHED, **dict.fromkeys(_SILENT, NO_REPLY)}
         lost[ErrorCode.INVALID_FAB] = NOT_APPROVED
         return Answer(node, None, lost.get(reply.error.code, "client-error"), 0)
     try:
         blob = wire.from_records(reply.content)
+        if len(blob) > most_bytes:
+            return Answer(node, None, "too-long", len(blob))
         return Answer(node, wire.unpack(blob), "", len(blob), blob)
     except ConsiliumError as error:
         return Answer(node, None, error.code, 0)

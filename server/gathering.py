@@ -20,7 +20,7 @@ from server.admission import Admission, UpdateRules, norm_bound
 from server.exchange import NO_REPLY, Answer, Question
 from server.records import SiteRound
 from server.strategies import State, Strategy
-from server.survey import Roster
+from server.survey import SKEW, Roster
 from server.talk import Talk, Tally, message_of
 
 
@@ -141,6 +141,8 @@ class _Round:
             admitted = self._desk.update(site, message_of(site, answer), self._rules)
         except AdmissionRefused as error:
             self._turn_away(site, error.code)
+            if error.code == SKEW and answer.message is not None:
+                self._talk.skew(site, answer.message.code_digest)
             return False
         update = admitted.update
         if not kept:

@@ -59,8 +59,11 @@ class Journal:
         self.audit = AuditLog(out / "audit.jsonl")
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
+    def owned(self, wait_s: float = _LOCK_S) -> Iterator[None]:
         """Hold the folder: a run that is submitted again must not meet what is left of itself.
+
+        Args:
+            wait_s: how long to wait for another process to let go.
 
         Raises:
             FederationError: code `out-busy` when another process carries this run out.
@@ -73,7 +76,7 @@ class Journal:
         except OSError:
             raise StorageError(path.name, "it cannot be made", "Check free space and rights") from None
         with file:
-            _lock(file.fileno())
+            _lock(file.fileno(), wait_s)
             yield
 
     def begin(self, record: FederationRecord) -> None:
@@ -178,8 +181,8 @@ def is_owned(out: Path) -> bool:
     return False
 
 
-def _lock(number: int) -> None:
-    deadline = time.monotonic() + _LOCK_S
+def _lock(number: int, wait_s: float) -> None:
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

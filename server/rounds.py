@@ -133,6 +133,8 @@ class _Run:
         talk.presence.where.update(sites.nodes)
         for site, code in sites.refused.items():
             talk.note("survey.refused", site=site, code=code)
+        for site, theirs in sites.skew.items():
+            talk.skew(site, theirs)
         for site, head in sites.heads.items():
             talk.note("head.seen", site=site, **talk.heads.shown(site, head))
         return sites

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from common.errors import AdmissionRefused
 from common.messages import IntakeSummary, LedgerHead, Refusal, SiteMetrics
-from common.types import SiteName
+from common.types import Digest, SiteName
 from server.admission import Admission, Expected, refused, weight_is_public
 from server.exchange import NO_REPLY, Answer
 
+SKEW = "code-mismatch"
 NO_SITE = "no-site"
 """A node without a site: there are more nodes than virtual hospitals. It is nobody."""
 
@@ -36,6 +37,8 @@ class Roster:
     refused: dict[str, str] = field(default_factory=dict)
     heads: dict[SiteName, LedgerHead] = field(default_factory=dict)
     """Of the ledgers, where a site showed one."""
+    skew: dict[str, Digest] = field(default_factory=dict)
+    """Digest of the code of every site that runs another release than we do."""
 
     @property
     def training(self) -> dict[SiteName, int]:
@@ -55,16 +58,19 @@ def roster(
     found: dict[SiteName, SiteMetrics] = {}
     at: dict[SiteName, int] = {}
     turned_away: dict[str, str] = {}
+    skew: dict[str, Digest] = {}
     for answer in replies.values():
         site, code = _judge(answer, expected, claimed)
         if code == NO_SITE:
             continue
+        if code == SKEW and answer.message is not None:
+            skew[str(site)] = answer.message.code_digest
         if code or not isinstance(answer.message, SiteMetrics):
             turned_away[site or f"unknown-{len(turned_away) + 1}"] = code
             continue
         found[site] = answer.message
         at[site] = answer.node
-    return _roster(found, at, turned_away, tuple(named))
+    return replace(_roster(found, at, turned_away, tuple(named)), skew=skew)
 
 
 def joined(before: Roster, came: Roster) -> Roster:

@@ -17,7 +17,7 @@ from common.code import code_digest
 from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, Secure, SiteMetrics
 from common.plan import Plan, dump_plan
-from common.types import Arrays, RunId, SiteName
+from common.types import Arrays, Digest, RunId, SiteName
 from server.admission import Admission, Expected
 from server.asking import Asking, Patience, Presence, who_question
 from server.exchange import NO_REPLY, Answer, Question
@@ -138,6 +138,10 @@ class Talk:
     def expected(self, round_: int) -> Expected:
         """What every reply of a round has to say about itself."""
         return Expected(self.run, round_, code_digest())
+
+    def skew(self, site: str, theirs: Digest) -> None:
+        """Name both releases where they differ: ours is `version`, theirs is `digest`."""
+        self.note("version.skew", site=site, version=code_digest(), digest=theirs)
 
     def note(self, event: str, **fields: object) -> None:
         """One line in the run's audit log, on disk when this returns."""

@@ -1,0 +1,214 @@
+"""A whole federation as real processes on this machine's loopback, to be hurt.
+
+The consortium runs under the very supervisor of `consilium-server start`, each hospital under that of
+`consilium-site start`; only what a hospital learns is a toy (`simulations.faults.toy`). All of them run a copy of the code
+as it was when the federation was made, so that nobody's edits come between two processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from client.policy import Policy
+from client.site import init_site
+from common.audit import read
+from common.code import PACKAGES
+from common.errors import FederationError
+from common.plan import Plan
+from server.federation_folder import Consortium
+from server.runs import outcome, studies, submit
+from simulations.faults.toy import AT_WORK, PACE
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+_POLL_S: Final = 0.05
+_START_S: Final = 120.0
+_STOP_S: Final = 20.0
+_APPS: Final = {"serverapp": "flwr-serverapp", "clientapp": "flwr-clientapp"}
+SERVER: Final = "server"
+T = TypeVar("T")
+
+
+@dataclass
+class Side:
+    """The consortium or one hospital: a supervisor's process, and the status it writes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    processes: Path
+    again: Callable[[], subprocess.Popen[bytes]]
+
+    def pid(self, what: str) -> int | None:
+        """The process id of a program, of an app that the executor runs now, or of the `supervisor` itself."""
+        if what == "supervisor":
+            return self.process.pid
+        if what in _APPS:
+            parent = self.pid("executor")
+            return None if parent is None else _child(parent, _APPS[what])
+        with suppress(OSError, ValueError, KeyError):
+            told = json.loads((self.processes / "status.json").read_text())["programs"][what]
+            return None if told["pid"] is None else int(told["pid"])
+        return None
+
+
+@dataclass
+class Federation:
+    """A running federation of toy hospitals."""
+
+    folder: Path
+    consortium: Consortium
+    environment: dict[str, str]
+    sides: dict[str, Side] = field(default_factory=dict)
+
+    def submit(self, plan: Plan) -> str:
+        """Queue a study; gives its name."""
+        return submit(self.consortium.folder, plan).name
+
+    def state(self, study: str) -> str:
+        """How a study stands."""
+        folder = self.consortium.folder
+        return next((outcome(folder, one) for one in studies(folder) if one.name == study), "unknown")
+
+    def attempts(self, study: str) -> int:
+        """How often a study was handed to Flower so far."""
+        return next((one.attempts for one in studies(self.consortium.folder) if one.name == study), 0)
+
+    def home(self, study: str) -> Path:
+        """The folder of a study's result."""
+        return self.consortium.folder / "runs" / study
+
+    def events(self, study: str) -> list[dict[str, Any]]:
+        """The run's audit log so far."""
+        with suppress(ValueError):
+            return list(read(self.home(study) / "audit.jsonl"))
+        return []
+
+    def completed(self, study: str) -> int:
+        """The last round that is complete."""
+        done = [e["fields"]["round"] for e in self.events(study) if e["event"] == "round.completed"]
+        return max(done, default=0)
+
+    def kill(self, side: str, what: str) -> datetime:
+        """End a process at once and without a word; gives when."""
+        pid = self.until(lambda: self.sides[side].pid(what), f"{what} of {side}")
+        at = datetime.now(UTC)
+        os.kill(pid, signal.SIGKILL)
+        if what == "supervisor":
+            self.sides[side].process.wait()
+            self.sides[side].process = self.sides[side].again()
+        return at
+
+    def at_work(self, site: str) -> bool:
+        """Whether a hospital trains right now."""
+        return (self.folder / site / "state" / AT_WORK).exists()
+
+    def pace(self, site: str, seconds: float) -> None:
+        """How long a hospital's training takes from now on."""
+        (self.folder / site / "state" / PACE).write_text(str(seconds))
+
+    def until(self, found: Callable[[], T | None], what: str, seconds: float = _START_S) -> T:
+        """Wait until something is there.
+
+        Raises:
+            FederationError: code `timeout` when it does not come.
+        """
+        deadline = time.monotonic() + seconds
+        while not (value := found()):
+            if time.monotonic() > deadline:
+                raise FederationError(
+                    what, f"it did not come in {seconds:g} s", "Read the logs", code="timeout"
+                )
+            time.sleep(_POLL_S)
+        return value
+
+
+@contextmanager
+def federation(folder: Path, sites: Mapping[str, int]) -> Iterator[Federation]:
+    """Start a consortium and these hospitals (name to public bucket); everything is ended again.
+
+    Raises:
+        FederationError: code `timeout` when it does not come up.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(_copied(folder / "code")), "OMP_NUM_THREADS": "1"}
+    home, port = folder / "consortium", _free_port()
+    Consortium.init(home, "faults", ["127.0.0.1:1"])
+    with (home / "server.toml").open("a") as settings:
+        settings.write(f"\n[superlink]\nport = {port}\n")
+    made = Federation(folder, Consortium.open(home), environment)
+    try:
+        _start(made, SERVER, [str(made.consortium.folder)], made.consortium.run / "processes")
+        address = f"127.0.0.1:{port}"
+        for name, bucket in sites.items():
+            home = folder / name
+            site = init_site(home, name, simulation_seed=1, policy=Policy(allow_non_private=True))
+            _bucket(home / "site.toml", bucket)
+            site.state.mkdir(exist_ok=True)
+            _start(made, name, [str(home), address], site.state / "processes")
+        yield made
+    finally:
+        for side in made.sides.values():
+            side.process.send_signal(signal.SIGTERM)
+        for side in made.sides.values():
+            with suppress(subprocess.TimeoutExpired):
+                side.process.wait(_STOP_S)
+            side.process.kill()
+            side.process.wait()
+
+
+def _start(made: Federation, name: str, arguments: list[str], processes: Path) -> None:
+    command = (sys.executable, "-m", "simulations.faults.side", *arguments)
+    log = made.folder / f"{name}.log"
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as said:
+            return subprocess.Popen(  # noqa: S603 - a fixed command of our own, no shell
+                command,
+                cwd=made.folder,
+                env=made.environment,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    made.sides[name] = Side(name, start(), processes, start)
+
+
+def _copied(folder: Path) -> Path:
+    for package in (*PACKAGES, "simulations"):
+        shutil.copytree(_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(_ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def _bucket(settings: Path, bucket: int) -> None:
+    lines = [line for line in settings.read_text().splitlines() if not line.startswith("patients_bucket")]
+    place = lines.index("[site]") + 1
+    settings.write_text("\n".join([*lines[:place], f"patients_bucket = {bucket}", *lines[place:], ""]))
+
+
+def _child(parent: int, name: str) -> int | None:
+    """A running child of a process whose command line holds this name."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError, ValueError):
+            after = stat.read_text().rpartition(")")[2].split()
+            if int(after[1]) == parent and after[0] != "Z" and name in (stat.parent / "cmdline").read_text():
+                return int(stat.parent.name)
+    return None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
