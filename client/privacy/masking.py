@@ -162,7 +162,8 @@ class Masking:
             held = round_keys.new_secrets()
             return Held(terms, context, held.mask.hex(), held.seal.hex(), held.own.hex())
         state = book.held(run) if book.newest(run) == instruction.round else None
-        needed = STAGES[STAGES.index(kind) - 1]
+        # Whoever was away while the others consented may open for the list that enough of them signed.
+        needed = Kind.TRAIN if kind is Kind.UNMASK else STAGES[STAGES.index(kind) - 1]
         if state is None or book.reply(run, needed) is None:
             raise refused("order", f"{kind.value} comes after {needed.value}")
         if state.context != context:
@@ -270,14 +271,15 @@ class Masking:
     def _unmask(self, book: Book, asked: Asked, held: Held) -> Reply:
         if both := set(asked.secure.alive) & set(asked.secure.dead):
             raise refused("both", f"{', '.join(sorted(both))} would be both alive and dead")
-        if asked.secure.alive != held.alive:
+        if held.alive and asked.secure.alive != held.alive:
             raise refused("two-lists", "another list was consented to")
         round_ = Round.of(self._site.name, held)
         checks.check_list(asked.secure, held.dealt, self._site.name, round_.graph, round_.colluding)
         checks.check_consents(asked.secure, bytes.fromhex(held.bond), asked.membership)
         own, mask = opened_for(round_, asked.secure)
         reply = self._kept(book, asked, Opened(*self._said(asked), own, mask))
-        book.put(asked.instruction.run, replace(held, mask="", seal="", own="", kept={}))
+        opened = replace(held, alive=asked.secure.alive, mask="", seal="", own="", kept={})
+        book.put(asked.instruction.run, opened)
         return reply
 
     def _said(self, asked: Asked) -> tuple[SiteName, RunId, int, Digest]:

@@ -115,8 +115,8 @@ def opened_for(round_: Round, given: Secure) -> tuple[dict[SiteName, str], dict[
 def clipped(arrays: Arrays, bound: float) -> Arrays:
     """An update no longer than the bound: nobody can measure it under its masks, so its own site does."""
     length = norm(arrays)
-    if not length > bound:
-        return arrays
+    if not bound < length < np.inf:
+        return arrays  # what is not finite is refused by name where it is counted
     share = np.float32(bound / length)
     return {name: (array * share).astype(np.float32) for name, array in arrays.items()}
 

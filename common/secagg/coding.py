@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
+from common.arrays import largest_value
 from common.errors import FederationError, WrongOrder
 from common.messages import Terms
 from common.secagg.masks import Vector, cut, dtype_of
@@ -55,12 +56,10 @@ class Coding:
             FederationError: `secagg-terms` when so many hospitals leave no room for a value.
         """
         coding = cls(terms.bits, terms.range, terms.heaviest, len(terms.members))
-        if (
-            terms.bits not in (16, 24, 32)
-            or terms.heaviest < 1
-            or not 0 < terms.range < 1e9
-            or coding.most < 1
-        ):
+        known = terms.bits in (16, 24, 32) and terms.heaviest >= 1 and terms.range > 0 and bool(terms.members)
+        # What is opened is then summed in steps of 2^-32 as int64 (`common.arrays`).
+        room = known and terms.range * terms.heaviest * len(terms.members) < largest_value(1)
+        if not room or coding.most < 1:
             raise FederationError(
                 "secure aggregation",
                 "its coding is none",

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
+import pytest
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 
 from client import direct
+from client.privacy.masking import STAGES
+from common import envelope, wire
+from common.audit import read
 from common.checkpoints import load
+from common.code import code_digest
+from common.errors import FederationError, SubsetError
+from common.messages import Instruction, Kind, Progress, Refusal
+from common.plan import dump_plan
+from common.types import RunId
+from server.journal import read_federation
 from server.start import start_of
 from simulations.grid import InProcessGrid, run_on
 from tests.masked import NAMES, enrolled, masked_plan
-from tests.toy import target_of
+from tests.toy import ToyDuties, target_of, toy_service
 
 
 def _run(folder, services, plan, grid=InProcessGrid, **options):
@@ -37,3 +52,138 @@ def test_the_sum_under_masks_is_the_weighted_mean_worked_out_by_hand(tmp_path):
     found = load(tmp_path / "out" / "model.safetensors").arrays
     for name, array in _by_hand(plan, sites).items():
         np.testing.assert_allclose(found[name], array, atol=1e-6)
+
+
+class Leaving(InProcessGrid):
+    """A grid from which some sites vanish at a stage: they get no question of it and none after it."""
+
+    leave: ClassVar[dict[int, Kind]] = {}
+    round: int = 1
+
+    def deliver(self, message):
+        instruction = instruction_in(message)
+        stage = self.leave.get(message.metadata.dst_node_id)
+        late = (
+            stage is not None
+            and instruction.kind in STAGES
+            and STAGES.index(instruction.kind) >= STAGES.index(stage)
+        )
+        if late and instruction.round >= self.round:
+            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, ""), reply_to=message)]
+        return super().deliver(message)
+
+
+def instruction_in(message):
+    """What the courier of this message would hand to its site."""
+    blob = wire.from_records(message.content)
+    return wire.unpack(envelope.split(blob)[1] if envelope.is_sealed(blob) else blob)
+
+
+SHORT = {"rounds": 1, "deadline_s": 2.0, "quorum_sites": 3, "quorum_grace_s": 0.1}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_of_five_vanish_at_a_stage_and_the_model_is_that_of_the_rest(tmp_path, stage):
+    plan = masked_plan(**SHORT)
+    grid = type("Left", (Leaving,), {"leave": {2: stage, 4: stage}})
+    record = _run(tmp_path, enrolled(tmp_path), plan, grid)
+    assert record.status == "completed"
+    summed = stage in {Kind.CONSENT, Kind.UNMASK}
+    assert record.trained == (NAMES[:5] if summed else ("anna", "carla", "emil"))
+    assert record.subset is not summed
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-6)
+
+
+def test_with_too_few_left_the_round_is_given_up_charged_and_said_so_and_goes_on_when_they_are_back(tmp_path):
+    plan = masked_plan(**SHORT)
+    services = enrolled(tmp_path)
+    grid = type("Left", (Leaving,), {"leave": dict.fromkeys((2, 4, 5), Kind.UNMASK)})
+    with pytest.raises(SubsetError, match="given up"):
+        _run(tmp_path, services, plan, grid)
+    assert read_federation(tmp_path / "out" / "federation.json").status == "subset"
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+    events = [entry["event"] for entry in read(tmp_path / "out" / "audit.jsonl")]
+    assert "round.given-up" in events
+    assert "sum.opened" not in events
+    record = _run(tmp_path, services, plan)
+    assert record.trained == NAMES[:5]
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-6)
+    trained = [sum(i.kind is Kind.TRAIN for i in service._duties.seen) for service in services]
+    assert trained == [1] * 5, "nobody trained again, and nobody masked again"
+
+
+def test_the_server_is_killed_after_each_stage_and_goes_on(tmp_path):
+    plan = masked_plan(rounds=1)
+    services = enrolled(tmp_path)
+    for stage in STAGES:
+
+        class Killed(InProcessGrid):
+            seen = 0
+
+            def deliver(self, message, stage=stage):
+                if instruction_in(message).kind is stage:
+                    self.seen += 1
+                    if self.seen == 3:
+                        raise KeyboardInterrupt
+                return super().deliver(message)
+
+        with pytest.raises(KeyboardInterrupt):
+            _run(tmp_path, services, plan, Killed)
+    record = _run(tmp_path, services, plan)
+    assert record.trained == NAMES[:5]
+    assert record.rounds[0].masked
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-6)
+    assert [sum(i.kind is Kind.TRAIN for i in s._duties.seen) for s in services] == [1] * 5
+
+
+def test_the_server_never_holds_weight_norm_or_figures_of_one_site(tmp_path):
+    record = _run(tmp_path, enrolled(tmp_path), masked_plan(rounds=2))
+    for round_ in record.rounds:
+        assert (round_.masked, round_.judged, round_.worse) == (True, 5 if round_.round > 1 else 0, 0)
+        assert round_.loss == pytest.approx(0.7, abs=1e-6)
+        assert {(s.update_norm, s.loss, s.auroc) for s in round_.sites.values()} == {(None, None, None)}
+
+
+class Souring(ToyDuties):
+    """A hospital whose validation patients find every model after the first worse and worse."""
+
+    def train(self, instruction, plan):
+        update = super().train(instruction, plan)
+        return replace(update, progress=Progress(0.5 * instruction.round, 0.5))
+
+
+def test_an_aggregate_that_does_harm_is_rolled_back(tmp_path):
+    services = enrolled(tmp_path, duties=Souring)
+    plan = masked_plan(rounds=2)
+    record = _run(tmp_path, services, plan)
+    assert [round_.rolled_back for round_ in record.rounds] == [False, True]
+    assert (record.rounds[1].judged, record.rounds[1].worse) == (5, 5)
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in start_of(plan).arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_masks_without_a_roster_are_refused_before_anybody_trains(tmp_path):
+    services = [toy_service(tmp_path, name) for name in NAMES[:3]]
+    with pytest.raises(FederationError) as caught:
+        _run(tmp_path, services, masked_plan(NAMES[:3], rounds=1))
+    assert caught.value.code == "not-enrolled"
+    assert all(i.kind is Kind.SURVEY for s in services for i in s._duties.seen)
+
+
+def test_a_plan_with_masks_gets_no_plain_update_whatever_the_server_asks(tmp_path):
+    service = enrolled(tmp_path, NAMES[:3])[0]
+    plan = masked_plan(NAMES[:3])
+    asked = Instruction(
+        Kind.TRAIN, RunId("run-1"), 1, dump_plan(plan), plan.digest, code_digest(), start_of(plan).arrays
+    )
+    reply = service.handle(asked)
+    assert isinstance(reply, Refusal)
+    assert reply.code == "secagg-order"
+    assert service._duties.seen == []
