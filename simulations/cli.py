@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
 
 app = make_app(
@@ -19,6 +20,7 @@ app = make_app(
 
 bench = typer.Typer(help="Speed and memory beside a peer or a limit, in one run.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
+bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))(bench_dp)
 
 Out = Annotated[Path, typer.Option(help="Folder that receives one sub-folder per run.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a browser.")]
