@@ -14,19 +14,22 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, Final, Self
 
-from client.deid.text.found import Box, Decision
+from client.deid.text.found import Decision
 from client.files import storage_error, whole_file
 from client.intake.folder import Incoming
-from client.intake.outcome import REVIEW, Outcome, Person
+from client.intake.outcome import Outcome, Person
+from client.intake.refusals import Refusal, lost, read_reason
 from client.intake.seal import CHUNK_BYTES, Seal, open_seal
 from client.site import Site
 from common.errors import StorageError
+
+__all__ = ["ID_LENGTH", "Quarantine", "Refusal"]
 
 ID_LENGTH: Final = 16
 _SEALED: Final = ".sealed"
@@ -34,45 +37,6 @@ _PLAIN: Final = ".bin"
 """How an older release kept originals."""
 _REASON: Final = ".json"
 _LENGTH_BYTES: Final = 4
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """One file in quarantine and why it is there."""
-
-    id: str
-    code: str
-    rule: str
-    remedy: str
-    modality: str
-    patient: str = ""
-    """Pseudonym, where the file told it; empty once the patient withdrew."""
-    spend_key: str = ""
-    """The patient's name in the privacy ledger, which outlives a change of pseudonyms."""
-    key: str = ""
-    """Keyed digest of the content, under which the index knows the file."""
-    since: str = ""
-    """UTC, ISO 8601: when it was first refused."""
-    bytes: int = 0
-    """Size of the original."""
-    boxes: tuple[Box, ...] = ()
-    """Places a person should look at."""
-    decision: Decision = field(default_factory=Decision)
-    """What persons have decided so far, when one decision led to the next question."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether a person must decide about it."""
-        return self.code.startswith(REVIEW)
-
-    @property
-    def state(self) -> str:
-        """`waiting` for a person, or `refused`."""
-        return "waiting" if self.waits else "refused"
-
-    def ends(self, days: int) -> datetime:
-        """When it will be removed under a policy of so many days."""
-        return datetime.fromisoformat(self.since) + timedelta(days=days)
 
 
 class Quarantine:
@@ -222,15 +186,15 @@ class Quarantine:
 
     def refusals(self) -> list[Refusal]:
         """Every refusal, by code and identifier; one whose reason was lost has the code `reason-lost`."""
-        found = {path.stem: _reason(path) for path in self._folder.glob(f"*{_REASON}")}
+        found = {path.stem: read_reason(path) for path in self._folder.glob(f"*{_REASON}")}
         for path in self._folder.glob(f"*{_SEALED}"):
-            found.setdefault(path.stem, _lost(path))
+            found.setdefault(path.stem, lost(path))
         return sorted(found.values(), key=lambda refusal: (refusal.code, refusal.id))
 
     def find(self, name: str) -> Refusal | None:
         """One refusal by its identifier, or None."""
         path = self._folder / f"{name}{_REASON}"
-        return _reason(path) if path.exists() else None
+        return read_reason(path) if path.exists() else None
 
     def _sealed(self, name: str) -> Path:
         return self._folder / f"{name}{_SEALED}"
@@ -277,29 +241,6 @@ def _slip(first: bytes) -> tuple[dict[str, Any], bytes]:
 def _incoming(bare: IO[bytes], slip: Mapping[str, Any]) -> Incoming:
     person = None if slip["person"] is None else Person(**slip["person"])
     return Incoming(Path(f"/proc/{os.getpid()}/fd/{bare.fileno()}"), str(slip["relative"]), person)
-
-
-def _reason(path: Path) -> Refusal:
-    try:
-        raw: dict[str, Any] = json.loads(path.read_bytes())
-        raw["boxes"] = _boxes(raw.get("boxes", ()))
-        held = raw.get("decision", {})
-        raw["decision"] = Decision(_boxes(held.get("blank", ())), tuple(map(str, held.get("waive", ()))))
-        return Refusal(**raw)
-    except OSError as error:
-        raise storage_error(error, f"quarantine {path.stem}") from None
-    except (AttributeError, TypeError, ValueError):
-        return _lost(path)
-
-
-def _lost(path: Path) -> Refusal:
-    since = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    said = ("reason-lost", "its reason cannot be read any more", "Send the file again; discard this one")
-    return Refusal(path.stem, *said, "other", since=since)
-
-
-def _boxes(raw: Iterable[Iterable[int]]) -> tuple[Box, ...]:
-    return tuple(Box(*map(int, box)) for box in raw)
 
 
 def _is_of(refusal: Refusal, pseudonym: str, spend_key: str) -> bool:
