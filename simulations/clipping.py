@@ -80,7 +80,9 @@ class ClippingRecord:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """One training to be done."""
+
     clipping: Kind
     clip: float
     repeat: int
@@ -104,13 +106,7 @@ def compare_clipping(
     Raises:
         ConsiliumError: what ended it.
     """
-    plans = {
-        (kind, clip): scenario.plan_with(
-            "federated-dp", ({"privacy": {"clipping": kind, "clip": clip}},), f"{kind}, C = {clip:g}"
-        )
-        for kind in KINDS
-        for clip in clips
-    }
+    plans_of(scenario, clips)  # what is wrong with one of them is said before an hour of work, not after
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -118,17 +114,39 @@ def compare_clipping(
     place = out / "federation"
     with passing(place), board() as bars, crew(bars) as hands:
         federation = prepare(scenario, place, hands, data)
-        jobs = [
-            _Job(*setting, repeat, plan, federation, out)
-            for repeat in range(repeats)
-            for setting, plan in plans.items()
-        ]
+        jobs = jobs_of(scenario, clips, repeats, federation, out)
         runs = []
-        for number, found in enumerate(hands.do(partial(_train, job) for job in jobs), start=1):
+        for number, found in enumerate(hands.do(partial(train_one, job) for job in jobs), start=1):
             bars.tick("settings", number, len(jobs))
             runs.append(found)
     shutil.rmtree(place, ignore_errors=True)
-    record = _record(scenario, next(iter(plans.values())), runs)
+    return write(scenario, runs, out)
+
+
+def plans_of(scenario: Scenario, clips: Sequence[float]) -> dict[tuple[Kind, float], Plan]:
+    """The plan of each setting; raises `PlanError` with every mistake."""
+    return {
+        (kind, clip): scenario.plan_with(
+            "federated-dp", ({"privacy": {"clipping": kind, "clip": clip}},), f"{kind}, C = {clip:g}"
+        )
+        for kind in KINDS
+        for clip in clips
+    }
+
+
+def jobs_of(
+    scenario: Scenario, clips: Sequence[float], repeats: int, federation: Federation, out: Path
+) -> list[Job]:
+    """Every training, one repeat of all settings after the other."""
+    plans = plans_of(scenario, clips).items()
+    return [
+        Job(*setting, repeat, plan, federation, out) for repeat in range(repeats) for setting, plan in plans
+    ]
+
+
+def write(scenario: Scenario, runs: Sequence[ClipRun], out: Path) -> ClippingRecord:
+    """Record and figure of what was trained; raises StorageError when they cannot be written."""
+    record = _record(scenario, runs)
     write_whole(out / "clipping.json", json.dumps(asdict(record), indent=1, sort_keys=True).encode())
     draw(record, out / "clipping.png")
     return record
@@ -156,17 +174,25 @@ def draw(record: ClippingRecord, path: Path) -> None:
         axes.plot(list(values), middle, color=colour, marker=marker, label=kind)
         dots = [(clip, value) for clip, of in values.items() for value in of]
         axes.scatter([c for c, _ in dots], [v for _, v in dots], s=8, color=colour, alpha=0.5)
-    axes.set(xscale="log", xlabel="C at the start", ylabel="mean AUROC over hospitals")
+    if any(record.means(kind, clip) for kind in KINDS for clip in record.clips):
+        axes.set_xscale("log")
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "Nothing was released.", ha="center", transform=axes.transAxes)
+    axes.set(xlabel="C at the start", ylabel="mean AUROC over hospitals")
     axes.set_title(f"Flat and adaptive clipping at ε = {record.epsilon:g}", fontsize=10)
     axes.grid(color="#e6eaef")
-    axes.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
 
 
-def _train(job: _Job) -> ClipRun:
-    """One setting on fresh virtual sites with fresh ledgers."""
+def train_one(job: Job) -> ClipRun:
+    """One training on fresh virtual sites with fresh ledgers.
+
+    Raises:
+        ConsiliumError: what ended it.
+    """
     name = f"{job.clipping}-{job.clip:g}-{job.repeat}"
     sites = [arm_site(job.federation, name, hospital, private=True) for hospital in job.federation.names]
     say("trainings begun", 1, 1, part=name)
@@ -177,7 +203,7 @@ def _train(job: _Job) -> ClipRun:
     return _measured(job, found)
 
 
-def _measured(job: _Job, found: FederationRecord) -> ClipRun:
+def _measured(job: Job, found: FederationRecord) -> ClipRun:
     groups = {name: group_of(s.models[0]) if s.models else None for name, s in sorted(found.sites.items())}
     aurocs = {name: g.auroc.value if g and g.auroc else None for name, g in groups.items()}
     known = [value for value in aurocs.values() if value is not None]
@@ -186,7 +212,8 @@ def _measured(job: _Job, found: FederationRecord) -> ClipRun:
     return ClipRun(job.clipping, job.clip, job.repeat, aurocs, mean, spent)
 
 
-def _record(scenario: Scenario, plan: Plan, runs: list[ClipRun]) -> ClippingRecord:
+def _record(scenario: Scenario, runs: Sequence[ClipRun]) -> ClippingRecord:
+    plan = scenario.plan_for("federated-dp")
     order = sorted(runs, key=lambda run: (run.clipping, run.clip, run.repeat))
     return ClippingRecord(
         scenario=scenario.scenario.name,
