@@ -12,7 +12,7 @@ from common.models.losses import Loss
 from tests.contracts.test_networks import PAIRS, PIXELS, small
 
 LOSS = Loss(exclusive=False, gamma=0.0, positive_weight=2.0)
-SLOTS = {"one image each": [0, 1, 2, 3], "uneven": [0, 1, 1, 1]}
+SLOTS = {"one image each": [0, 1, 2, 3], "two each": [0, 0, 1, 1], "uneven": [0, 1, 1, 1]}
 
 
 @pytest.mark.parametrize("slots", SLOTS.values(), ids=list(SLOTS))
