@@ -77,22 +77,22 @@ class Wrapped:
     def clipped_sum(self, batch, clip: float, out: Tensor | None = None) -> Tensor:
         return self.clipped(batch, clip, out).total
 
-    def clipped(self, batch, clip: float, out: Tensor | None = None) -> Clipped:
-        return self._inner.clipped(batch, clip, out)
+    def clipped(self, batch, clip: float, out: Tensor | None = None, *, adding: bool = False) -> Clipped:
+        return self._inner.clipped(batch, clip, out, adding=adding)
 
 
 class Unclipped(Wrapped):
     """Clipping skipped."""
 
-    def clipped(self, batch, clip: float, out: Tensor | None = None) -> Clipped:
-        return super().clipped(batch, 1e9, out)
+    def clipped(self, batch, clip: float, out: Tensor | None = None, *, adding: bool = False) -> Clipped:
+        return super().clipped(batch, 1e9, out, adding=adding)
 
 
 class ClippedPerImage(Wrapped):
     """Every image clipped as if it were a patient: ordinary DP-SGD, where patients have several images."""
 
-    def clipped(self, batch, clip: float, out: Tensor | None = None) -> Clipped:
-        return super().clipped(batch._replace(slots=torch.arange(len(batch.slots))), clip, out)
+    def clipped(self, batch, clip: float, out: Tensor | None = None, *, adding: bool = False) -> Clipped:
+        return super().clipped(batch._replace(slots=torch.arange(len(batch.slots))), clip, out, adding=adding)
 
 
 class UnnoticedBatchNorm(nn.Module):
