@@ -66,6 +66,8 @@ class Program:
     ready: Callable[[], bool] = _always
     """Whether it does its work; asked while somebody waits for it, and for the status."""
     sees_patients: bool = False
+    account: tuple[int, int] | None = None
+    """Numbers of another account and its group under which it runs, with no other group; only root can do that."""
 
 
 @dataclass
@@ -95,7 +97,7 @@ class Supervisor:
     """Keeps programs running; logs and status lie in `folder`.
 
     Args:
-        programs: in the order in which they are started; stopped in the opposite order.
+        programs: in the order in which they are started; all are told to stop at once.
         folder: one supervisor at a time; made when it is not there.
         ended: told of every end that was not asked for.
 
@@ -134,8 +136,12 @@ class Supervisor:
     def stop(self) -> None:
         """End every program with its tree: a polite signal, then one that cannot be refused."""
         self._stopping = True
+        for kept in self._kept.values():
+            if kept.process is not None and kept.process.poll() is None:
+                _signal_tree(kept.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
         for kept in reversed(self._kept.values()):
-            self._end(kept, _STOP_S)
+            self._end(kept, max(deadline - time.monotonic(), _TICK_S))
         self._tell()
         self._lock.close()
 
@@ -190,9 +196,12 @@ class Supervisor:
                 stdout=log if writing is None else writing,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                user=None if program.account is None else program.account[0],
+                group=None if program.account is None else program.account[1],
+                extra_groups=None if program.account is None else [],
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has no threads
             )
-        except OSError:
+        except OSError:  # no such program, or no right to another account
             kept.due, kept.ended = time.monotonic() + _PAUSES_S[-1], kept.ended + 1
             return
         finally:

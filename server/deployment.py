@@ -65,7 +65,7 @@ def serve(start: Start, go_on: Callable[[], bool]) -> None:
         SettingsError: no nginx, or settings that it does not accept.
     """
     _connection(start)
-    runs = Runs(start.consortium.folder, start.environment)
+    runs = Runs(start.consortium.folder, start.environment, lambda: healthy(start))
 
     def ended(name: str, _status: int) -> None:
         if name == "executor":

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -101,9 +101,13 @@ class Runs:
     Args:
         folder: the consortium's.
         environment: in which `flwr` finds the SuperLink under the name of `CONNECTION`.
+        ready: whether the SuperLink takes a run; asked before each submission.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], ready: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._ready = ready
         self._folder = folder
         self._environment = dict(environment)
         self._submitting: subprocess.Popen[bytes] | None = None
@@ -165,6 +169,8 @@ class Runs:
             self._submit(study, home)
 
     def _submit(self, study: Study, home: Path) -> None:
+        if not self._ready():
+            return
         app = _unpacked(home, load_plan(home / "plan.toml"))
         values = {"plan": home / "plan.toml", "out": home, "consortium": self._folder}
         config = " ".join(f'{key}="{path.resolve()}"' for key, path in values.items())

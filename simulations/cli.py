@@ -255,6 +255,25 @@ def clipping(
     say(f"The figure is {out / 'clipping.png'}.")
 
 
+@app.command(epilog=example("consilium-sim faults --write docs/faults.md"))
+def faults(
+    short: Annotated[bool, typer.Option(help="A few faults only, within two minutes.")] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Put both tables into this file, between its marks.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Kill every process of a federation in the middle of a round, and let hospitals answer wrongly: two tables."""
+    from simulations.faults.report import both_tables, measure, put
+
+    measured = measure(say, short=short)
+    if write is not None:
+        put(write, measured)
+    show(measured, as_json, lambda: both_tables(measured))
+    if not measured.well:
+        raise typer.Exit(1)
+
+
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
 

@@ -176,7 +176,7 @@ def test_a_round_waits_for_the_least_sites_as_long_as_the_plan_says(tmp_path):
     assert record.trained == tuple(SITES)
     short = toy_plan(rounds=1, deadline_s=1.0, least_sites=3, longest_wait_s=0.5)
     with pytest.raises(SubsetError):
-        _run(Living(_folders(tmp_path), lambda *_: []), short, tmp_path / "short", tmp_path)
+        _run(Living(_folders(tmp_path / "two"), lambda *_: []), short, tmp_path / "short", tmp_path)
 
 
 @pytest.mark.parametrize(

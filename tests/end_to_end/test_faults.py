@@ -1,0 +1,42 @@
+"""Real processes on loopback, killed in the middle of a round: the run goes on by itself, to the same bits."""
+
+from __future__ import annotations
+
+import pytest
+
+from client.deployment import Start, programs
+from client.policy import Policy
+from client.site import init_site
+from common.errors import PolicyRefused
+from simulations.faults import matrix
+from simulations.faults.matrix import FAULTS
+from simulations.faults.report import SHORT
+
+RECOVERED_S = 30.0
+"""The promise, counted from the return of the process; the slow hospital's own work is in it."""
+
+
+def _check(result, faults):
+    assert len(result.rows) == len(faults)
+    assert result.same_bits
+    assert result.everybody
+    assert result.twice == 0
+
+
+def test_a_killed_serverapp_and_a_killed_node_cost_neither_round_nor_bit(tmp_path):
+    _check(matrix.run(tmp_path, SHORT), SHORT)
+
+
+@pytest.mark.slow
+def test_every_process_may_be_killed_at_any_moment_and_the_run_goes_on(tmp_path):
+    result = matrix.run(tmp_path, FAULTS)
+    _check(result, FAULTS)
+    for row in result.rows:
+        assert row.complete_s - (row.back_s or 0.0) < RECOVERED_S, row
+
+
+def test_a_real_hospital_is_never_started_without_tls(tmp_path):
+    site = init_site(tmp_path / "real", "real", policy=Policy())
+    with pytest.raises(PolicyRefused) as caught:
+        programs(Start(site, "127.0.0.1:9092"))
+    assert caught.value.code == "loopback"
