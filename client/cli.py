@@ -5,6 +5,7 @@ from __future__ import annotations
 from client.commands import (
     bench,
     deid,
+    doctor,
     egress,
     federation,
     images,
@@ -29,6 +30,7 @@ app = make_app(
 app.command("init", epilog=example("consilium-site init st-anna --site /srv/consilium"))(site.init)
 app.command("ingest", epilog=example("consilium-site ingest export/ --labels labels.csv"))(images.ingest)
 app.command("status", epilog=example("consilium-site status --json"))(status.status)
+app.command("doctor", epilog=example("consilium-site doctor --kit st-anna-kit.zip"))(doctor.doctor)
 app.command("train", epilog=example("consilium-site train plan.toml --out runs/alone"))(train.train)
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
