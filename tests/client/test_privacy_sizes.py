@@ -122,7 +122,7 @@ def test_too_little_noise_is_an_error_and_not_a_sum_with_bare_places():
 
 
 def test_noise_is_added_and_divided_in_double_precision():
-    """Rounded once, at the end: 1e8 + 1 is not a float32, half of it is."""
-    out = noised(torch.full((3,), 1e8), [np.array([1.0, 3.0]), np.array([5.0])], 2.0, torch.empty(3))
-    wanted = (torch.full((3,), 1e8).double() + torch.tensor([1.0, 3.0, 5.0]).double()) / 2.0
-    assert torch.equal(out, wanted.float())
+    """Rounded once, at the end; of ten thousand numbers many would show a second time."""
+    total, noise = torch.randn(10_000), np.random.default_rng(5).normal(size=10_000)
+    out = noised(total, np.split(noise, [3000, 7000]), 3.7, torch.empty(10_000))
+    assert torch.equal(out, ((total.double() + torch.from_numpy(noise)) / 3.7).float())
