@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.departures import WORDS, account
+from client.departures import WORDS, account, recognise
 from client.membership import identity_of, pin
 from client.privacy.desk import Asked, Desk
 from client.privacy.heads import NAME
@@ -17,6 +17,7 @@ from common import plan as plans
 from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
+from common.envelope import Envelope, nonce, now_ms, seal
 from common.identity import Identity, fingerprint
 from common.messages import Instruction, Kind
 from common.roster import Member, sign_roster
@@ -122,6 +123,16 @@ def test_a_saved_message_is_recognised_and_a_changed_one_is_not(left, tmp_path):
     assert said.exit_code == 2
     assert "did not leave" in said.output
     assert _run("verify", tmp_path / "nothing", "--site", site.folder).exit_code == 2
+
+
+def test_a_message_captured_in_its_envelope_is_recognised(left, tmp_path):
+    site, blobs = left
+    letter = Envelope("alpha@toy", "@toy", "run-1", 1, nonce(), now_ms())
+    path = tmp_path / "captured.bin"
+    path.write_bytes(seal(blobs[1], Identity.make(tmp_path / "any.key"), letter))
+    assert [one.kind for one in recognise(site, path)] == ["update"]
+    path.write_bytes(path.read_bytes()[:40])
+    assert _run("verify", path, "--site", site.folder).exit_code != 0
 
 
 def test_nothing_is_told_from_a_log_that_was_edited(left):
