@@ -20,6 +20,8 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -36,6 +38,7 @@ from server import enrolment
 from server.federation_folder import Consortium
 from server.heads import HeadBook
 from server.site_rows import SiteRow
+from server.upkeep import Upkeep
 
 FOLDER: Final = "CONSILIUM_FEDERATION"
 """Environment variable with the consortium's folder."""
@@ -58,12 +61,25 @@ def environment(consortium: Consortium) -> dict[str, str]:
 
 def app() -> FastAPI:
     """The api of the consortium whose folder the environment names, for uvicorn's `--factory`."""
-    return make_app(Consortium.open(Path(os.environ.get(FOLDER, "."))))
+    consortium = Consortium.open(Path(os.environ.get(FOLDER, ".")))
+    return make_app(consortium, Upkeep(consortium))
 
 
-def make_app(consortium: Consortium) -> FastAPI:
-    """The api of this consortium."""
-    made = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(_from_edge)])
+def make_app(consortium: Consortium, upkeep: Upkeep | None = None) -> FastAPI:
+    """The api of this consortium; `upkeep` goes on beside it while it serves."""
+
+    @asynccontextmanager
+    async def beside(_app: FastAPI) -> AsyncIterator[None]:
+        with upkeep or nullcontext():
+            yield
+
+    made = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(_from_edge)],
+        lifespan=beside,
+    )
     made.state.consortium, made.state.edge_secret = consortium, consortium.edge_secret
     made.add_exception_handler(ConsiliumError, _say)
     made.include_router(_router)

@@ -70,7 +70,7 @@ def ask(consortium: Consortium, asked: Ask, now: datetime | None = None) -> Answ
         given, roster = consortium.book.newest(row.name), consortium.book.roster()
         if given and roster:
             return Answer(admitted=True, certificate=given[0], roster=dump_roster(roster).decode())
-    _log(consortium, "enrol.asked", row.name, key=fingerprint(asked.identity))
+    _log(consortium, "enrol.asked", row.name, digest=fingerprint(asked.identity))
     return Answer(admitted=False)
 
 
@@ -89,13 +89,8 @@ def admit(consortium: Consortium, site: str, now: datetime | None = None) -> Cer
     given = consortium.authority().issue(row.asked_request, row.name, consortium.name, now=at)
     changed = row.asked_identity != row.identity
     consortium.book.admit(row.name, given, at, revoke_old=changed)
-    _log(
-        consortium,
-        "enrol.admitted",
-        row.name,
-        key=fingerprint(row.asked_identity),
-        certificate=given.fingerprint,
-    )
+    _log(consortium, "enrol.admitted", row.name, digest=fingerprint(row.asked_identity))
+    _log(consortium, "enrol.certified", row.name, digest=given.fingerprint)
     _sign_roster(consortium, at)
     consortium.write_revocations()
     return given
@@ -119,7 +114,7 @@ def renew(consortium: Consortium, site: SiteRow, asked: Renew, now: datetime | N
         raise _refused("signature", "it is not signed by the key in the roster", "Enrol again", site.name)
     given = consortium.authority().issue(asked.request, site.name, consortium.name, now=at)
     consortium.book.renewed(site.name, given)
-    _log(consortium, "enrol.renewed", site.name, certificate=given.fingerprint)
+    _log(consortium, "enrol.certified", site.name, digest=given.fingerprint)
     return Answer(admitted=True, certificate=given.pem)
 
 
@@ -168,14 +163,17 @@ def _sign_roster(consortium: Consortium, now: datetime) -> None:
 
     A crash between a change and its roster is mended by the next one, or by `consilium-server renew`.
     """
-    old = consortium.book.roster()
-    members = tuple(members_of(consortium.book.sites()))
-    if old is not None and old.members == members:
-        return
-    version = 1 if old is None else old.version + 1
-    roster = sign_roster(consortium.identity, consortium.name, version, members)
-    consortium.book.add_roster(roster, now)
-    _log(consortium, "roster.signed", "", version=version, roster=roster.digest)
+
+    def make(old: Roster | None, sites: list[SiteRow]) -> Roster | None:
+        members = tuple(members_of(sites))
+        if members == (() if old is None else old.members):
+            return None
+        version = 1 if old is None else old.version + 1
+        return sign_roster(consortium.identity, consortium.name, version, members)
+
+    made = consortium.book.next_roster(make, now)
+    if made is not None:
+        _log(consortium, "roster.signed", "", version=str(made.version), digest=made.digest)
 
 
 def settle(consortium: Consortium, now: datetime | None = None) -> bool:

@@ -14,11 +14,10 @@ releases       bundles that hospitals may fetch
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from common.certificates import Certificate
 from common.enrolment import Ask
@@ -26,20 +25,7 @@ from common.errors import FederationError, StorageError
 from common.pki import Revoked
 from common.roster import Roster, dump_roster, load_roster
 from common.types import Digest, SiteName
-from server.site_rows import INVITED, MEMBER, REVOKED, WAITING, ReleaseRow, SiteRow, site_row
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS sites (
-  name TEXT PRIMARY KEY, state TEXT NOT NULL, identity TEXT UNIQUE, node TEXT, request TEXT,
-  asked_identity TEXT, asked_node TEXT, asked_request TEXT, asked_at REAL, admitted_at REAL, seen_at REAL) STRICT;
-CREATE TABLE IF NOT EXISTS invitations (
-  code TEXT PRIMARY KEY, site TEXT NOT NULL, made_at REAL NOT NULL, ends_at REAL NOT NULL, used_by TEXT) STRICT;
-CREATE TABLE IF NOT EXISTS certificates (
-  fingerprint TEXT PRIMARY KEY, site TEXT NOT NULL, serial TEXT NOT NULL, begins REAL NOT NULL,
-  ends REAL NOT NULL, pem TEXT NOT NULL, revoked_at REAL) STRICT;
-CREATE TABLE IF NOT EXISTS rosters (version INTEGER PRIMARY KEY, signed_at REAL NOT NULL, text TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS releases (id TEXT PRIMARY KEY, at REAL NOT NULL, title TEXT NOT NULL, body BLOB NOT NULL) STRICT;
-"""
+from server.site_rows import INVITED, MEMBER, REVOKED, SCHEMA, WAITING, ReleaseRow, SiteRow, site_row
 
 
 class SiteBook:
@@ -52,7 +38,7 @@ class SiteBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._changing() as db:
-            db.executescript(_SCHEMA)
+            db.executescript(SCHEMA)
 
     # hospitals
 
@@ -181,11 +167,26 @@ class SiteBook:
             row = db.execute("SELECT text FROM rosters ORDER BY version DESC").fetchone()
         return None if row is None else load_roster(row["text"].encode())
 
-    def add_roster(self, roster: Roster, now: datetime) -> None:
-        """One more version; never an earlier one again."""
+    def next_roster(
+        self, make: Callable[[Roster | None, list[SiteRow]], Roster | None], now: datetime
+    ) -> Roster | None:
+        """One more version, made from the newest one and the hospitals as they are, in one step.
+
+        Args:
+            make: gives the version to add, or None where nothing changed.
+            now: when it is signed.
+
+        Returns:
+            What was added.
+        """
         with self._changing() as db:
-            text = dump_roster(roster).decode()
-            db.execute("INSERT INTO rosters VALUES (?, ?, ?)", (roster.version, now.timestamp(), text))
+            row = db.execute("SELECT text FROM rosters ORDER BY version DESC").fetchone()
+            sites = [site_row(one) for one in db.execute("SELECT * FROM sites ORDER BY name")]
+            made = make(None if row is None else load_roster(row["text"].encode()), sites)
+            if made is not None:
+                text = dump_roster(made).decode()
+                db.execute("INSERT INTO rosters VALUES (?, ?, ?)", (made.version, now.timestamp(), text))
+        return made
 
     def add_release(self, release: ReleaseRow) -> None:
         """One more bundle; the same identifier again changes nothing."""

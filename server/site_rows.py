@@ -12,6 +12,18 @@ INVITED: Final = "invited"
 WAITING: Final = "waiting"
 MEMBER: Final = "member"
 REVOKED: Final = "revoked"
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS sites (
+  name TEXT PRIMARY KEY, state TEXT NOT NULL, identity TEXT UNIQUE, node TEXT, request TEXT,
+  asked_identity TEXT, asked_node TEXT, asked_request TEXT, asked_at REAL, admitted_at REAL, seen_at REAL) STRICT;
+CREATE TABLE IF NOT EXISTS invitations (
+  code TEXT PRIMARY KEY, site TEXT NOT NULL, made_at REAL NOT NULL, ends_at REAL NOT NULL, used_by TEXT) STRICT;
+CREATE TABLE IF NOT EXISTS certificates (
+  fingerprint TEXT PRIMARY KEY, site TEXT NOT NULL, serial TEXT NOT NULL, begins REAL NOT NULL,
+  ends REAL NOT NULL, pem TEXT NOT NULL, revoked_at REAL) STRICT;
+CREATE TABLE IF NOT EXISTS rosters (version INTEGER PRIMARY KEY, signed_at REAL NOT NULL, text TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS releases (id TEXT PRIMARY KEY, at REAL NOT NULL, title TEXT NOT NULL, body BLOB NOT NULL) STRICT;
+"""
 
 
 @dataclass(frozen=True)

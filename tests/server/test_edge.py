@@ -41,8 +41,7 @@ def world(tmp_path_factory):
         made.start_superlink()
         for name in ("alpha", "beta"):
             made.enrol(hospital(folder / name, name))
-        assert made.register() == ["alpha", "beta"]
-        assert made.register() == []
+        made.await_nodes("alpha", "beta")
         yield made
 
 
@@ -249,7 +248,7 @@ def test_a_revoked_certificate_is_refused_by_the_book_at_once_and_by_the_list_af
     gone = hospital(tmp_path / "gone", "gone")
     world.enrol(gone)
     assert call(world, "GET", f"{PREFIX}/roster", pair(gone))[0] == 200
-    world.register()
+    world.await_nodes("gone")
     enrolment.revoke(world.consortium, "gone")
     status, said = call(world, "GET", f"{PREFIX}/roster", pair(gone))
     assert (status, json.loads(said)["code"]) == (403, "certificate-unknown")
@@ -263,8 +262,7 @@ def test_a_revoked_certificate_is_refused_by_the_book_at_once_and_by_the_list_af
     until("the edge reads the revocation list", listed)
     alpha = load(world, "alpha")
     assert call(world, "GET", f"{PREFIX}/roster", pair(alpha))[0] == 200
-    world.register()
-    assert "Unregister" in world.processes.log("superlink")
+    until("the SuperLink lets its node go", lambda: "unregister-node" in world.processes.log("superlink"))
 
 
 def test_plain_http_and_old_tls_are_refused(world):
@@ -348,7 +346,7 @@ def test_flowers_own_node_works_through_tunnel_proxy_and_edge(world, tmp_path):
         )
         (site.folder / "word").write_text("word")
         world.enrol(site)
-        world.register()
+        world.await_nodes("gamma")
         world.processes.start("tunnel-gamma", tunnel.command(site))
         until("the tunnel listens", lambda: listening(tunnel.HOST, site.federation.tunnel_port))
         before = len(way.asked)

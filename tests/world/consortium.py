@@ -83,8 +83,9 @@ class World:
         enrolment.admit(self.consortium, site.name)
         return enrol(site, kit, "")
 
-    def register(self) -> list[str]:
-        return nodes.register(self.consortium)
+    def await_nodes(self, *names: str) -> None:
+        """Wait until the consortium's own upkeep has registered these members' nodes with the SuperLink."""
+        until(f"the nodes of {names}", lambda: set(names) <= set(nodes.registered(self.consortium)))
 
 
 def make(
