@@ -20,6 +20,7 @@ from client.intake.summary import intake_summary
 from client.patients import PatientSet
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
+from client.privacy.masking import may_vote
 from client.privacy.plan import DpPlan
 from client.site import Site
 from client.suppression import Least
@@ -183,8 +184,12 @@ class ImagingDuties:
         return dp.carrying(self._clips.get(run))
 
     def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
-        """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it."""
-        if not validation.n_images or not Rules.of(self._site.policy, plan).progress:
+        """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it.
+
+        In a masked round the figures stay here and a vote alone is made of them (`client.privacy.masking`).
+        """
+        masked = plan.federation.aggregation == "secure" and may_vote(self._site.policy)
+        if not validation.n_images or not (masked or Rules.of(self._site.policy, plan).progress):
             return Progress(None, None)
         return progress(predict(net, validation), self._min_cell(plan))
 

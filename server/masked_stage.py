@@ -82,7 +82,7 @@ class Stages:
         if self._journal.closed(stage.kind) is None:
             tally.admitted = len(admitted)
             self._ask(stage, desk, admitted, tally)
-            self._enough(stage, len(admitted))
+            self._enough(stage, admitted)
             self._journal.close(stage.kind, admitted)
             self._talk.note("stage.closed", kind=stage.kind.value, round=self.round, sites=len(admitted))
 
@@ -110,10 +110,11 @@ class Stages:
             admitted.add(site)
             tally.admitted += 1
 
-    def _enough(self, stage: Stage, count: int) -> None:
-        least = stage.secure.terms.threshold
+    def _enough(self, stage: Stage, admitted: set[SiteName]) -> None:
+        least, count = stage.secure.terms.threshold, len(admitted)
         if count < least:
-            codes = ", ".join(f"{site} {code}" for site, code in sorted(self._refusals.items()))
+            gone = sorted((site, code) for site, code in self._refusals.items() if site not in admitted)
+            codes = ", ".join(f"{site} {code}" for site, code in gone)
             raise self.given_up(count, f"{least} must be ({stage.kind.value}: {codes})")
         if stage.enough is not None and not stage.enough():
             raise self.given_up(count, "their shares do not open the sum")

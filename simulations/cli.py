@@ -151,6 +151,20 @@ def bench_robust(
     show(found, as_json, found.table)
 
 
+@bench.command("secagg", epilog=example("consilium-sim bench secagg --sites 8 --values 11000000"))
+def bench_secagg(
+    sites: Annotated[int, typer.Option(min=5, help="Hospitals; one of them vanishes midway.")] = 8,
+    values: Annotated[int, typer.Option(min=1, help="Values of one update.")] = 11_000_000,
+    bits: Annotated[list[int] | None, typer.Option(help="16, 24 or 32 of one value; repeatable.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Seconds and bytes of a masked round beside a visible one, messages and recovery included."""
+    from simulations.benchmarks.secagg import costs, table
+
+    found = costs(sites, values, bits or [16, 24, 32])
+    show(found, as_json, lambda: table(found))
+
+
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
 def export(
     folder: Annotated[Path, typer.Argument(help="Empty or new; receives one folder per hospital.")],

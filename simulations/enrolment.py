@@ -37,11 +37,16 @@ def enrol(sites: Iterable[Site], consortium: Path) -> Roster:
     server = Consortium.open(consortium) if exists else Consortium.init(consortium, FEDERATION, [_NOWHERE])
     named = sorted(everybody, key=lambda site: site.name)
     members = tuple(Member(site.name, identity_of(site).public) for site in named)
+
+    def make(old: Roster | None, _sites: object) -> Roster:
+        if old is not None and old.members == members:
+            return old
+        return sign_roster(server.identity, FEDERATION, 1 if old is None else old.version + 1, members)
+
     roster = server.book.roster()
     if roster is None or roster.members != members:
-        version = 1 if roster is None else roster.version + 1
-        roster = sign_roster(server.identity, FEDERATION, version, members)
-        server.book.add_roster(roster, datetime.now(UTC))
+        server.book.next_roster(make, datetime.now(UTC))
+        roster = make(server.book.roster(), ())
     for site in everybody:
         pin(site, roster, server.identity.public)
     return roster
