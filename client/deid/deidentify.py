@@ -94,7 +94,8 @@ class Deidentifier:
             wanted: what the source names; looked up when None. Text that holds any of it is not kept.
 
         Raises:
-            FileRefused: `patient-unknown`, `deid-value`, `deid-uid`.
+            FileRefused: `patient-unknown`, `deid-value`, `deid-uid`, `sop-class-missing` where only the file meta names
+                the class.
         """
         work = _Work(source, _by_number(source), identity(source), wanted or identifiers(source))
         made: Elements = {}

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from client.deid.encoding import element
 from client.deid.methods import MEANINGS, flags
 from client.deid.tags import tag
+from common.errors import FileRefused
 
 IMPLEMENTATION_UID: Final = "2.25.198211846730541987726013455870216594723"
 """Names this writer in the file meta (PS3.7 D.3.3.2)."""
@@ -103,7 +104,18 @@ def pixel_elements(made: Elements, pixels: npt.NDArray[np.integer[Any]]) -> Elem
 
 
 def file_meta(made: Elements) -> FileMetaDataset:
-    """Class and instance of the data set, our syntax, our name, and nothing else."""
+    """Class and instance of the data set, our syntax, our name, and nothing else.
+
+    Raises:
+        FileRefused: `sop-class-missing`.
+    """
+    if tag(_CLASS) not in made:
+        raise FileRefused(
+            "an object",
+            "its data set does not say of which SOP class it is",
+            "Export it again; what its file meta says is not the image's own word",
+            code="sop-class-missing",
+        )
     named = {one: element(one, "UI", made[tag(of)].value) for one, of in _NAMED_BY.items()}
     return FileMetaDataset({tag(one): item for one, item in (_META_ITEMS | named).items()})
 
