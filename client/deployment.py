@@ -18,9 +18,12 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from client import node
+from client.courier import check_closed, courier_of, furnish
 from client.site import Site
 from client.socket import healthy
 from common import executor
@@ -88,12 +91,14 @@ def programs(start: Start) -> list[Program]:
             "Enrol it and start it without --insecure-loopback",
             code="loopback",
         )
-    folder = start.site.state
+    folder, courier = start.site.state, _courier(start)
     port = start.port or _free_port()
     address = f"{_HOST}:{port}"
-    secret = _secret(start.site)
-    home = {**ENVIRONMENT, "FLWR_HOME": str(folder / "flower"), "PATH": _path()}
-    (folder / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret = _secret(courier)
+    home = {**ENVIRONMENT, "FLWR_HOME": str(courier.folder / "flower"), "PATH": _path()}
+    of_courier = partial(
+        Program, folder=courier.folder, environment=home, group=COURIER, account=courier.account
+    )
     return [
         Program(
             "service",
@@ -102,16 +107,34 @@ def programs(start: Start) -> list[Program]:
             ready=lambda: healthy(start.socket),
             sees_patients=True,
         ),
-        Program("node", _node(start, port, secret), folder, home, group=COURIER, needs=("service",)),
-        Program(
-            "executor",
-            executor.command(address, str(secret)),
-            folder,
-            home,
-            group=COURIER,
-            needs=("node",),
-        ),
+        of_courier("node", _node(start, courier, port, secret), needs=("service",)),
+        of_courier("executor", executor.command(address, str(secret)), needs=("node",)),
     ]
+
+
+@dataclass(frozen=True)
+class _Courier:
+    """Where the courier's processes run, and what they open."""
+
+    folder: Path
+    socket: Path
+    account: tuple[int, int] | None
+
+
+def _courier(start: Start) -> _Courier:
+    """Under the account that site.toml names, or under our own.
+
+    Raises:
+        SettingsError: `courier-user`, `courier-open`, `courier-root`.
+    """
+    named = courier_of(start.site)
+    if named is None:
+        own = start.site.state
+        (own / "flower").mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _Courier(own.resolve(), start.socket.resolve(), None)
+    check_closed(start.site, named)
+    furnish(named)
+    return _Courier(named.folder.resolve(), named.socket.resolve(), (named.user, named.group))
 
 
 def _service(start: Start) -> tuple[str, ...]:
@@ -128,37 +151,34 @@ def _service(start: Start) -> tuple[str, ...]:
     )
 
 
-def _node(start: Start, port: int, secret: Path) -> tuple[str, ...]:
-    return (
-        *(_tool("flower-supernode"), "--insecure", "--superlink", start.loopback),
+def _node(start: Start, courier: _Courier, port: int, secret: Path) -> tuple[str, ...]:
+    return node.command(
+        courier.socket,
+        *("--insecure", "--superlink", start.loopback),
         *("--isolation", "process", "--host", _HOST, "--port", str(port)),
         *("--superexec-auth-secret-file", str(secret)),
-        *("--node-config", f'service-socket="{start.socket.resolve()}"'),
     )
 
 
-def _secret(site: Site) -> Path:
-    """What the executor shows to the node; made anew with each start."""
-    path = site.state / "executor.secret"
+def _secret(courier: _Courier) -> Path:
+    """What the executor shows to the node; made anew with each start, and the courier's own."""
+    path = courier.folder / "executor.secret"
     try:
         path.unlink(missing_ok=True)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(number, "wb") as file:
             file.write(secrets.token_hex(_SECRET_BYTES).encode())
+        if courier.account is not None:
+            os.chown(path, *courier.account)
     except OSError:
         raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None
-    return path.resolve()
+    return path
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _tool(name: str) -> str:
-    """A program of the installation that runs us."""
-    return str(Path(sys.executable).with_name(name))
 
 
 def _path() -> str:

@@ -27,6 +27,7 @@ import tomli_w
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
+from client.courier import CourierSettings
 from client.deid.settings import DeidSettings, OwnMaker
 from client.federation_settings import FederationSettings
 from client.pacs.settings import PacsSettings
@@ -64,6 +65,7 @@ class SiteSettings:
     deid: DeidSettings = field(default_factory=DeidSettings)
     pacs: PacsSettings = field(default_factory=PacsSettings)
     federation: FederationSettings = field(default_factory=FederationSettings)
+    courier: CourierSettings = field(default_factory=CourierSettings)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Site:
     secrets: Path = Path("secrets")
     """Folder of the keys; never inside `data`."""
     federation: FederationSettings = field(default_factory=FederationSettings)
+    courier: CourierSettings = field(default_factory=CourierSettings)
 
     @property
     def tighten(self) -> str:
@@ -189,7 +192,7 @@ def init_site(
     for key in ("pseudonym.key", "spend.key"):
         _write_key(keys / key, _key(name, key, simulation_seed))
     for part in (section.data, section.state):
-        (folder / part).mkdir(exist_ok=True)
+        (folder / part).mkdir(mode=0o700, exist_ok=True)
     return load_site(folder)
 
 
@@ -223,6 +226,7 @@ def load_site(folder: Path, *, rotating: bool = False) -> Site:
         pacs=settings.pacs,
         secrets=keys,
         federation=settings.federation,
+        courier=settings.courier,
     )
 
 

@@ -1,7 +1,7 @@
 """The socket between courier and site service: gRPC on a Unix socket, bytes in, bytes out.
 
-There is one method, because a message says itself what it asks for. The socket's file is readable
-by its owner only. Standard gRPC health checking tells a supervisor whether the service is up.
+There is one method, because a message says itself what it asks for, and one by which a node asks whether a bundle
+may run. The socket's file is readable by its owner only. Standard gRPC health checking tells a supervisor whether the service is up.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from common.errors import FederationError
 from common.logs import Log
+from common.types import Digest
 
 _LOG: Final = Log("client.socket")
 SERVICE: Final = "consilium.SiteService"
 METHOD: Final = f"/{SERVICE}/Answer"
+APPROVED: Final = f"/{SERVICE}/Approved"
 _MAX_BYTES: Final = 1 << 30
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", _MAX_BYTES),
     ("grpc.max_send_message_length", _MAX_BYTES),
 )
+_YES, _NO = b"yes", b"no"
 _THREADS: Final = 4
 """One for the work, the others answer `busy` and health checks meanwhile."""
 
@@ -37,6 +40,14 @@ class Answering(Protocol):
         """The reply to an instruction, both as `common.wire` bytes."""
 
 
+@runtime_checkable
+class Approving(Protocol):
+    """What can be asked by a node."""
+
+    def approved(self, digest: Digest) -> bool:
+        """Whether a bundle of this digest may run here."""
+
+
 def serve(service: Answering, path: Path) -> grpc.Server:
     """Serve on `path` until the returned server is stopped.
 
@@ -46,8 +57,10 @@ def serve(service: Answering, path: Path) -> grpc.Server:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     server = grpc.server(ThreadPoolExecutor(_THREADS), options=_OPTIONS)
-    handler = grpc.unary_unary_rpc_method_handler(_answering(service))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Answer": handler}),))
+    methods = {"Answer": grpc.unary_unary_rpc_method_handler(_answering(service.answer))}
+    if isinstance(service, Approving):
+        methods["Approved"] = grpc.unary_unary_rpc_method_handler(_answering(_approving(service)))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     status = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     before = os.umask(0o177)
@@ -73,9 +86,22 @@ def call(path: Path, blob: bytes, timeout_s: float) -> bytes:
     Raises:
         FederationError: code `timeout`, or `no-service` when nobody answers there.
     """
+    return _called(path, METHOD, blob, timeout_s)
+
+
+def approved(path: Path, digest: Digest, timeout_s: float = 5.0) -> bool:
+    """Whether the service behind `path` lets a bundle of this digest run.
+
+    Raises:
+        FederationError: code `timeout`, or `no-service` when nobody answers there.
+    """
+    return _called(path, APPROVED, digest.encode(), timeout_s) == _YES
+
+
+def _called(path: Path, method: str, blob: bytes, timeout_s: float) -> bytes:
     with grpc.insecure_channel(f"unix:{path}", options=_OPTIONS) as channel:
         try:
-            reply: bytes = channel.unary_unary(METHOD)(blob, timeout=timeout_s)
+            reply: bytes = channel.unary_unary(method)(blob, timeout=timeout_s)
         except grpc.RpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             raise FederationError(
@@ -98,10 +124,14 @@ def healthy(path: Path, timeout_s: float = 1.0) -> bool:
     return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def _answering(service: Answering) -> Callable[[bytes, Any], bytes]:
+def _approving(service: Approving) -> Callable[[bytes], bytes]:
+    return lambda blob: _YES if service.approved(Digest(blob.decode("ascii", "replace"))) else _NO
+
+
+def _answering(answering: Callable[[bytes], bytes]) -> Callable[[bytes, Any], bytes]:
     def answer(blob: bytes, context: Any) -> bytes:
         try:
-            return service.answer(blob)
+            return answering(blob)
         except Exception as error:  # noqa: BLE001 - gRPC would send the exception's text over the socket
             _LOG.error("socket.failed", kind=type(error).__name__.lower())
         context.abort(grpc.StatusCode.INTERNAL, "internal")

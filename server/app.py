@@ -3,7 +3,7 @@
 Run configuration (`[tool.flwr.app.config]`); values on the command line are not signed, so they say
 only where things are, never what is done:
 
-plan         path of plan.toml; empty: the plan in the virtual federation's folder
+plan         path of plan.toml; empty: the plan in the virtual federation's folder, or the one in the bundle
 federation   folder of a virtual federation; empty in a deployment, and with an empty plan too a
              small virtual federation is made by whoever registered for it
 out          folder for the result; empty: `runs/<run>` in the federation's folder
@@ -36,6 +36,8 @@ from server.start import Options
 app = ServerApp()  # a plain assignment: Flower reads the source for it
 VIRTUAL_FEDERATION: Final = "consilium.virtual_federation"
 """Entry points of this group are called with a number of sites and give (folder, plan path)."""
+_BUNDLED: Final = Path(__file__).resolve().parents[1] / "plan.toml"
+"""In the app bundle of a release: the plan that hospitals approved with it."""
 _START_S: Final = 60.0
 
 
@@ -76,6 +78,8 @@ def _where(grid: Grid, federation: str, plan: str) -> tuple[Path | None, Path]:
         return folder, Path(plan) if plan else folder / "plan.toml"
     if plan:
         return None, Path(plan)
+    if _BUNDLED.exists():
+        return None, _BUNDLED
     nodes = nodes_present(grid, 1, _START_S, exact=False)
     folder, path = _prepare()(len(nodes))
     return Path(folder), Path(path)

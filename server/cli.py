@@ -92,7 +92,7 @@ def release(
     made = released(consortium, read)
     rows = [("id", made.id), ("plan", made.plan_digest), ("bundle", made.bundle_digest)]
     rows += [("code", made.code_digest), ("consilium", made.consilium), ("made", made.at)]
-    rows += [("folder", consortium.folder / FOLDER / made.id)]
+    rows += [("folder", str(consortium.folder / FOLDER / made.id))]
     rows += [("next", "Hospitals see it with `consilium-site studies` and approve it by its id")]
     show(made, as_json, lambda: grid(f"{read.study.name} is released", ("what", "value"), rows))
 

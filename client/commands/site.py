@@ -60,6 +60,8 @@ def serve(
 
     It ends with status 75 when its work hangs for good; let a supervisor start it anew.
     """
+    from client.courier import check_closed, courier_of
+    from client.gate import Gate
     from client.service import SiteService
     from client.site import load_site
     from client.socket import serve as serve_socket
@@ -68,13 +70,27 @@ def serve(
     loaded = load_site(site)
     _check_ledger(loaded)
     path = socket or loaded.state / "service.sock"
+    courier = courier_of(loaded)
+    if courier is not None:
+        check_closed(loaded, courier)
+    gate = None
     server = serve_socket(SiteService(loaded, on_hung=_start_anew), path)
-    say(f"The service of {loaded.name} listens on {path}. Stop it with Ctrl-C.")
+    if courier is None and not loaded.simulated:
+        say(
+            "warning: courier and service share an account; name one for the courier: courier.user in site.toml."
+        )
+    if courier is not None:
+        gate = Gate(courier.socket, path, frozenset((0, os.geteuid(), courier.user)), courier.group)
+    say(
+        f"The service of {loaded.name} listens on {courier.socket if courier else path}. Stop it with Ctrl-C."
+    )
     signal.signal(signal.SIGTERM, lambda *_: server.stop(grace=None))
     try:
         server.wait_for_termination()
     except KeyboardInterrupt:
         server.stop(grace=None).wait()
+    if gate is not None:
+        gate.stop()
     say("The service has stopped.")
 
 

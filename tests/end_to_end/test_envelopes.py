@@ -46,7 +46,7 @@ def _enrol(folder, services, federation="lungs", version=1):
     roster = sign_roster(server, federation, version, members)
     for service in services:
         pin(service.site, roster, server.public)
-    consortium.book.add_roster(roster, datetime.now(UTC))
+    consortium.book.next_roster(lambda *_: roster, datetime.now(UTC))
     return server, roster
 
 
@@ -281,7 +281,7 @@ def _enrol_without(folder, services):
     consortium = Consortium.open(folder / "consortium")
     members = [Member(s.name, Identity.load(s.site.secrets / "identity.key").public) for s in services]
     roster = sign_roster(consortium.identity, "lungs", 2, members)
-    consortium.book.add_roster(roster, datetime.now(UTC))
+    consortium.book.next_roster(lambda *_: roster, datetime.now(UTC))
 
 
 def test_the_courier_s_own_word_is_heard_and_stands_for_no_site(federation):
@@ -313,9 +313,8 @@ def test_rubbish_instead_of_records_ends_no_run(federation):
 def test_a_server_whose_roster_another_key_signed_does_not_start(federation):
     _, _, _, folder = federation
     other = Identity.make(folder / "other.key")
-    Consortium.open(folder / "consortium").book.add_roster(
-        sign_roster(other, "lungs", 2, []), datetime.now(UTC)
-    )
+    forged = sign_roster(other, "lungs", 2, [])
+    Consortium.open(folder / "consortium").book.next_roster(lambda *_: forged, datetime.now(UTC))
     with pytest.raises(FederationError) as caught:
         load_seals(folder / "consortium")
     assert caught.value.code == "roster"

@@ -1,0 +1,121 @@
+"""The node's guard: what Flower must be like for it, and how it is noticed when Flower is not."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from client import node
+from client.node import MOVED, command, moved, source_digest
+from client.service import SiteService
+from client.socket import approved, serve
+from common.errors import FederationError
+from common.release import bytes_digest
+from tests.enrolled import consortium, enrol, hospital
+from tests.toy import ToyDuties, toy_service
+
+LOOP = "flwr.supernode.start_client_internal"
+
+
+def test_the_parts_of_flower_that_the_node_depends_on_are_as_they_were():
+    """Fails with an upgrade of Flower: read the named functions anew, then bring `MOVED` up to date."""
+    assert moved() == []
+
+
+def test_what_is_assumed_of_flower_s_parts():
+    """The same in words: by these the reader of a moved part knows what to look for."""
+    loop = importlib.import_module(LOOP)
+    assert list(inspect.signature(loop._verify_fab).parameters) == ["fab", "trusted_entities"]
+    taken = inspect.signature(loop._pull_and_store_message).parameters
+    assert {"get_fab", "trusted_entities", "state"} <= set(taken)
+    text = inspect.getsource(loop._pull_and_store_message)
+    places = [
+        text.index(part) for part in ("get_fab(", "_verify_fab(fab", "if not fab_verified", "state.store_fab")
+    ]
+    assert places == sorted(places), "a bundle is fetched, judged, refused by an error, and stored last"
+    assert "_pull_and_store_message(\n                state=state" in inspect.getsource(
+        loop.start_client_internal
+    )
+
+
+@pytest.mark.parametrize("part", list(MOVED))
+def test_a_changed_or_missing_part_is_noticed_by_name(part):
+    """Flower as it is in another process, with one part put aside or written anew."""
+    module, name = part
+    for change in (f"del m.{name}", f"m.{name} = lambda **parts: None"):
+        text = f"import importlib; m = importlib.import_module({module!r}); {change}\nfrom client.node import moved; print(moved())"
+        done = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120
+        )
+        assert f"{module}.{name}" in done.stdout
+
+
+def test_a_node_does_not_start_beside_another_flower(tmp_path):
+    text = (
+        "import sys, importlib; sys.argv = ['node', '--socket', 'x', '--insecure']\n"
+        f"m = importlib.import_module({LOOP!r}); m._verify_fab = lambda fab, entities: True\n"
+        "from client.node import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 1
+    assert "_verify_fab has changed" in done.stderr
+    assert "flwr 1.41.0 exactly" in done.stderr
+
+
+def test_it_wants_to_know_its_socket_first(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "client.node", "--insecure"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode != 0
+    assert "--socket" in done.stderr
+    assert command(tmp_path / "s", "--insecure")[-3:] == ("--socket", str(tmp_path / "s"), "--insecure")
+
+
+def test_source_digests_tell_functions_apart_and_builtins_have_none():
+    assert source_digest(moved) != source_digest(command)
+    assert source_digest(len) == ""
+
+
+def test_a_service_that_is_away_counts_as_a_no(tmp_path):
+    asked = []
+
+    def away(digest):
+        asked.append(digest)
+        raise FederationError("site service", "nobody answers", "Start it", code="no-service")
+
+    patience, node._PATIENCE_S = node._PATIENCE_S, 0.0
+    try:
+        assert not node._asked(away, "sha256:0")
+    finally:
+        node._PATIENCE_S = patience
+    assert asked
+
+
+def test_the_service_says_over_its_socket_what_was_approved(tmp_path):
+    server, site = consortium(tmp_path), hospital(tmp_path)
+    enrol(server, site)
+    path = tmp_path / "run" / "service.sock"
+    running = serve(SiteService(site, ToyDuties(site.name)), path)
+    try:
+        assert not approved(path, bytes_digest(b"a bundle"))
+        assert not approved(path, "sha256:" + "é" * 10)
+    finally:
+        running.stop(grace=None).wait()
+    with pytest.raises(FederationError):
+        approved(path, bytes_digest(b"a bundle"), 0.5)
+
+
+def test_virtual_hospitals_run_any_bundle_and_strangers_none(tmp_path):
+    digest = bytes_digest(b"a bundle")
+    assert toy_service(tmp_path, "virtual").approved(digest)
+    assert not SiteService(hospital(tmp_path, "beta"), ToyDuties("beta")).approved(digest)
