@@ -14,7 +14,7 @@ is done when nothing but the way between us failed:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -66,10 +66,24 @@ class Presence:
     """Nodes that were asked in a survey, or said that they speak for a site of this run."""
     newcomers: set[int] = field(default_factory=set)
     """Nodes of sites that were not there when the run began; for the next round's survey."""
+    mute: set[int] = field(default_factory=set)
+    """Nodes that a survey heard nothing of; asked in no other until they show themselves."""
 
     def knows(self, node: int) -> bool:
         """Whether a node was asked who it is."""
         return node in self.surveyed or node in self.newcomers
+
+    def new(self, there: Iterable[int]) -> list[int]:
+        """Of the nodes that are there, those to ask in a survey."""
+        return sorted(
+            node for node in set(there) - self.surveyed if node in self.newcomers or node not in self.mute
+        )
+
+    def heard(self, asked: Iterable[int], answered: Iterable[int]) -> None:
+        """A survey asked these nodes, and these answered."""
+        self.surveyed |= set(answered)
+        self.newcomers -= set(asked)
+        self.mute |= set(asked) - self.surveyed
 
 
 @dataclass

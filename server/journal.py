@@ -26,6 +26,7 @@ from pydantic import TypeAdapter, ValidationError
 from common import checkpoints
 from common.audit import AuditLog
 from common.checkpoints import Checkpoint
+from common.code import code_digest
 from common.errors import FederationError, StorageError
 from common.plan import Plan
 from common.types import Arrays, Digest, RunId, SiteName
@@ -47,6 +48,20 @@ class Saved:
     record: FederationRecord
     arrays: Arrays
     round: int
+
+
+def architecture_here(out: Path, plan: Plan) -> Digest | None:
+    """The digest of the network in this folder, where the same code carried the same plan out; None elsewhere.
+
+    To go on then takes no network to be built, which is most of the time a server takes to be back.
+    """
+    try:
+        saved = checkpoints.load(out / "checkpoint.safetensors")
+        record = _record(saved.state, "checkpoint")
+    except StorageError:
+        return None
+    same = saved.plan_digest == plan.digest and record.code_digest == code_digest()
+    return saved.architecture if same else None
 
 
 class Journal:

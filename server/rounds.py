@@ -34,12 +34,14 @@ from server import exchange
 from server.aggregation import gathering_for, next_model
 from server.exchange import NO_REPLY
 from server.heads import HeadBook
-from server.journal import COMPLETED, RUNNING, Journal
+from server.journal import COMPLETED, RUNNING, Journal, architecture_here
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
-from server.survey import Roster, joined, roster
+from server.survey import Roster, joined, name_of, roster, until_named
 from server.talk import Talk
 
+_JOIN_S: Final = 20.0
+"""How long a round waits for nodes that came since the last one to say who they are."""
 _MIDDLE: Final = 0.5
 """The operating point when no site could name one."""
 
@@ -52,7 +54,8 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
         ConsiliumError: whatever else ended the run; `out/federation.json` holds its code.
     """
     options = options or Options()
-    start = options.start(plan)
+    known = architecture_here(out, plan)
+    start = options.start(plan) if known is None else Start({}, known)
     heads = HeadBook(options.consortium or out.parent)
     run = RunId(f"run-{secrets.token_hex(8)}")
     talk = Talk(grid, plan, Journal(out, plan, start.architecture), heads, options, run)
@@ -116,20 +119,29 @@ class _Run:
         wait_s = talk.deadline_s + self._plan.federation.longest_wait_s
         nodes = exchange.nodes_present(talk.grid, wanted, wait_s, exact=options.nodes > 0, least=least)
         talk.deadline_s *= options.turns or (len(nodes) if options.virtual else 1)
-        sites = self._as_before(self._surveyed(nodes, 0, named))
+        sites = self._as_before(self._surveyed(nodes, 0, named or self.record.expected))
         self._registered(sites)
         talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         if len(sites.training) < least:
             raise self._too_few(len(sites.training), sites.refused)
         return sites
 
-    def _surveyed(self, nodes: Collection[int], round_: int, named: tuple[str, ...]) -> Roster:
-        """Ask these nodes who they are and what they have."""
+    def _surveyed(
+        self, nodes: Collection[int], round_: int, named: tuple[str, ...], patience_s: float | None = None
+    ) -> Roster:
+        """Ask these nodes who they are and what they have; once all who are named answered, no other is waited for.
+
+        A node that was restarted leaves its old number behind for a while, and nobody answers there.
+        """
         talk = self._talk
         question = talk.question(Kind.SURVEY, round_)
-        answers = exchange.ask(talk.grid, question, dict.fromkeys(nodes, True))
-        sites = roster(answers, nodes, talk.expected(round_), named)
-        talk.presence.surveyed |= set(nodes)
+        question = replace(question, deadline_s=patience_s or question.deadline_s)
+        awaited = named if talk.changing else ()
+        answers = list(until_named(exchange.ask(talk.grid, question, dict.fromkeys(nodes, True)), awaited))
+        heard = {answer.node for answer in answers}
+        whole = bool(awaited) and set(awaited) <= {name_of(answer) for answer in answers}
+        sites = roster(answers, heard if whole else nodes, talk.expected(round_), named)
+        talk.presence.heard(nodes, heard)
         talk.presence.where.update(sites.nodes)
         for site, code in sites.refused.items():
             talk.note("survey.refused", site=site, code=code)
@@ -141,12 +153,13 @@ class _Run:
 
     def _joined(self, sites: Roster, round_: int) -> Roster:
         """Take in who came since the last survey: a site that is expected, or one that only tests."""
-        new = {node for node in self._talk.grid.get_node_ids() if node not in self._talk.presence.surveyed}
-        if not new or not self._talk.changing:
+        if not self._talk.changing:
             return sites
-        came = self._surveyed(sorted(new), round_, sites.expected)
+        new = self._talk.presence.new(self._talk.grid.get_node_ids())
+        if not new:
+            return sites
+        came = self._surveyed(new, round_, (), min(_JOIN_S, self._talk.deadline_s))
         sites = joined(sites, came)
-        self._talk.presence.newcomers -= new
         self._registered(sites)
         self._talk.note("survey.joined", round=round_, sites=len(came.nodes))
         return sites

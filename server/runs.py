@@ -137,8 +137,9 @@ class Runs:
             self._again(study, home)
 
     def lost(self) -> None:
-        """The executor ended, and whatever it ran with it: look at once, wait for nothing."""
-        self._seen = True
+        """The executor ended, and whatever it ran with it: what was handed over before will not show up any more."""
+        if self._submitting is None:
+            self._seen = True
 
     def close(self) -> None:
         """Stop waiting for a submission."""

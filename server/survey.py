@@ -9,7 +9,7 @@ plan names no sites: a run must not look complete because somebody was missing f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from common.errors import AdmissionRefused
@@ -46,6 +46,17 @@ class Roster:
         return {s: self.nodes[s] for s in self.expected if s in self.weights and s in self.nodes}
 
 
+def until_named(answers: Iterable[Answer], named: Iterable[str]) -> Iterator[Answer]:
+    """The answers, until all the named sites have answered; every one where nobody is named."""
+    missing = set(named)
+    ends = bool(missing)
+    for answer in answers:
+        yield answer
+        missing.discard(name_of(answer))
+        if ends and not missing:
+            return
+
+
 def roster(
     answers: Iterable[Answer], nodes: Iterable[int], expected: Expected, named: Iterable[str]
 ) -> Roster:
@@ -54,7 +65,7 @@ def roster(
     for answer in answers:
         if replies[answer.node].code == NO_REPLY:
             replies[answer.node] = answer
-    claimed = Counter(_name(answer) for answer in replies.values())
+    claimed = Counter(name_of(answer) for answer in replies.values())
     found: dict[SiteName, SiteMetrics] = {}
     at: dict[SiteName, int] = {}
     turned_away: dict[str, str] = {}
@@ -109,7 +120,8 @@ def _roster(
     )
 
 
-def _name(answer: Answer) -> str:
+def name_of(answer: Answer) -> str:
+    """The site that an answer names; empty where it names none."""
     return answer.message.site if isinstance(answer.message, (SiteMetrics, Refusal)) else ""
 
 
@@ -117,7 +129,7 @@ def _judge(answer: Answer, expected: Expected, claimed: Counter[str]) -> tuple[S
     """The site behind an answer and the code that turns it away, empty when it is welcome."""
     if answer.message is None:
         return SiteName(""), answer.code
-    site = SiteName(_name(answer))
+    site = SiteName(name_of(answer))
     try:
         if site and claimed[site] > 1:
             raise refused(site, "site-twice", "two nodes claim this site")

@@ -10,7 +10,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -231,7 +231,7 @@ def run(folder: Path, name: str) -> Outcome:
 class _Absent(ToyDuties):
     """A hospital that takes part in some rounds only, and says so."""
 
-    rounds: frozenset[int] = field(default_factory=frozenset)
+    rounds: frozenset[int] = frozenset()
 
     def train(self, instruction: Instruction, plan: Plan) -> Update:
         if instruction.round not in self.rounds:
@@ -245,7 +245,7 @@ def _expected(folder: Path, plan: Plan, rounds: Sequence[set[str]]) -> Path:
     for name, bucket in SITES.items():
         site = init_site(folder / name, name, simulation_seed=1, policy=Policy(allow_non_private=True))
         there = frozenset(number for number, sites in enumerate(rounds, start=1) if name in sites)
-        direct.host(SiteService(site, _Absent(SiteName(name), site.state, bucket, there)))
+        direct.host(SiteService(site, _Absent(SiteName(name), site.state, bucket, rounds=there)))
         folders.append(site.folder)
     run_on(InProcessGrid(folders), plan, folder / "out")
     return folder / "out"
