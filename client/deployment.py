@@ -3,7 +3,7 @@
 service    the site service: alone holds data, model and ledger; listens on a Unix socket
 node       Flower's SuperNode: fetches what is asked and brings the answer; knows no data
 executor   starts the courier, one short process for each question
-tunnel     the one connection to the outside; not in loopback mode
+tunnel     the one connection to the outside, and renewal, which keeps its certificate fresh; not in loopback mode
 
 Node and executor share one fate: a courier that is killed ends its executor (`common.executor`), and a node that
 waits for a courier that is gone would wait for a minute. Both are back within seconds, under a new number, and
@@ -22,8 +22,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from client import node
+from client import node, renewal, tunnel
 from client.courier import check_closed, courier_of, furnish
+from client.keyfiles import NODE
 from client.site import Site
 from client.socket import healthy
 from common import executor
@@ -36,8 +37,11 @@ ENVIRONMENT: Final = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
     "OMP_NUM_THREADS": "1",
+    "NO_PROXY": "127.0.0.1,localhost",
+    "no_proxy": "127.0.0.1,localhost",
 }
-"""No telemetry, no update check, nothing installed, a question begun within a fifth of a second."""
+"""No telemetry, no update check, nothing installed, a question begun within a fifth of a second; the way to our own
+processes never leads through the hospital's proxy, which the tunnel alone speaks to."""
 PROCESSES: Final = "processes"
 """In the site's state: logs and status of the processes."""
 COURIER: Final = "courier"
@@ -83,6 +87,8 @@ def programs(start: Start) -> list[Program]:
 
     Raises:
         PolicyRefused: as `serve`.
+        FederationError: code `not-enrolled` for a hospital that has no certificate yet.
+        SettingsError: code `tunnel-missing` without stunnel.
     """
     if start.loopback and not start.site.simulated:
         raise PolicyRefused(
@@ -100,6 +106,7 @@ def programs(start: Start) -> list[Program]:
         Program, folder=courier.folder, environment=home, group=COURIER, account=courier.account
     )
     return [
+        *_outside(start),
         Program(
             "service",
             start.service or _service(start),
@@ -109,6 +116,17 @@ def programs(start: Start) -> list[Program]:
         ),
         of_courier("node", _node(start, courier, port, secret), needs=("service",)),
         of_courier("executor", executor.command(address, str(secret)), needs=("node",)),
+    ]
+
+
+def _outside(start: Start) -> list[Program]:
+    """What speaks with the world."""
+    if start.loopback:
+        return []
+    site = start.site
+    return [
+        Program("tunnel", tuple(tunnel.command(site)), site.state),
+        Program("renewal", tuple(renewal.command(site)), site.state),
     ]
 
 
@@ -154,20 +172,38 @@ def _service(start: Start) -> tuple[str, ...]:
 def _node(start: Start, courier: _Courier, port: int, secret: Path) -> tuple[str, ...]:
     return node.command(
         courier.socket,
-        *("--insecure", "--superlink", start.loopback),
+        *_superlink(start, courier),
         *("--isolation", "process", "--host", _HOST, "--port", str(port)),
         *("--superexec-auth-secret-file", str(secret)),
     )
 
 
+def _superlink(start: Start, courier: _Courier) -> tuple[str, ...]:
+    """Where the node finds its server, and how both know each other."""
+    if start.loopback:
+        return ("--insecure", "--superlink", start.loopback)
+    site = start.site
+    key = _handed(courier, NODE, (site.secrets / NODE).read_bytes())
+    trusted = _handed(courier, "tunnel.crt", tunnel.root_certificate(site).read_bytes())
+    return (
+        *("--superlink", tunnel.address(site), "--root-certificates", str(trusted)),
+        *("--auth-supernode-private-key", str(key)),
+    )
+
+
 def _secret(courier: _Courier) -> Path:
     """What the executor shows to the node; made anew with each start, and the courier's own."""
-    path = courier.folder / "executor.secret"
+    return _handed(courier, "executor.secret", secrets.token_hex(_SECRET_BYTES).encode())
+
+
+def _handed(courier: _Courier, name: str, content: bytes) -> Path:
+    """A file that the courier alone may read."""
+    path = courier.folder / name
     try:
         path.unlink(missing_ok=True)
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(number, "wb") as file:
-            file.write(secrets.token_hex(_SECRET_BYTES).encode())
+            file.write(content)
         if courier.account is not None:
             os.chown(path, *courier.account)
     except OSError:

@@ -49,12 +49,14 @@ class Start:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every process of Flower's."""
+        """Of every process of Flower's; the way to our own processes leads through no proxy."""
+        at = self.consortium.settings.superlink.host
         path = {
             "FLWR_HOME": str(self.consortium.run / "flower"),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _POLL_S,
         }
-        return {**ENVIRONMENT, **path, "PATH": _path()}
+        direct = {"NO_PROXY": at, "no_proxy": at}
+        return {**ENVIRONMENT, **path, **direct, "PATH": _path()}
 
 
 def serve(start: Start, go_on: Callable[[], bool]) -> None:
