@@ -23,6 +23,7 @@ from common.pages.page import (
 )
 from server.records import ArmRecord, RunRecord
 from server.reports import panels, select, tables, words
+from server.reports.aggregation import aggregations
 from server.reports.forest import forest
 from server.reports.statistics import confidence_of, group_rows
 
@@ -78,6 +79,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "calibrations": [_calibration(record, name) for name in shown],
         "curves": [_curves(record, arm) for arm in select.federated_arms(record)],
         "epsilons": _epsilons(record),
+        "aggregations": aggregations(record),
         "epsilon": two(words.epsilon_spent(record)),
         "participation": tables.participation(record),
         "refused_replies": tables.refused_replies(record),

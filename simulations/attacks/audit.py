@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from common.checkpoints import write_whole
 from common.code import code_digest
 from common.plan import Plan, dump_plan
-from simulations.attacks import canaries, imprint, inversion, ledger, membership, scale, sensitivity
+from simulations.attacks import canaries, imprint, inversion, ledger, membership, scale, sensitivity, sums
 from simulations.attacks.images import Pictures, chests, pictures_in
 from simulations.attacks.likeness import guesses
 from simulations.attacks.page import Shown, write_page
@@ -88,6 +88,7 @@ class Audit:
             yield f"canaries, {_claim(epsilon)}", partial(self._canaries, epsilon)
         yield "imprint", self._imprint
         yield "inversion", self._inversion
+        yield "sums under secure aggregation", self._sums
         if self._setting.models:
             for epsilon in (None, 1.0, self.plan.privacy.epsilon):
                 yield f"membership, {_claim(epsilon)}", partial(self._membership, epsilon)
@@ -142,6 +143,18 @@ class Audit:
             record, found = inversion.attack(self._target, original, public, arm, self._setting.search_steps)
             self.record = replace(self.record, inversion=(*self.record.inversion, record))
             self.shown.append(Shown("inversion", arm.name, found))
+
+    def _sums(self) -> None:
+        count, side = self._setting.batch, 64
+        pictures = self._pictures(count + 256 // (4 if self._setting.short else 1), side)
+        attacked = sums.Attacked(pictures[:count], pictures[count:], self._rng)
+        found = [sums.imprinted(self._target, attacked, number) for number in sums.SITES]
+        if not self._setting.short:
+            small = self._pictures(33, 32)
+            one, steps = sums.Attacked(small[:1], small[1:], self._rng), self._setting.search_steps
+            found += [sums.inverted(self._target, one, number, steps) for number in sums.SITES]
+        self.record = replace(self.record, sums=tuple(found))
+        self._add(_sums_with_noise(self.record))
 
     def _membership(self, epsilon: float | None) -> None:
         plan = membership_plan(epsilon)
@@ -205,6 +218,12 @@ def read_audit(path: Path) -> AuditRecord:
 
 def _claim(epsilon: float | None) -> str:
     return "no protection" if epsilon is None else f"ε = {epsilon:g}"
+
+
+def _sums_with_noise(record: AuditRecord) -> Check:
+    back = sum(row.with_dp for row in record.sums)
+    claim = "no attack recovers an image from a masked sum to which every hospital added noise"
+    return Check("sums", claim, float(back), None, 0.0, passed=back == 0)
 
 
 def _contradicted(found: Canaries) -> Check:

@@ -59,6 +59,10 @@ def figures(audit: AuditRecord) -> Iterator[AuditFigure]:
     for attack, arms in (("Imprint", audit.imprint), ("Inversion", audit.inversion)):
         for arm in arms:
             yield _pictures(attack, arm)
+    for sum_ in audit.sums:
+        what = f"{sum_.attack.capitalize()}, sum of {sum_.sites} hospitals"
+        yield AuditFigure(what, "secure aggregation alone", f"{sum_.alone} of {sum_.images} images", None)
+        yield AuditFigure(what, "with DP", f"{sum_.with_dp} of {sum_.images} images", sum_.with_dp == 0)
     for row in audit.canaries:
         good = None if row.claimed is None else row.lower_bound <= row.claimed
         yield AuditFigure("Canaries", row.arm, f"ε at least {row.lower_bound:.2f}", good)

@@ -19,7 +19,7 @@ from simulations.attacks.images import Pictures, patients
 from simulations.attacks.likeness import best_matches, guesses, psnr, recovered, smoothed, ssim
 from simulations.attacks.networks import imprint
 from simulations.attacks.records import Reconstructions
-from simulations.attacks.target import Target, mechanism, plan_of, step_sum
+from simulations.attacks.target import Target, Vector, mechanism, plan_of, step_sum
 
 BINS: Final = 512
 _ONE_STEP: Final = 2.0**-10
@@ -68,21 +68,33 @@ def attack(
         public: pictures of other patients, from which the server chooses its edges.
         arm: how the hospital protects itself.
     """
-    side, bins = originals.shape[1], BINS
-    edges = np.quantile(public.mean(axis=(1, 2)).astype(np.float64), np.linspace(0.001, 0.999, bins))
-    edges += np.arange(bins) * 1e-7
+    side = originals.shape[1]
+    edges = edges_of(public)
     once = arm.dp is None or arm.dp.steps_per_round == 1
     plan = plan_of(side, training={"learning_rate": _ONE_STEP if once else _MANY_STEPS})
-    data, pixels = patients(originals), side * side
-    got = np.zeros(bins * pixels + bins + bins + 1)
+    data = patients(originals)
+    got = np.zeros(BINS * side * side + BINS + BINS + 1)
     for number in range(1, arm.releases + 1):
         got += step_sum(target, imprint(side, edges), data, plan, arm.dp, round_=number)
-    weights, biases = got[: bins * pixels].reshape(bins, pixels), got[bins * pixels : bins * pixels + bins]
+    found = best_matches(originals, smoothed(read_back(got, side)))
+    return judged(arm, originals, found, guesses(originals, public))
+
+
+def edges_of(public: Pictures) -> Vector:
+    """Where the server puts the edges of its bins, from the brightness of public pictures."""
+    edges = np.quantile(public.mean(axis=(1, 2)).astype(np.float64), np.linspace(0.001, 0.999, BINS))
+    return np.asarray(edges + np.arange(BINS) * 1e-7, dtype=np.float64)
+
+
+def read_back(got: Vector, side: int) -> Pictures:
+    """Every picture that differences of neighbouring bins give, of an update or of a sum of them."""
+    pixels = side * side
+    weights, biases = got[: BINS * pixels].reshape(BINS, pixels), got[BINS * pixels : BINS * pixels + BINS]
     rows = np.append(weights[:-1] - weights[1:], weights[-1:], axis=0)
     scales = np.append(biases[:-1] - biases[1:], biases[-1])
     useful = np.abs(scales) > np.abs(scales).max() * 1e-6
-    candidates = (rows[useful] / scales[useful, None]).reshape(-1, side, side).astype(np.float32)
-    return judged(arm, originals, best_matches(originals, smoothed(candidates)), guesses(originals, public))
+    found: Pictures = (rows[useful] / scales[useful, None]).reshape(-1, side, side).astype(np.float32)
+    return found
 
 
 def judged(

@@ -49,9 +49,14 @@ def attack(
     side = original.shape[1]
     net = smooth(side, seed=1)
     seen = step_sum(target, net, patients(original), plan_of(side), arm.dp)
+    return judged(arm, original, nearest(original, seen, steps), guesses(original, public))
+
+
+def nearest(original: Pictures, seen: Vector, steps: int) -> Pictures:
+    """What of everything that the search finds behind an update, or a sum of them, is most like the original."""
+    side = original.shape[1]
     candidates = np.concatenate([_search(side, seen, steps, price) for price in _ROUGHNESS])
-    found = best_matches(original, smoothed(candidates))
-    return judged(arm, original, found, guesses(original, public))
+    return best_matches(original, smoothed(candidates))
 
 
 def _search(side: int, seen: Vector, steps: int, price: float) -> Pictures:

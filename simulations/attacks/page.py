@@ -75,6 +75,7 @@ def page_html(record: AuditRecord, shown: tuple[Shown, ...]) -> str:
             "imprint_strips": _strips(shown, "imprint", record.imprint),
             "imprint": _pictures_table("Imprint: images that came back", record.imprint),
             "guess": "" if record.guess_db is None else f"{record.guess_db:.1f}",
+            "sums": _sums(record),
             "inversion_strips": _strips(shown, "inversion", record.inversion),
             "inversion": _pictures_table("Inversion of one patient's update", record.inversion),
             "membership": _membership(record),
@@ -131,6 +132,23 @@ def _pictures_table(caption: str, arms: tuple[Reconstructions, ...]) -> Table:
         for arm in arms
     )
     return Table(caption, header, rows, _csv(header, rows), "PSNR and SSIM: means over patients.")
+
+
+def _sums(record: AuditRecord) -> Table:
+    header = ("attack", "hospitals in the sum", "secure aggregation alone", "PSNR, dB", "with DP", "PSNR, dB")
+    rows = tuple(
+        (
+            Cell(row.attack),
+            Cell(str(row.sites)),
+            Cell(f"{row.alone} of {row.images}", "weak" if row.alone else "good"),
+            Cell(f"{row.alone_db:.1f}"),
+            Cell(f"{row.with_dp} of {row.images}", "weak" if row.with_dp else "good", f"σ = {row.sigma:g}"),
+            Cell(f"{row.with_dp_db:.1f}"),
+        )
+        for row in record.sums
+    )
+    note = "Of one hospital's images, from the opened sum, which is all the server sees. PSNR: means over images."
+    return Table("What comes back from sums", header, rows, _csv(header, rows), note)
 
 
 def _membership(record: AuditRecord) -> Table:

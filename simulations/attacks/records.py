@@ -62,6 +62,24 @@ class Membership:
 
 
 @dataclass(frozen=True)
+class SumOf:
+    """What an attack makes of the opened sum over some hospitals, of the pictures of one of them."""
+
+    attack: str
+    sites: int
+    images: int
+    """Of the hospital that is attacked."""
+    alone: int
+    """How many came back under secure aggregation alone."""
+    alone_db: float
+    """PSNR, mean over images, in decibels."""
+    with_dp: int
+    """The same where every hospital adds its own noise as well."""
+    with_dp_db: float
+    sigma: float
+
+
+@dataclass(frozen=True)
 class Canaries:
     """One arm of the one-run audit."""
 
@@ -97,6 +115,8 @@ class AuditRecord:
     inversion: tuple[Reconstructions, ...] = ()
     membership: tuple[Membership, ...] = ()
     canaries: tuple[Canaries, ...] = ()
+    sums: tuple[SumOf, ...] = ()
+    """Under secure aggregation: one row for each attack and number of hospitals."""
     left_out: tuple[str, ...] = field(default_factory=tuple)
     """Parts that were not run because the time was up."""
     schema: str = SCHEMA
