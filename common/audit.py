@@ -5,47 +5,45 @@ covers everything else in the line, `previous` included, so that an edited, remo
 breaks the chain. A log cut off at its end is a whole chain of its own; only a head that somebody
 else kept (`Head`) shows that lines are missing.
 
-Fields obey the rules of `common.logs`: numbers, digests and short words, never free text.
+Events and fields obey the rules of `common.logs`: numbers, digests and short words, never free text; what does not is
+written as `refused`, and a log in which it stands all the same is not one of ours. A log is closed into files
+and goes on across them (`common.audit_files`).
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
+from common import audit_files
+from common.audit_files import PRUNED, YEARS, Keeping
+from common.audit_lines import EMPTY, Head, broken, cut_torn_line, last, parse, write
 from common.errors import StorageError
-from common.logs import REFUSED, allowed
+from common.logs import EVENT, REFUSED, allowed
 from common.types import Digest
 
-GENESIS: Final = Digest("sha256:" + "0" * 64)
-_CHUNK_BYTES: Final = 4096
-_TORN_BYTES: Final = 1 << 16
-"""More than one call of `append_many` writes: what may be torn at the end."""
+__all__ = ["EMPTY", "AuditLog", "Head", "Keeping", "read", "verify"]
 
-
-@dataclass(frozen=True)
-class Head:
-    """The end of a log as somebody saw it: how many lines, and the hash of the last one."""
-
-    count: int
-    digest: Digest
-
-
-EMPTY: Final = Head(0, GENESIS)
+_FIELD: Final = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+_KEEPING: Final = Keeping()
 
 
 class AuditLog:
-    """The log at `path`; made with its first line. Several processes may append in turn."""
+    """The log at `path`; made with its first line. Several processes may append in turn.
 
-    def __init__(self, path: Path) -> None:
+    `keeping` says when a file is closed and the next one begun; None: never, for a log that ends by itself.
+    """
+
+    def __init__(self, path: Path, keeping: Keeping | None = _KEEPING) -> None:
         self._path = path
+        self._keeping = keeping
 
     def append(self, event: str, **fields: object) -> Head:
         """Add one line and return the new head once the line is on disk.
@@ -68,152 +66,151 @@ class AuditLog:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a+b") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if _cut_torn_line(file):
-                    _write(file, _last(file, self._path.name), "audit.torn", {})
-                head = _last(file, self._path.name)
-                for event, fields in lines:
-                    safe = {k: v if allowed(k, v) else REFUSED for k, v in fields.items()}
-                    head = _write(file, head, event, safe)
+            with _held(self._path) as file:
+                head = self._appended(file, lines)
                 file.flush()
                 os.fsync(file.fileno())
+                if self._keeping and audit_files.due(file, self._keeping, datetime.now(UTC)):
+                    audit_files.close(self._path)
         except OSError:
-            raise StorageError(
-                self._path.name, "the audit log cannot be written", "Check free space and rights"
-            ) from None
+            raise _unwritable(self._path.name) from None
         return head
+
+    def forget(self, years: int = YEARS, now: datetime | None = None) -> int:
+        """Delete closed files whose newest line is older than that, once a line of the log says so.
+
+        Returns:
+            How many files went.
+
+        Raises:
+            StorageError: the log cannot be written, or is not whole; then nothing goes.
+        """
+        gone = audit_files.old(self._path, years, now or datetime.now(UTC))
+        if gone:
+            verify(self._path)
+            with gone[-1].open("rb") as file:
+                end = last(file, self._path.name)
+            self.append(PRUNED, count=end.count, digest=end.digest)
+            try:
+                audit_files.forget(gone)
+            except OSError:
+                raise _unwritable(self._path.name) from None
+        return len(gone)
 
     def head(self) -> Head:
         """The last line's number and hash; `EMPTY` when there is no log yet."""
-        if not self._path.exists():
-            return EMPTY
-        with self._path.open("rb") as file:
-            return _last(file, self._path.name)
+        return _newest(self._path)
+
+    def _appended(self, file: IO[bytes], lines: Iterable[tuple[str, Mapping[str, object]]]) -> Head:
+        torn = cut_torn_line(file)
+        head = last(file, self._path.name)
+        if head == EMPTY:
+            head = _newest(self._path)
+        if torn:
+            head = write(file, head, "audit.torn", {})
+        for event, fields in lines:
+            name = event if EVENT.fullmatch(event) else REFUSED
+            head = write(
+                file, head, name, {_name(k): v if allowed(k, v) else REFUSED for k, v in fields.items()}
+            )
+        return head
 
 
-def verify(path: Path, known: Head = EMPTY) -> Head:
-    """Read the whole chain; with `known`, also that it still holds what was there then.
+def verify(path: Path, *known: Head) -> Head:
+    """Read the whole chain, across its files; that each line keeps to the schema, and that `known` heads are in it.
+
+    A known head of a line that was forgotten (`AuditLog.forget`) says nothing any more.
 
     Raises:
-        StorageError: code `audit-broken` with the first line that does not fit, or
-            `audit-truncated` when the log no longer reaches, or no longer contains, `known`.
+        StorageError: code `audit-broken` with the first line that does not fit, `audit-schema` with the first that
+            holds what no log may say, `audit-truncated` when the log no longer reaches a known head or its beginning
+            is missing, `audit-rewritten` when another line stands where a known head was.
     """
-    head = EMPTY
-    for number, line in enumerate(_lines(path), start=1):
-        entry = _parse(line)
+    wanted: dict[int, list[Head]] = {}
+    for one in known:
+        wanted.setdefault(one.count, []).append(one)
+    start = head = EMPTY
+    pruned: set[Head] = set()
+    for line in _lines(path):
+        number, entry = head.count + 1, parse(line)
+        if entry is not None and head == EMPTY:
+            number = entry["n"]
+            start = head = Head(number - 1, Digest(entry["previous"]))
         if entry is None or entry["n"] != number or entry["previous"] != head.digest:
-            raise _broken(path.name, number)
+            raise broken(path.name, number)
+        if not _keeps_to_schema(entry):
+            raise broken(path.name, number, "audit-schema")
         head = Head(number, Digest(entry["hash"]))
-        if number == known.count and head != known:
-            raise _truncated(path.name, known)
-    if head.count < known.count:
-        raise _truncated(path.name, known)
+        if any(head != one for one in wanted.get(number, ())):
+            raise _truncated(
+                path.name, f"another line stands where line {number} was seen before", "audit-rewritten"
+            )
+        if entry["event"] == PRUNED and entry["fields"].keys() >= {"count", "digest"}:
+            pruned.add(Head(entry["fields"]["count"], Digest(entry["fields"]["digest"])))
+    if start != EMPTY and start not in pruned:
+        raise _truncated(path.name, f"its first {start.count} lines are missing, and no line says why")
+    if max(wanted, default=0) > head.count:
+        raise _truncated(path.name, f"it no longer holds line {max(wanted)} as it was seen before")
     return head
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Every entry in order, without checking the chain."""
+    """Every entry in order, across the files, without checking the chain."""
     for line in _lines(path):
         yield json.loads(line)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as file:
-            yield from file
-    except FileNotFoundError:
-        return
+    for part in audit_files.parts(path):
+        try:
+            with part.open("rb") as file:
+                yield from file
+        except FileNotFoundError:
+            continue
 
 
-def _write(file: IO[bytes], head: Head, event: str, fields: dict[str, Any]) -> Head:
-    entry = {
-        "n": head.count + 1,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "event": event,
-        "fields": fields,
-        "previous": head.digest,
-    }
-    entry["hash"] = _hash(entry)
-    file.seek(0, os.SEEK_END)
-    file.write(json.dumps(entry, sort_keys=True, allow_nan=False).encode() + b"\n")
-    file.flush()
-    return Head(head.count + 1, Digest(str(entry["hash"])))
+@contextmanager
+def _held(path: Path) -> Iterator[IO[bytes]]:
+    """The file at `path`, locked, and still the one at that path: another process may have closed it meanwhile."""
+    while True:
+        with path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+            except FileNotFoundError:
+                same = False
+            if same:
+                yield file
+                return
 
 
-def _hash(entry: dict[str, Any]) -> str:
-    rest = {key: value for key, value in entry.items() if key != "hash"}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+def _newest(path: Path) -> Head:
+    """The end of the newest file that has a line."""
+    for part in reversed(audit_files.parts(path)):
+        with part.open("rb") as file:
+            head = last(file, part.name)
+        if head != EMPTY:
+            return head
+    return EMPTY
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The entry of a line, or None when it is not one or its hash is not its own."""
-    try:
-        entry = json.loads(line)
-        good = (
-            line.endswith(b"\n")
-            and set(entry) == {"n", "time", "event", "fields", "previous", "hash"}
-            and entry["hash"] == _hash(entry)
-        )
-    except (ValueError, TypeError):
-        return None
-    return entry if good else None
+def _name(field: str) -> str:
+    return field if _FIELD.fullmatch(field) else REFUSED
 
 
-def _last(file: IO[bytes], name: str) -> Head:
-    line = _tail(file)
-    if not line:
-        return EMPTY
-    entry = _parse(line)
-    if entry is None:
-        raise _broken(name, "last")
-    return Head(int(entry["n"]), Digest(entry["hash"]))
-
-
-def _tail(file: IO[bytes]) -> bytes:
-    """The last line with its newline, read from the end."""
-    end = file.seek(0, os.SEEK_END)
-    tail = b""
-    while end > 0 and tail.count(b"\n", 0, -1) == 0:
-        start = max(0, end - _CHUNK_BYTES)
-        file.seek(start)
-        tail = file.read(end - start) + tail
-        end = start
-    return tail[tail.rfind(b"\n", 0, -1) + 1 :]
-
-
-def _cut_torn_line(file: IO[bytes]) -> bool:
-    """Cut off what a crash left unfinished: a line without its end, or one with a hole and what follows it."""
-    end = file.seek(0, os.SEEK_END)
-    start = max(0, end - _TORN_BYTES)
-    file.seek(start)
-    window = file.read(end - start)
-    # A power failure may keep a line's end and lose its beginning; what was never written reads as zeros.
-    hole = window.find(b"\0")
-    whole = window if hole < 0 else window[:hole]
-    kept = whole.rfind(b"\n") + 1
-    if start + kept == end:
+def _keeps_to_schema(entry: dict[str, Any]) -> bool:
+    """Whether a line says only what `append` lets it say: an event, and typed fields or the word that they were refused."""
+    fields = entry["fields"]
+    if not isinstance(fields, dict) or not EVENT.fullmatch(str(entry["event"])):
         return False
-    if kept == 0 and start > 0:
-        return False  # no line of ours is so long: not torn, but broken
-    file.truncate(start + kept)
-    return True
-
-
-def _broken(name: str, line: int | str) -> StorageError:
-    return StorageError(
-        name,
-        f"line {line} does not follow from the line before",
-        "Keep the file as evidence and restore the log from backup",
-        code="audit-broken",
+    return all(
+        _FIELD.fullmatch(key) and (value == REFUSED or allowed(key, value)) for key, value in fields.items()
     )
 
 
-def _truncated(name: str, known: Head) -> StorageError:
-    return StorageError(
-        name,
-        f"it no longer holds line {known.count} as it was seen before",
-        "Keep the file as evidence and restore the log from backup",
-        code="audit-truncated",
-    )
+def _truncated(name: str, rule: str, code: str = "audit-truncated") -> StorageError:
+    return StorageError(name, rule, "Keep the file as evidence and restore the log from backup", code=code)
+
+
+def _unwritable(name: str) -> StorageError:
+    return StorageError(name, "the audit log cannot be written", "Check free space and rights")

@@ -23,6 +23,8 @@ REFUSALS: Final = frozenset(
         "approvals",
         "arrays",
         "audit-broken",
+        "audit-rewritten",
+        "audit-schema",
         "audit-truncated",
         "bucket",
         "busy",

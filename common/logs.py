@@ -76,7 +76,8 @@ _WORD_FIELDS: Final = frozenset(
     ]
 )
 _FIELDS: Final = _NUMBER_FIELDS | _WORD_FIELDS
-_EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
+EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
+"""The form of an event's name."""
 REFUSED: Final = "refused"
 
 
@@ -108,7 +109,7 @@ class Log:
         self._emit(logging.ERROR, event, fields)
 
     def _emit(self, level: int, event: str, fields: dict[str, object]) -> None:
-        name = event if _EVENT.fullmatch(event) else REFUSED
+        name = event if EVENT.fullmatch(event) else REFUSED
         safe = {k: (v if allowed(k, v) else REFUSED) for k, v in fields.items() if k in _FIELDS}
         unknown = len(fields) - len(safe)
         if unknown:
@@ -131,7 +132,7 @@ class JsonFormatter(logging.Formatter):
         if record.name.startswith("consilium.") and isinstance(fields, dict):
             # Checked again here: a caller can reach the logger of a room without its `Log`.
             event = record.getMessage()
-            line["event"] = event if _EVENT.fullmatch(event) else REFUSED
+            line["event"] = event if EVENT.fullmatch(event) else REFUSED
             line.update({k: v if allowed(k, v) else REFUSED for k, v in fields.items() if k in _FIELDS})
         else:
             line["event"] = "foreign"

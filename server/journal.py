@@ -71,7 +71,7 @@ class Journal:
         self._out = out
         self._plan = plan
         self._architecture = architecture
-        self.audit = AuditLog(out / "audit.jsonl")
+        self.audit = AuditLog(out / "audit.jsonl", None)
 
     @contextmanager
     def owned(self, wait_s: float = _LOCK_S) -> Iterator[None]:
@@ -157,10 +157,12 @@ class Journal:
         return Saved(_record(saved.state, path.name), saved.arrays, saved.round)
 
     def save(self, record: FederationRecord, arrays: Arrays, round_: int) -> None:
-        """Put the state after `round_` completed rounds on disk; only then its updates may go."""
+        """Put the state after `round_` completed rounds on disk."""
         self._save("checkpoint.safetensors", record, arrays, round_)
-        if round_ and len(record.rounds) == round_:
-            shutil.rmtree(self._round, ignore_errors=True)
+
+    def forget_round(self) -> None:
+        """The round is complete and on disk: its updates may go."""
+        shutil.rmtree(self._round, ignore_errors=True)
 
     def finish(self, record: FederationRecord, arrays: Arrays | None) -> None:
         """Write the record, and the model when the run completed."""
