@@ -7,7 +7,7 @@ certificate that ended; never in those of a library.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -33,7 +33,7 @@ class Link:
     address: str
     authority: str
     """Pinned certificate of the federation's authority, PEM."""
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     """URL of an HTTP proxy with its user and password; never printed."""
     certificate: tuple[Path, Path] | None = None
     """This hospital's certificate and key; None before it has any."""

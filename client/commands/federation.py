@@ -11,8 +11,10 @@ import typer
 from client.commands.options import HERE, SiteFolder
 from common.cli import JsonFlag, grid, say, show
 
-_EVERY_S = 20.0
+_EVERY_S = 10.0
 """How often a waiting `enrol` asks again; the edge allows ten in a minute."""
+_PASSING = ("busy", "unreachable", "unavailable")
+"""What a waiting `enrol` waits out."""
 
 
 def enrol(
@@ -31,7 +33,7 @@ def enrol(
     """Join a federation: keys are made here and never leave, its authority is pinned."""
     from client.enrolment import enrol as enrolled
     from client.site import load_site
-    from common.errors import InputError
+    from common.errors import FederationError, InputError
     from common.kit import read_kit
 
     loaded = load_site(site)
@@ -49,7 +51,11 @@ def enrol(
     done = enrolled(loaded, read, code)
     while not done.admitted and (left := until - time.monotonic()) > 0:
         time.sleep(min(_EVERY_S, left))
-        done = enrolled(loaded, read, "")
+        try:
+            done = enrolled(loaded, read, "")
+        except FederationError as error:
+            if error.code not in _PASSING:
+                raise
     if done.admitted and done.ends:
         text = f"{loaded.name} is a member of {done.federation}; its certificate ends {done.ends:%Y-%m-%d} and renews itself."
     else:

@@ -15,6 +15,7 @@ import tomli_w
 from client.enrolment import certificate, enrol, link_of, renew
 from client.membership import identity_of, load_membership, offered, pin
 from client.site import load_site
+from common.audit import verify
 from common.certificates import load_key, make_key, request
 from common.enrolment import PREFIX, SKEW_S, Ask, sign
 from common.errors import ConsiliumError
@@ -90,6 +91,19 @@ def test_a_hospital_joins_and_what_it_has_is_its_own(world, tmp_path):
     assert not [secret for secret in secrets if secret in sent]
     for name in ("identity.key", "tls.key", "node.key"):
         assert (site.secrets / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_who_did_what_is_in_the_audit_log(world, tmp_path):
+    """Each step a line, with digests of keys and certificates and nothing that the log would refuse."""
+    site = hospital(tmp_path / "site", "st-audit")
+    world.enrol(site)
+    enrolment.revoke(world.consortium, "st-audit")
+    path = world.consortium.folder / enrolment.AUDIT
+    assert verify(path).count > 0
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    ours = [line["event"] for line in lines if line["fields"].get("site") == "st-audit"]
+    assert ours == ["enrol.invited", "enrol.asked", "enrol.admitted", "enrol.certified", "enrol.revoked"]
+    assert "refused" not in path.read_text()
 
 
 def test_the_kit_holds_no_secret_and_the_server_keeps_no_code(world, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,7 @@ from client.cli import app as site_app
 from client.site import init_site
 from server.cli import app as server_app
 from tests.world.consortium import hospital, make
-from tests.world.processes import Processes
+from tests.world.processes import Processes, until
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,23 @@ def test_a_hospital_is_invited_enrols_is_admitted_and_is_revoked(world, tmp_path
     assert "certificate lasts" in server(world, "renew")
     assert "no member any more" in server(world, "revoke", "st-anna", "--yes")
     assert "certificate" in at(site, "renew", status=7)
+
+
+def test_who_waits_is_a_member_soon_after_being_admitted(world, tmp_path):
+    site = hospital(tmp_path / "site", "st-wait")
+    kit, code = tmp_path / "kit.zip", tmp_path / "code"
+    code.write_text(json.loads(server(world, "invite", "st-wait", "--kit", str(kit), "--json"))["code"])
+    words = ["enrol", str(kit), "--code-file", str(code), "--wait", "300", "--site", str(site.folder)]
+    child = world.processes.start("waits", [sys.executable, "-m", "client.cli", *words])
+
+    def asked() -> bool:
+        row = world.consortium.book.site("st-wait")
+        return row is not None and row.state == "waiting"
+
+    until("it asked", asked)
+    server(world, "admit", "st-wait", "--json")
+    assert child.wait(timeout=90) == 0
+    assert "is a member of lungs" in world.processes.log("waits")
 
 
 def test_a_newer_roster_is_shown_and_accepted_by_its_version(world, tmp_path):
