@@ -86,6 +86,7 @@ def suppress(metrics: SiteMetrics, rules: Rules) -> SiteMetrics:
         comparisons=tuple(_comparison(one) for one in comparisons if one.metric in rules.figures),
         intake=metrics.intake and _intake(metrics.intake, rules.least.floor),
         threshold=_short(metrics.threshold) if "threshold" in rules.figures else None,
+        worse=metrics.worse if "threshold" in rules.figures else None,
     )
 
 

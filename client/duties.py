@@ -20,7 +20,7 @@ from client.intake.summary import intake_summary
 from client.patients import PatientSet
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
-from client.privacy.masking import may_vote
+from client.privacy.masking import judged, may_vote
 from client.privacy.plan import DpPlan
 from client.site import Site
 from client.suppression import Least
@@ -90,8 +90,19 @@ class ImagingDuties:
         data = self._data(plan).validation
         if not data.n_images:
             return self._metrics(instruction)
-        found = best_threshold(predict(_network(instruction, plan), data), self._min_cell(plan))
-        return self._metrics(instruction, threshold=found)
+        scored = predict(_network(instruction, plan), data)
+        return self._metrics(
+            instruction,
+            threshold=best_threshold(scored, self._min_cell(plan)),
+            worse=self._worse(scored, instruction, plan),
+        )
+
+    def _worse(self, scored: Scores, instruction: Instruction, plan: Plan) -> bool | None:
+        """Of the final model of masked rounds; whether the last aggregate did harm nobody else can tell."""
+        if plan.federation.aggregation == "visible" or not may_vote(self._site.policy):
+            return None
+        loss = progress(scored, self._min_cell(plan)).loss
+        return judged(self._site, instruction.run, instruction.round, loss)
 
     def evaluate(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Measure the final model, and where plan and policy say so a model of the hospital's own, on test patients."""
@@ -245,6 +256,7 @@ class ImagingDuties:
         comparisons: tuple[Comparison, ...] = (),
         intake: IntakeSummary | None = None,
         threshold: float | None = None,
+        worse: bool | None = None,
         epsilon: float | None = None,
         head: LedgerHead | None = None,
     ) -> SiteMetrics:
@@ -257,6 +269,7 @@ class ImagingDuties:
             comparisons=comparisons,
             intake=intake,
             threshold=threshold,
+            worse=worse,
             epsilon=epsilon,
             simulated=self._site.simulated,
             head=head,

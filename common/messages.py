@@ -229,6 +229,8 @@ class SiteMetrics:
     intake: IntakeSummary | None = None
     threshold: float | None = None
     """Where this hospital's validation patients are best separated (Youden's J), to 0.001."""
+    worse: bool | None = None
+    """After masked rounds: whether the final model does worse on them than the one the last round began with."""
     epsilon: float | None = None
     """Spent so far by the worst patient of the training cohort; None without a private plan."""
     simulated: bool = False

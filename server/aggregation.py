@@ -9,6 +9,7 @@ those who judged say so, the sum they sent with that word is thrown away too, an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -72,6 +73,22 @@ def next_model(talk: Talk, model: Arrays, gathered: Gathered, round_: int) -> Ne
     judged = {"count": gathered.together.worse, "sites": gathered.together.judged}
     talk.note("round.rolled-back", round=round_, digest=digest(before), **judged)
     return Next(before, rolled_back=True)
+
+
+def last_model(talk: Talk, model: Arrays, votes: Iterable[bool | None]) -> Arrays:
+    """The final model; or the one before, where most sites that can tell find that the last aggregate did harm.
+
+    Args:
+        talk: of the run, after its last round.
+        model: that the round ended with.
+        votes: of the sites that trained: whether it is worse; None for those that do not tell.
+    """
+    told = [vote for vote in votes if vote is not None]
+    before = _read(talk, talk.plan.federation.rounds) if 2 * sum(told) > len(told) else None
+    if before is None:
+        return model
+    talk.note("model.rolled-back", digest=digest(before), count=sum(told), sites=len(told))
+    return before
 
 
 def _keep(talk: Talk, model: Arrays, round_: int) -> None:

@@ -31,7 +31,7 @@ from common.messages import Kind, SiteMetrics
 from common.plan import Plan
 from common.types import Arrays, RunId, SiteName
 from server import exchange
-from server.aggregation import gathering_for, next_model
+from server.aggregation import gathering_for, last_model, next_model
 from server.exchange import NO_REPLY
 from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal, architecture_here
@@ -102,7 +102,9 @@ class _Run:
                 sites = self._joined(sites, round_)
                 model = self._train(round_, model, sites)
                 self._journal.save(self.record, model, round_)
-            self._evaluate(model, sites, self._threshold(model, sites))
+                self._journal.forget_round()
+            model = self._threshold(model, sites)
+            self._evaluate(model, sites)
         except ConsiliumError as error:
             self._end(error.code, None)
             raise
@@ -214,17 +216,31 @@ class _Run:
         self._talk.note("round.completed", round=round_, sites=len(gathered.sites), digest=digest(model))
         return model
 
-    def _threshold(self, model: Arrays, sites: Roster) -> float:
-        """The median of what the training sites answer; an external site has no say in it."""
-        question = self._talk.question(Kind.THRESHOLD, self._plan.federation.rounds, model)
-        answers = [metrics.threshold for metrics in self._talk.metrics(question, sites.training)]
+    def _threshold(self, model: Arrays, sites: Roster) -> Arrays:
+        """The median of what the training sites answer; an external site has no say in it.
+
+        Returns:
+            The model that it is for: after masked rounds the sites may have turned the last aggregate down.
+        """
+        told = self._told(model, sites)
+        kept = last_model(self._talk, model, [metrics.worse for metrics in told])
+        if kept is not model:
+            last = replace(self.record.rounds[-1], rolled_back=True)
+            self.record = replace(self.record, rounds=(*self.record.rounds[:-1], last))
+            told = self._told(kept, sites)
+        answers = [metrics.threshold for metrics in told]
         found = [answer for answer in answers if answer is not None and 0 <= answer <= 1]
         threshold = round(statistics.median(found), 3) if found else _MIDDLE
         self.record = replace(self.record, threshold=threshold)
         self._talk.note("threshold.chosen", threshold=threshold, sites=len(found))
-        return threshold
+        return kept
 
-    def _evaluate(self, model: Arrays, sites: Roster, threshold: float) -> None:
+    def _told(self, model: Arrays, sites: Roster) -> list[SiteMetrics]:
+        question = self._talk.question(Kind.THRESHOLD, self._plan.federation.rounds, model)
+        return list(self._talk.metrics(question, sites.training))
+
+    def _evaluate(self, model: Arrays, sites: Roster) -> None:
+        threshold = self.record.threshold
         question = self._talk.question(Kind.EVALUATE, self._plan.federation.rounds, model, threshold)
         measured: dict[str, SiteMetrics] = {}
         for metrics in self._talk.metrics(question, sites.nodes):

@@ -290,6 +290,17 @@ class Masking:
         return reply
 
 
+def judged(site: Site, run: RunId, after: int, loss: float | None) -> bool | None:
+    """Whether the final model is worse than the one that round `after`, the last one, began with; None for no answer.
+
+    Raises:
+        StorageError: as `Store.open`.
+    """
+    with Store(site.state / NAME).open() as book:
+        before = book.loss_before(run, after + 1, loss)
+    return worse(loss, before) if may_vote(site.policy) else None
+
+
 def may_vote(policy: Policy) -> bool:
     """Whether a word about validation patients, summed with those of the other sites, may leave: where the operating
     point may, which tells more and is this site's alone.

@@ -67,7 +67,7 @@ def _judged(rounds: tuple[RoundRecord, ...]) -> str:
         return "No aggregate was judged by validation patients between rounds: no hospital's policy let such a word leave."
     told = f"Hospitals judged the aggregates of {len(judged)} of {len(rounds)} rounds on their validation patients; "
     if not back:
-        return told + "none was found harmful by most. The last one is judged by the figures of this report."
+        return told + "none was found harmful by most."
     return (
         told
         + f"in round {', '.join(back)} the model before came back, because most found its successor worse."

@@ -169,6 +169,25 @@ def test_an_aggregate_that_does_harm_is_rolled_back(tmp_path):
         np.testing.assert_array_equal(found[name], array)
 
 
+class SourAtTheEnd(ToyDuties):
+    """A hospital whose validation patients find the final model worse than the one before, and that one not."""
+
+    def threshold(self, instruction, plan):
+        first = sum(seen.kind is Kind.THRESHOLD for seen in self.seen) == 0
+        return replace(super().threshold(instruction, plan), worse=first)
+
+
+def test_the_last_aggregate_is_judged_too(tmp_path):
+    services = enrolled(tmp_path, duties=SourAtTheEnd)
+    plan = masked_plan(rounds=1)
+    record = _run(tmp_path, services, plan)
+    assert record.rounds[0].rolled_back
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in start_of(plan).arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    assert [i.kind for i in services[0]._duties.seen].count(Kind.THRESHOLD) == 2
+
+
 def test_masks_without_a_roster_are_refused_before_anybody_trains(tmp_path):
     services = [toy_service(tmp_path, name) for name in NAMES[:3]]
     with pytest.raises(FederationError) as caught:
