@@ -47,7 +47,7 @@ def test_a_changed_or_missing_part_is_noticed_by_name(part):
     """Flower as it is in another process, with one part put aside or written anew."""
     module, name = part
     for change in (f"del m.{name}", f"m.{name} = lambda **parts: None"):
-        text = f"import importlib; m = importlib.import_module({module!r}); {change}\nfrom client.node import moved; print(moved())"
+        text = f"import importlib, {LOOP}; m = importlib.import_module({module!r}); {change}\nfrom client.node import moved; print(moved())"
         done = subprocess.run(
             [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=120
         )
