@@ -56,9 +56,12 @@ class Edge:
 
 @dataclass(frozen=True, config=_STRICT)
 class Loopback:
-    """Where one of the server's own processes listens; the edge alone speaks to it."""
+    """Where one of the server's own processes listens: this machine's loopback and nothing else, by rule.
 
-    host: str = "127.0.0.1"
+    Flower's server answers whoever reaches its port; a slip in a settings file must not open it.
+    """
+
+    host: Annotated[str, Field(pattern=r"^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$")] = "127.0.0.1"
     port: Port = 9092
 
 
