@@ -63,7 +63,8 @@ class Flower:
         self.programs.append(self._program(name, tuple(command), *needs, **more))
 
     def _program(self, name: str, command: tuple[str, ...], *needs: str, **more: object) -> Program:
-        return Program(name, command, self.folder, self.environment, needs=needs, **more)
+        where = {"folder": self.folder, "environment": self.environment}
+        return Program(name=name, command=command, needs=needs, **{**where, **more})
 
     @contextmanager
     def running(self) -> Iterator[Supervisor]:
