@@ -419,3 +419,26 @@ def test_enrolment_goes_through_the_hospitals_proxy_and_a_proxy_that_says_no_is_
     with proxy(allow=False) as wall:
         site = hospital(tmp_path / "walled", "st-walled", proxy=wall.address)
         refused("proxy", lambda: enrol(site, *world.invite("st-walled")))
+
+
+def test_a_hospital_takes_no_certificate_but_its_own(world, other, tmp_path):
+    """A server gone wrong gives another name's, another authority's, another key's: none is put in place."""
+    site = hospital(tmp_path / "site", "st-own")
+    kit, code = world.invite("st-own")
+    enrol(site, kit, code)
+    enrolment.admit(world.consortium, "st-own")
+    ours, theirs = world.consortium.authority(), other.consortium.authority()
+    asked = request(load_key(site.secrets / "tls-next.key"), "st-own")
+    foreign = request(make_key(tmp_path / "foreign.key"), "st-own")
+    row = world.consortium.book.site("st-own")
+    assert row is not None
+    for given in (
+        ours.issue(asked, "st-other", "lungs"),
+        theirs.issue(asked, "st-own", "lungs"),
+        ours.issue(foreign, "st-own", "lungs"),
+    ):
+        world.consortium.book.renewed(row.name, given)
+        refused("certificate", lambda: enrol(site, kit, ""))
+        assert not (site.secrets / "tls.crt").exists()
+    world.consortium.book.renewed(row.name, ours.issue(asked, "st-own", "lungs"))
+    assert enrol(site, kit, "").admitted
