@@ -11,14 +11,12 @@ goes on where its folder says. Only a code of our own, written down by the run i
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +27,7 @@ from common.checkpoints import write_whole
 from common.errors import ConsiliumError, FederationError, StorageError
 from common.plan import Plan, dump_plan, load_plan
 from server.journal import COMPLETED, RUNNING, is_owned, read_federation
-from server.release import make_bundle
+from server.release import app_folder, make_bundle
 
 QUEUED: Final = "queued"
 STUDY: Final = "study.json"
@@ -214,11 +212,7 @@ def _unpacked(home: Path, plan: Plan) -> Path:
     """The app bundle of the installed code and this plan, as the folder that Flower wants; the same every time."""
     app = home / "app"
     shutil.rmtree(app, ignore_errors=True)
-    with zipfile.ZipFile(io.BytesIO(make_bundle(plan))) as bundle:
-        for name in bundle.namelist():
-            if not name.startswith(".info"):
-                bundle.extract(name, app)
-    return app
+    return app_folder(make_bundle(plan), app)
 
 
 def _rounds(home: Path) -> int:

@@ -16,19 +16,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from client.approvals import Approvals
+from client.enrolment import enrol
 from client.policy import Policy
-from client.site import init_site
+from client.site import Site, init_site, load_site
+from client.studies import receive
 from common.audit import read
 from common.code import PACKAGES
 from common.errors import FederationError
+from common.kit import Kit
 from common.plan import Plan
+from server.enrolment import admit, invite
 from server.federation_folder import Consortium
+from server.release import released
 from server.runs import outcome, studies, submit
 from simulations.faults.toy import AT_WORK, PACE
 
@@ -71,9 +77,17 @@ class Federation:
     consortium: Consortium
     environment: dict[str, str]
     sides: dict[str, Side] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
+    secured: bool = False
+    """With edge, tunnels, certificates and approvals; else on plain loopback."""
 
     def submit(self, plan: Plan) -> str:
-        """Queue a study; gives its name."""
+        """Queue a study; gives its name. In a secured federation it is released and approved everywhere first."""
+        if self.secured:
+            made = released(self.consortium, plan)
+            parcel = self.consortium.book.release(made.id)
+            for site in self.sites.values():
+                Approvals(site).approve(receive(site, b"" if parcel is None else parcel.body))
         return submit(self.consortium.folder, plan).name
 
     def state(self, study: str) -> str:
@@ -135,27 +149,35 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, sites: Mapping[str, int]) -> Iterator[Federation]:
+def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False) -> Iterator[Federation]:
     """Start a consortium and these hospitals (name to public bucket); everything is ended again.
+
+    Args:
+        folder: empty; everything lies there afterwards.
+        sites: name to public bucket.
+        secured: real TLS on loopback, through nginx and stunnel, with enrolled hospitals.
 
     Raises:
         FederationError: code `timeout` when it does not come up.
     """
     environment = {**os.environ, "PYTHONPATH": str(_copied(folder / "code")), "OMP_NUM_THREADS": "1"}
-    home, port = folder / "consortium", _free_port()
-    Consortium.init(home, "faults", ["127.0.0.1:1"])
+    inner, api, outer = (_free_ports(1)[0] for _ in range(3))
+    home, at = folder / "consortium", f"127.0.0.1:{outer}"
+    Consortium.init(home, "faults", [at])
     with (home / "server.toml").open("a") as settings:
-        settings.write(f"\n[superlink]\nport = {port}\n")
-    made = Federation(folder, Consortium.open(home), environment)
+        settings.write(f"\n[superlink]\nport = {inner}\n\n[api]\nport = {api}\n")
+        settings.write(f'\n[edge]\nlisten = ["{at}"]\nenrol_per_minute = 60000\n')
+    made = Federation(folder, Consortium.open(home), environment, secured=secured)
     try:
-        _start(made, SERVER, [str(made.consortium.folder)], made.consortium.run / "processes")
-        address = f"127.0.0.1:{port}"
+        words = [] if secured else ["--loopback"]
+        _start(made, SERVER, [str(made.consortium.folder), *words], made.consortium.run / "processes")
         for name, bucket in sites.items():
-            home = folder / name
-            site = init_site(home, name, simulation_seed=1, policy=Policy(allow_non_private=True))
-            _bucket(home / "site.toml", bucket)
-            site.state.mkdir(exist_ok=True)
-            _start(made, name, [str(home), address], site.state / "processes")
+            site = _hospital(folder / name, bucket)
+            made.sites[name] = site
+            if secured:
+                _enrolled(made, site, outer)
+            address = [] if secured else [f"127.0.0.1:{inner}"]
+            _start(made, name, [str(site.folder), *address], site.state / "processes")
         yield made
     finally:
         for side in made.sides.values():
@@ -165,6 +187,33 @@ def federation(folder: Path, sites: Mapping[str, int]) -> Iterator[Federation]:
                 side.process.wait(_STOP_S)
             side.process.kill()
             side.process.wait()
+
+
+def _hospital(home: Path, bucket: int) -> Site:
+    site = init_site(home, home.name, simulation_seed=1, policy=Policy(allow_non_private=True))
+    _bucket(home / "site.toml", bucket)
+    with (home / "site.toml").open("a") as settings:
+        settings.write(f"\n[federation]\ntunnel_port = {_free_ports(2)[0]}\n")
+    site.state.mkdir(exist_ok=True)
+    return load_site(home)
+
+
+def _enrolled(made: Federation, site: Site, port: int) -> None:
+    """Invited, asked, admitted, and the certificate fetched, as its people would."""
+    made.until(lambda: _listening(port), "the edge")
+    kit, code = invite(made.consortium, site.name)
+    made.until(lambda: _asked(site, kit, code), "the api")
+    admit(made.consortium, site.name)
+    enrol(site, kit, "")
+
+
+def _asked(site: Site, kit: Kit, code: str) -> bool:
+    """Whether the request was taken; behind the edge the api may still be starting."""
+    try:
+        enrol(site, kit, code)
+    except FederationError:
+        return False
+    return True
 
 
 def _start(made: Federation, name: str, arguments: list[str], processes: Path) -> None:
@@ -208,7 +257,21 @@ def _child(parent: int, name: str) -> int | None:
     return None
 
 
-def _free_port() -> int:
+def _free_ports(count: int) -> list[int]:
+    """Ports in a row that nobody listens at."""
+    while True:
+        with ExitStack() as open_:
+            first = open_.enter_context(socket.socket())
+            first.bind(("127.0.0.1", 0))
+            ports = [first.getsockname()[1] + number for number in range(count)]
+            try:
+                for port in ports[1:]:
+                    open_.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return ports
+
+
+def _listening(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return probe.connect_ex(("127.0.0.1", port)) == 0

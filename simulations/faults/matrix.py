@@ -74,6 +74,19 @@ FAULTS: Final = tuple(
 )
 
 
+SECURED: Final = tuple(
+    Fault(side, what, "half")
+    for side, what in (
+        (SERVER, "edge"),
+        (SERVER, "api"),
+        (SLOW, "tunnel"),
+        (SLOW, "node"),
+        (SLOW, "supervisor"),
+    )
+)
+"""Of a federation with TLS: what plain loopback does not have, and a node that has a key of its own."""
+
+
 @dataclass(frozen=True)
 class Result:
     """All faults of one run."""
@@ -87,8 +100,16 @@ class Result:
     """Updates that the log admits more than once; must be 0."""
 
 
+def _untold(_row: Happened) -> None:
+    """Nobody watches."""
+
+
 def run(
-    folder: Path, faults: Sequence[Fault], told: Callable[[Happened], None] = lambda _row: None
+    folder: Path,
+    faults: Sequence[Fault],
+    told: Callable[[Happened], None] = _untold,
+    *,
+    secured: bool = False,
 ) -> Result:
     """Make the faults happen, each in a round of its own.
 
@@ -96,12 +117,13 @@ def run(
         folder: empty; everything of the federation lies there afterwards.
         faults: in this order.
         told: called after each round with a fault.
+        secured: as `simulations.faults.federation.federation`.
 
     Raises:
         FederationError: code `timeout` when the federation did not go on.
     """
     plan = toy_plan(sites=list(SITES), rounds=len(faults) + 1)
-    with federation(folder, SITES) as made:
+    with federation(folder, SITES, secured=secured) as made:
         for site, seconds in _PACE_S.items():
             made.pace(site, seconds)
         study = made.submit(plan)

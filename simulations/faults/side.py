@@ -15,7 +15,7 @@ from client import deployment as hospital
 from client.site import load_site
 from common.logs import configure
 from server import deployment as consortium
-from server.federation_folder import Consortium
+from server.federation_folder import SETTINGS, Consortium
 from simulations.faults import service
 
 
@@ -25,18 +25,18 @@ def main() -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    folder = Path(sys.argv[1])
+    folder, word = Path(sys.argv[1]), "".join(sys.argv[2:3])
 
     def go_on() -> bool:
         return not ended.is_set()
 
-    if len(sys.argv) == 2:
-        consortium.serve(consortium.Start(Consortium.open(folder), loopback=True), go_on)
+    if (folder / SETTINGS).exists():
+        consortium.serve(consortium.Start(Consortium.open(folder), loopback=bool(word)), go_on)
         return
     site = load_site(folder)
-    started = hospital.Start(site, sys.argv[2])
+    started = hospital.Start(site, word)
     served = service.command(folder.resolve(), started.socket.resolve())
-    hospital.serve(hospital.Start(site, sys.argv[2], service=served), go_on)
+    hospital.serve(hospital.Start(site, word, service=served), go_on)
 
 
 if __name__ == "__main__":

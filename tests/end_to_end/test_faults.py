@@ -9,7 +9,7 @@ from client.policy import Policy
 from client.site import init_site
 from common.errors import PolicyRefused
 from simulations.faults import matrix
-from simulations.faults.matrix import FAULTS
+from simulations.faults.matrix import FAULTS, SECURED
 from simulations.faults.report import SHORT
 
 RECOVERED_S = 30.0
@@ -40,3 +40,10 @@ def test_a_real_hospital_is_never_started_without_tls(tmp_path):
     with pytest.raises(PolicyRefused) as caught:
         programs(Start(site, "127.0.0.1:9092"))
     assert caught.value.code == "loopback"
+
+
+@pytest.mark.slow
+def test_with_tls_the_edge_the_tunnel_and_a_node_with_a_key_of_its_own_may_be_killed_too(tmp_path):
+    """Real nginx, real stunnel, enrolled and approving hospitals; the node must be let in again in time."""
+    result = matrix.run(tmp_path, SECURED, secured=True)
+    _check(result, SECURED)
