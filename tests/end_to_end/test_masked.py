@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +14,7 @@ from flwr.common.constant import ErrorCode
 
 from client import direct
 from client.privacy.masking import STAGES
+from client.socket import serve
 from common import envelope, wire
 from common.audit import read
 from common.checkpoints import load
@@ -186,6 +189,33 @@ def test_the_last_aggregate_is_judged_too(tmp_path):
     for name, array in start_of(plan).arrays.items():
         np.testing.assert_array_equal(found[name], array)
     assert [i.kind for i in services[0]._duties.seen].count(Kind.THRESHOLD) == 2
+
+
+class Sockets(InProcessGrid):
+    """The courier's other way: each site behind its own Unix socket, as in a deployment."""
+
+    folder: Path
+
+    def __init__(self, folders, **options):
+        super().__init__(folders, **options)
+        for number, folder in enumerate(folders, start=1):
+            self._contexts[number].node_config = {"service-socket": str(self.folder / f"{folder.name}.sock")}
+
+
+def test_masked_rounds_through_the_sockets_of_a_deployment(tmp_path):
+    services = enrolled(tmp_path)
+    plan = masked_plan(rounds=1, mask_bits=24)
+    with tempfile.TemporaryDirectory(prefix="s-") as short:  # a socket's path has little room
+        served = [serve(service, Path(short) / f"{service.name}.sock") for service in services]
+        try:
+            record = _run(tmp_path, services, plan, type("Here", (Sockets,), {"folder": Path(short)}))
+        finally:
+            for server in served:
+                server.stop(grace=None).wait()
+    assert record.trained == NAMES[:5]
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-5)
 
 
 def test_masks_without_a_roster_are_refused_before_anybody_trains(tmp_path):
