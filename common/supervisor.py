@@ -42,6 +42,8 @@ _READY_S: Final = 60.0
 """Whoever waits for another program to be ready starts after this long in any case."""
 _DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+_HARMLESS: Final = ("LANG", "LC_ALL", "TZ", "PYTHONPATH", "OMP_NUM_THREADS")
+"""Of our environment, what a program under another account gets too."""
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
@@ -191,7 +193,7 @@ class Supervisor:
             kept.process = subprocess.Popen(  # noqa: S603 - a fixed command of our own, no shell
                 program.command,
                 cwd=program.folder,
-                env={**os.environ, **program.environment},
+                env={**_inherited(program), **program.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log if writing is None else writing,
                 stderr=subprocess.STDOUT,
@@ -274,6 +276,14 @@ def _signal_tree(leader: int, number: int) -> None:
     """To every process of the session's group; a leader that ended leaves its number to its group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
+
+
+def _inherited(program: Program) -> Mapping[str, str]:
+    """What a program finds of our environment: all; under another account only what names no secret."""
+    if program.account is None:
+        return os.environ
+    kept = {name: os.environ[name] for name in _HARMLESS if name in os.environ}
+    return {**kept, "HOME": str(program.folder)}
 
 
 def _die_with_parent() -> None:
