@@ -33,6 +33,7 @@ def words(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
         ("rounds", _rounds(plan)),
         ("privacy", _privacy(plan)),
         ("what leaves", _leaves(plan, policy)),
+        ("server sees", _seen(plan)),
         ("stays here", _stays(plan)),
     )
 
@@ -70,6 +71,12 @@ def _leaves(plan: Plan, policy: Policy) -> str:
     by = f", also by {', '.join(groups)}" if groups else ""
     weights = "weights with noise" if plan.private else "weights"
     return f"{weights} after each round; figures of test patients{by}, none of fewer than {cell} patients"
+
+
+def _seen(plan: Plan) -> str:
+    if plan.federation.aggregation == "secure":
+        return "only the sum of all hospitals' updates; yours by itself is masked"
+    return "your update by itself, and may judge it"
 
 
 def _stays(plan: Plan) -> str:

@@ -265,6 +265,9 @@ def test_every_word_of_what_is_asked_comes_from_the_plan():
     assert "2 rounds" in told["rounds"]
     assert "fewer than 11" in told["what leaves"], "the larger of plan and policy"
     assert "ε at most 3" in dict(words(PRIVATE, Policy()))["privacy"]
+    assert "by itself, and may judge" in told["server sees"]
+    masked = toy_plan(aggregation="secure", least_sites=3)
+    assert "only the sum" in dict(words(masked, Policy()))["server sees"]
 
 
 def test_the_commands_take_a_person_from_the_list_to_yes_and_back(federation, tmp_path):
