@@ -21,6 +21,7 @@ from client.commands import (
     studies,
     train,
 )
+from common.bill import sbom
 from common.cli import example, make_app
 from common.logs import configure
 
@@ -35,6 +36,9 @@ app.command("train", epilog=example("consilium-site train plan.toml --out runs/a
 app.command("withdraw", epilog=example("consilium-site withdraw --patient"))(images.withdraw)
 app.command("serve", epilog=example("consilium-site serve --socket /run/consilium.sock"))(site.serve)
 app.command("start", epilog=example("consilium-site start --site /srv/consilium"))(start.start)
+app.command("connect", epilog=example("consilium-site connect --site /srv/consilium"))(start.connect)
+app.command("courier", epilog=example("consilium-site courier /srv/consilium-courier"))(start.courier)
+app.command("alive", epilog=example("consilium-site alive service --site /srv/consilium"))(start.alive)
 app.command("enrol", epilog=example("consilium-site enrol st-anna-kit.zip"))(federation.enrol)
 app.command("renew", epilog=example("consilium-site renew"))(federation.renew)
 app.command("roster", epilog=example("consilium-site roster --accept 3"))(federation.roster)
@@ -45,6 +49,7 @@ app.command("approve", epilog=example("consilium-site approve chest-1-3fa9c2d1")
 app.command("withdraw-approval", epilog=example("consilium-site withdraw-approval chest-1-3fa9c2d1"))(
     studies.withdraw_approval
 )
+app.command("sbom", epilog=example("consilium-site sbom --out sbom.json"))(sbom)
 app.add_typer(labels.group, name="labels")
 app.add_typer(ledger.group, name="ledger")
 app.add_typer(quarantine.group, name="quarantine")

@@ -22,5 +22,7 @@ class FederationSettings:
     proxy_user: Annotated[str, Field(pattern=r"^[^\s:]{0,128}$")] = ""
     proxy_password_file: str = ""
     """Relative to site.toml."""
+    tunnel_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,253}$")] = "127.0.0.1"
+    """Where the tunnel listens for the node; another than loopback only where the node is in a container of its own."""
     tunnel_port: Port = 9095
-    """Loopback port at which the node finds the federation; the tunnel uses the next one too."""
+    """Port at which the node finds the federation; the tunnel uses the next one too."""

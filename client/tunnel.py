@@ -32,24 +32,26 @@ if TYPE_CHECKING:
 
 CONF: Final = "tunnel.conf"
 HOST: Final = "127.0.0.1"
-"""Where the tunnel listens; nowhere else."""
+"""Where its two halves meet; nowhere else."""
 _LEAVE_S: Final = 75
 """Seconds an idle connection is kept, as long as the edge keeps it."""
 
 
 def address(site: Site) -> str:
     """`host:port` that Flower's node is given as its SuperLink."""
-    return f"{HOST}:{site.federation.tunnel_port}"
+    return f"{site.federation.tunnel_host}:{site.federation.tunnel_port}"
 
 
 def root_certificate(site: Site) -> Path:
     """What Flower's node is given as root certificate: the tunnel's own, made where it is missing or ends soon."""
     path, key = site.state / FOLDER / "local.crt", site.secrets / "local.key"
-    stands = path.exists() and key.exists()
-    if stands and read_certificate(path.read_text()).left(datetime.now(UTC)).days >= RENEW_DAYS:
-        return path
+    host = site.federation.tunnel_host
+    if path.exists() and key.exists():
+        known = read_certificate(path.read_text())
+        if known.name == host and known.left(datetime.now(UTC)).days >= RENEW_DAYS:
+            return path
     made = load_key(key) if key.exists() else make_key(key)
-    write_whole(path, self_signed(made, HOST).pem.encode())
+    write_whole(path, self_signed(made, host).pem.encode())
     return path
 
 
@@ -145,6 +147,8 @@ def _edge_side(site: Site, kit: Kit, authority: Path, inner: str) -> list[str]:
         "verifyChain = yes",
         f"{'checkIP' if _is_ip(host) else 'checkHost'} = {host}",
         "sessionResume = no",
+        # An empty name sends none; without this line stunnel would name the proxy.
+        f"sni = {'' if _is_ip(host) else host}",
     ]
     settings = site.federation
     if not settings.proxy:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.bill import sbom
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
@@ -30,8 +31,10 @@ app.command("revoke", epilog=example("consilium-server revoke st-anna"))(members
 app.command("renew", epilog=example("consilium-server renew"))(members.renew)
 
 app.command("start", epilog=example("consilium-server start /srv/consortium"))(starting.start)
+app.command("alive", epilog=example("consilium-server alive --folder /srv/consortium"))(starting.alive)
 app.command("submit", epilog=example("consilium-server submit /srv/consortium plan.toml"))(starting.submit)
 app.command("runs", epilog=example("consilium-server runs /srv/consortium"))(starting.studies)
+app.command("sbom", epilog=example("consilium-server sbom --out sbom.json"))(sbom)
 
 PlanFile = Annotated[Path, typer.Argument(help="The study plan, a TOML file; docs/plan.md has every key.")]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,7 @@ from server.federation_folder import Consortium
 CONF: Final = "edge.conf"
 _TEMPLATE: Final = Path(__file__).with_name(CONF)
 _CHECK_S: Final = 30.0
+_ANSWER_S: Final = 2.0
 
 
 def write(consortium: Consortium) -> Path:
@@ -85,6 +87,19 @@ def reload(consortium: Consortium) -> bool:
         os.kill(int((consortium.run / "edge.pid").read_text()), signal.SIGHUP)
     except (OSError, ValueError):
         return False
+    return True
+
+
+def answers(consortium: Consortium) -> bool:
+    """Whether something listens at each address of the edge."""
+    for address in consortium.settings.edge.listen:
+        host, _, port = address.rpartition(":")
+        here = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104 - compared, not bound
+        try:
+            with socket.create_connection((here, int(port)), timeout=_ANSWER_S):
+                continue
+        except OSError:
+            return False
     return True
 
 

@@ -59,3 +59,19 @@ def studies(folder: Folder, as_json: JsonFlag = False) -> None:
     rows = [(study.name, outcome(folder, study), study.attempts) for study in submitted(folder)]
     result = [dict(zip(("study", "state", "attempts"), row, strict=True)) for row in rows]
     show(result, as_json, lambda: grid("Studies", ("study", "state", "attempts"), rows))
+
+
+def alive(folder: Annotated[Path, typer.Option(help="The consortium's folder.")] = Path()) -> None:
+    """Say by the exit status whether SuperLink and edge answer: 0 yes, 1 no; for health checks."""
+    from server.deployment import Start, healthy
+    from server.edge import answers
+    from server.federation_folder import Consortium
+
+    consortium = Consortium.open(folder)
+    wrong = [
+        *([] if healthy(Start(consortium)) else ["SuperLink"]),
+        *([] if answers(consortium) else ["edge"]),
+    ]
+    if wrong:
+        say(f"{' and '.join(wrong)} not answering.")
+        raise typer.Exit(1)
