@@ -29,7 +29,8 @@ from simulations.grid import InProcessGrid, run_on
 SITES: Final = {"alpha": 100, "beta": 200}
 SLOW: Final = "beta"
 """The site that takes longer, so that the other's update is in while it still works."""
-_PACE_S: Final = {"alpha": 0.5, "beta": 6.0}
+PACE_S: Final = {"alpha": 0.5, "beta": 6.0}
+"""Seconds that a hospital trains."""
 _ROUND_S: Final = 180.0
 
 
@@ -124,7 +125,7 @@ def run(
     """
     plan = toy_plan(sites=list(SITES), rounds=len(faults) + 1)
     with federation(folder, SITES, secured=secured) as made:
-        for site, seconds in _PACE_S.items():
+        for site, seconds in PACE_S.items():
             made.pace(site, seconds)
         study = made.submit(plan)
         rows = []
