@@ -20,12 +20,22 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.keyfiles import enrolling, next_key, node_public, request_of, settle, take
 from client.link import Link, proxy_url
-from client.membership import FOLDER, Membership, check, identity_of, load_membership, offer, pin
+from client.membership import (
+    FOLDER,
+    IDENTITY,
+    Membership,
+    check,
+    identity_of,
+    load_membership,
+    offer,
+    pin,
+    pinned,
+)
 from common.certificates import Certificate, belongs, certified, read_certificate
 from common.checkpoints import write_whole
 from common.enrolment import PREFIX, Answer, Ask, Renew, parse, sign
 from common.errors import FederationError, StorageError
-from common.identity import PublicKey, fingerprint
+from common.identity import Identity, PublicKey, fingerprint
 from common.kit import Kit, check_code
 from common.pki import RENEW_DAYS
 from common.roster import load_roster, verify_roster
@@ -67,7 +77,8 @@ def enrol(site: Site, kit: Kit, code: str, clock: Clock = time.time) -> Enrolmen
     if code:
         check_code(kit, code)
     _same_federation(site, kit)
-    identity = identity_of(site)
+    # A new key is made only by who was invited; a lost one is not replaced in passing.
+    identity = identity_of(site) if code else Identity.load(site.secrets / IDENTITY)
     if not code and not enrolling(site) and kit_of(site) is not None:
         link_of(site).ask("GET", f"{PREFIX}/roster")
         return Enrolment(kit.federation, True, fingerprint(identity.public), certificate(site).ends)
@@ -196,11 +207,11 @@ def _first_link(site: Site, kit: Kit, path: str, body: bytes) -> bytes:
 
 
 def _same_federation(site: Site, kit: Kit) -> None:
-    known = load_membership(site)
-    if known is not None and (known.server_key, known.roster.federation) != (kit.server, kit.federation):
+    known = pinned(site)
+    if known is not None and known != (kit.federation, kit.server):
         raise FederationError(
             "the kit",
-            f"this hospital is a member of {known.roster.federation}, whose server's key is another",
+            f"this hospital is a member of {known[0]}, whose server's key is another",
             "Make a new site with `consilium-site init` to join another federation; else call the consortium",
             code="server-key",
         )

@@ -50,6 +50,15 @@ def identity_of(site: Site) -> Identity:
     return Identity.load(path) if path.exists() else Identity.make(path)
 
 
+def pinned(site: Site) -> tuple[str, PublicKey] | None:
+    """Federation and server's key, as pinned here; None before the first enrolment.
+
+    Raises:
+        StorageError: `membership` when the file cannot be read.
+    """
+    return _server(site.state / FOLDER)
+
+
 def load_membership(site: Site) -> Membership | None:
     """What was pinned; None where the site has not been enrolled.
 

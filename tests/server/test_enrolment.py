@@ -188,6 +188,7 @@ def test_a_code_is_used_once_by_one_key(world, tmp_path):
     enrolment.admit(world.consortium, "st-once")
     refused("code-used", lambda: enrol(second, kit, code))
     refused("not-invited", lambda: enrol(second, kit, ""))
+    refused("key-missing", lambda: enrol(hospital(tmp_path / "three", "st-once"), kit, ""))
     assert enrol(first, kit, "").admitted
     assert enrol(first, kit, "").admitted
     known = world.consortium.book.site("st-once")
@@ -205,10 +206,9 @@ def test_a_code_nobody_gave_an_old_one_and_a_replaced_one_are_refused(world, tmp
     refused("code-expired", lambda: enrolment.ask(world.consortium, ask, later))
     guessed = asking(site, kit, "AAAAA" + second[5:])
     refused("code", lambda: enrolment.ask(world.consortium, guessed))
-    refused(
-        "not-invited",
-        lambda: enrol(hospital(tmp_path / "x", "st-nobody"), world.consortium.kit("st-nobody"), ""),
-    )
+    nobody = hospital(tmp_path / "x", "st-nobody")
+    identity_of(nobody)
+    refused("not-invited", lambda: enrol(nobody, world.consortium.kit("st-nobody"), ""))
 
 
 def test_a_clock_that_is_off_by_a_day_is_named_and_the_code_is_not_spent(world, tmp_path):
@@ -442,3 +442,21 @@ def test_a_hospital_takes_no_certificate_but_its_own(world, other, tmp_path):
         assert not (site.secrets / "tls.crt").exists()
     world.consortium.book.renewed(row.name, ours.issue(asked, "st-own", "lungs"))
     assert enrol(site, kit, "").admitted
+
+
+def test_a_hospital_with_a_new_key_is_in_a_new_roster_and_its_old_certificate_ends(world, tmp_path):
+    """Its secrets were lost or stolen: who has the old ones is out from the moment it is admitted again."""
+    site = hospital(tmp_path / "site", "st-new-key")
+    world.enrol(site)
+    old = link_of(site)
+    stolen = tmp_path / "stolen"
+    shutil.copytree(site.secrets, stolen)
+    thief = dataclasses.replace(old, certificate=(stolen / "tls.crt", stolen / "tls.key"))
+    assert thief.ask("GET", f"{PREFIX}/roster")
+    before = version(world)
+    for name in ("identity.key", "tls.key", "tls.crt", "node.key"):
+        (site.secrets / name).unlink()
+    world.enrol(site)
+    assert version(world) == before + 1
+    refused("certificate-unknown", lambda: thief.ask("GET", f"{PREFIX}/roster"))
+    assert link_of(site).ask("GET", f"{PREFIX}/roster")

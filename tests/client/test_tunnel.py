@@ -1,0 +1,42 @@
+"""A real stunnel before a real edge that is known by its name, as most are."""
+
+from __future__ import annotations
+
+import pytest
+
+from client import tunnel
+from client.enrolment import enrol
+from client.site import init_site
+from common.errors import ConsiliumError
+from tests.client.test_renewal import roster_through
+from tests.world.consortium import hospital, make
+from tests.world.processes import Processes, listening, until
+from tests.world.proxy import proxy
+
+
+def test_an_edge_with_a_name_is_reached_directly_and_through_a_proxy(tmp_path):
+    with Processes(tmp_path / "logs") as processes, proxy() as way:
+        world = make(tmp_path / "consortium", processes, "localhost")
+        world.start_api()
+        world.start_edge()
+        for name, settings in (("st-direct", {}), ("st-proxy", {"proxy": way.address})):
+            site = hospital(tmp_path / name, name, **settings)
+            world.enrol(site)
+            processes.start(f"tunnel-{name}", tunnel.command(site))
+            until("the tunnel listens", lambda site=site: listening(tunnel.HOST, site.federation.tunnel_port))
+            assert roster_through(site) == 200
+        assert way.asked
+        assert set(way.asked) == set(world.consortium.settings.federation.addresses)
+
+
+def test_without_enrolment_or_password_there_is_no_tunnel(tmp_path):
+    with pytest.raises(ConsiliumError) as refusal:
+        tunnel.command(init_site(tmp_path / "new", "st-new"))
+    assert refusal.value.code == "not-enrolled"
+    with Processes(tmp_path / "logs") as processes:
+        world = make(tmp_path / "consortium", processes, "127.0.0.81")
+        settings = {"proxy": "127.0.0.1:1", "proxy_user": "house", "proxy_password_file": "missing"}
+        site = hospital(tmp_path / "site", "st-word", **settings)
+        with pytest.raises(ConsiliumError) as refusal:
+            enrol(site, *world.invite("st-word"))
+        assert refusal.value.code == "settings"
