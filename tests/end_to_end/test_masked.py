@@ -14,8 +14,10 @@ from flwr.common.constant import ErrorCode
 
 from client import direct
 from client.privacy.masking import STAGES
+from client.service import SiteService
 from client.socket import serve
 from common import envelope, wire
+from common import plan as plans
 from common.audit import read
 from common.checkpoints import load
 from common.code import code_digest
@@ -25,8 +27,11 @@ from common.plan import dump_plan
 from common.types import RunId
 from server.journal import read_federation
 from server.start import start_of
+from simulations.enrolment import enrol
 from simulations.grid import InProcessGrid, run_on
+from tests.client.made import made_plan
 from tests.masked import NAMES, enrolled, masked_plan
+from tests.sites import image_site
 from tests.toy import ToyDuties, target_of, toy_service
 
 
@@ -216,6 +221,27 @@ def test_masked_rounds_through_the_sockets_of_a_deployment(tmp_path):
     found = load(tmp_path / "out" / "model.safetensors").arrays
     for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
         np.testing.assert_allclose(found[name], array, atol=1e-5)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_images_noise_and_masks_together(tmp_path, private):
+    """Real training: each site's ledger is charged as without masks, and the models are those of a visible run."""
+    names = ("alpha", "beta", "gamma")
+    masked = {"aggregation": "secure", "least_sites": 3, "sites": list(names), "mask_bits": 32, "rounds": 2}
+    plan = made_plan(federation=masked, evaluation={"min_cell": 1, "bootstrap": 100})
+    if private:
+        plan = plans.replace(plan, privacy={"mode": "patient-dp", "epsilon": 4.0})
+    sites = [image_site(tmp_path / name, name) for name in names]
+    enrol(sites, tmp_path / "consortium")
+    record = _run(tmp_path, [SiteService(site) for site in sites], plan)
+    assert record.status == "completed"
+    assert record.trained == names
+    for name in names:
+        spent = [round_.sites[name].epsilon for round_ in record.rounds]
+        assert (0 < spent[0] < spent[1] <= 4.0) if private else spent == [None, None]
+    assert [round_.judged for round_ in record.rounds] == [0, 3]
+    assert (record.rounds[0].loss is None) is private, "no figure of a private plan leaves, not even summed"
+    assert set(record.sites) == set(names)
 
 
 def test_masks_without_a_roster_are_refused_before_anybody_trains(tmp_path):
