@@ -16,7 +16,7 @@ The work itself is a `Duties` object's, in a thread of its own: when it overruns
 answer is `timeout` and the service stays busy until that thread ends; of one that has taken ten times its
 deadline `on_hung` is told, which ends the process, because a thread cannot be ended. Every failure becomes a
 Refusal with a fixed code; no text, no exception crosses the wire. What comes back leaves through
-`client.egress` and nowhere else.
+`client.egress` and nowhere else. An enrolled hospital's answer bears its word on both audit logs (`client.witnessing`).
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ from client.addressee import addressee
 from client.approvals import Approvals
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
+from client.health import told
 from client.membership import load_membership
 from client.post import Letter, Post
 from client.privacy.masking import STAGES, Masking
 from client.questions import Questions
 from client.site import Site
 from client.vocabulary import may_be_said
+from client.witnessing import Witnessing
 from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
@@ -87,6 +89,7 @@ class SiteService:
         self._duties = duties
         self._audit = AuditLog(site.audit)
         self._post = Post(site)
+        self._witnessing = Witnessing(site)
         self._masking = Masking(site)
         self._egress = Egress(self._audit)
         self._at_work = threading.Lock()
@@ -157,7 +160,8 @@ class SiteService:
         if before is not None:
             self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)
             return self._egress.again(before, addressee(self.site, plan))
-        reply = self._watched(instruction, plan)
+        reply = told(self.site, self._watched(instruction, plan), instruction.kind)
+        reply = self._witnessing.answered(reply, instruction)
         kept = self._questions.keep if asks else None
         return self._egress.release(
             reply, Rules.of(rules, plan), addressee(self.site, plan), kept and partial(kept, instruction)

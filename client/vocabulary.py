@@ -26,6 +26,8 @@ _FORMS: Final[dict[str, str]] = {
     "seal_key": "[0-9a-f]{64}",
     "commitment": "[0-9a-f]{64}",
     "signature": "[0-9a-f]{128}",
+    "key": "[0-9a-f]{64}",
+    "version": "[0-9]{1,4}([.][0-9]{1,4}){0,3}([a-z]{1,4}[0-9]{1,4})?",
     "sealed": "[a-z0-9][a-z0-9_-]{0,62}|[A-Za-z0-9+/=]{124}",
     "own": "[a-z0-9][a-z0-9_-]{0,62}|[0-9a-f]{64}",
     "mask": "[a-z0-9][a-z0-9_-]{0,62}|[0-9a-f]{64}",
@@ -38,6 +40,7 @@ _LISTS: Final[dict[str, frozenset[str]]] = {
     "other": frozenset(_MODELS),
     "metric": frozenset(FIGURES),
     "group": frozenset(("all", *GROUPS)),
+    "by": frozenset(("server", "site")),
 }
 _LEVELS: Final[dict[str, str]] = {
     "all": "all",

@@ -16,7 +16,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +29,11 @@ from common.errors import StorageError
 from common.logs import EVENT, REFUSED, allowed
 from common.types import Digest
 
-__all__ = ["EMPTY", "AuditLog", "Head", "Keeping", "read", "verify"]
+__all__ = ["ANYWHERE", "EMPTY", "AuditLog", "Head", "Keeping", "read", "verify"]
 
 _FIELD: Final = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
+ANYWHERE: Final = -1
+"""Instead of a known head's count, where only its hash was told."""
 _KEEPING: Final = Keeping()
 
 
@@ -119,16 +121,15 @@ class AuditLog:
 def verify(path: Path, *known: Head) -> Head:
     """Read the whole chain, across its files; that each line keeps to the schema, and that `known` heads are in it.
 
-    A known head of a line that was forgotten (`AuditLog.forget`) says nothing any more.
+    A known head of a line that was forgotten (`AuditLog.forget`) says nothing any more; one whose count is `ANYWHERE`
+    must be the hash of some line.
 
     Raises:
         StorageError: code `audit-broken` with the first line that does not fit, `audit-schema` with the first that
             holds what no log may say, `audit-truncated` when the log no longer reaches a known head or its beginning
             is missing, `audit-rewritten` when another line stands where a known head was.
     """
-    wanted: dict[int, list[Head]] = {}
-    for one in known:
-        wanted.setdefault(one.count, []).append(one)
+    kept = _Kept(path.name, known)
     start = head = EMPTY
     pruned: set[Head] = set()
     for line in _lines(path):
@@ -141,17 +142,38 @@ def verify(path: Path, *known: Head) -> Head:
         if not _keeps_to_schema(entry):
             raise broken(path.name, number, "audit-schema")
         head = Head(number, Digest(entry["hash"]))
-        if any(head != one for one in wanted.get(number, ())):
-            raise _truncated(
-                path.name, f"another line stands where line {number} was seen before", "audit-rewritten"
-            )
+        kept.meet(head)
         if entry["event"] == PRUNED and entry["fields"].keys() >= {"count", "digest"}:
             pruned.add(Head(entry["fields"]["count"], Digest(entry["fields"]["digest"])))
     if start != EMPTY and start not in pruned:
         raise _truncated(path.name, f"its first {start.count} lines are missing, and no line says why")
-    if max(wanted, default=0) > head.count:
-        raise _truncated(path.name, f"it no longer holds line {max(wanted)} as it was seen before")
+    kept.end(head)
     return head
+
+
+class _Kept:
+    """The heads that somebody kept, held against the chain as it is read."""
+
+    def __init__(self, name: str, known: Sequence[Head]) -> None:
+        self._name = name
+        self._anywhere = {one.digest for one in known if one.count == ANYWHERE}
+        self._at = {one for one in known if one.count != ANYWHERE}
+        self._numbers = {one.count for one in self._at}
+
+    def meet(self, head: Head) -> None:
+        """One line of the chain."""
+        self._anywhere.discard(head.digest)
+        if head.count in self._numbers and {one for one in self._at if one.count == head.count} != {head}:
+            rule = f"another line stands where line {head.count} was seen before"
+            raise _truncated(self._name, rule, "audit-rewritten")
+
+    def end(self, head: Head) -> None:
+        """The chain's end."""
+        if max(self._numbers, default=0) > head.count:
+            rule = f"it no longer holds line {max(self._numbers)} as it was seen before"
+            raise _truncated(self._name, rule)
+        if self._anywhere:
+            raise _truncated(self._name, "no line of it has a hash that was seen before", "audit-rewritten")
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

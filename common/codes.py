@@ -154,6 +154,7 @@ REFUSALS: Final = frozenset(
         "training-diverged",
         "weights",
         "wire",
+        "witness",
     ]
 )
 """Codes of a Refusal."""

@@ -45,6 +45,46 @@ class LedgerHead:
 
 
 @dataclass(frozen=True)
+class LogHead:
+    """The end of an audit log: the hash of its last line."""
+
+    digest: Digest
+    count: int | None = None
+    """Lines, of a server's log; None of a hospital's: it would tell how many studies came in."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One side's signed word on both audit logs: where its own ends, and the newest end it saw of the other's."""
+
+    by: str
+    """`server` or `site`: who signed."""
+    site: SiteName
+    """The hospital of the two, whoever signed."""
+    here: LogHead
+    """Of the signer's log."""
+    there: LogHead | None
+    """Of the other's log, as the signer was last shown it; None before it was."""
+    run: RunId
+    round: int
+    key: str
+    """The signer's public key, hexadecimal."""
+    signature: str
+
+
+@dataclass(frozen=True)
+class SiteHealth:
+    """What a hospital says of its machine, coarse: nothing of a patient, nothing that names a device."""
+
+    version: str
+    """Of the installed release."""
+    disk_free_gb: int
+    """Under its data folder, rounded down to 1, 2 or 5 times a power of ten."""
+    gpus: int
+    """Devices of NVIDIA's driver, at most 16."""
+
+
+@dataclass(frozen=True)
 class Countersignature:
     """The server's word, for one round, that it has seen this head of this site's ledger (`common.heads`)."""
 
@@ -55,6 +95,8 @@ class Countersignature:
     key: str
     """The server's public key, hexadecimal."""
     signature: str
+    audit: Witness | None = None
+    """The server's word on the audit logs, under a signature of its own."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +278,10 @@ class SiteMetrics:
     simulated: bool = False
     head: LedgerHead | None = None
     """Of the site's ledger when it answered, for the server to countersign."""
+    audit: Witness | None = None
+    """The site's word on the audit logs; None where it is not enrolled."""
+    health: SiteHealth | None = None
+    """In a survey of an enrolled site only."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +303,8 @@ class Update:
     simulated: bool = False
     head: LedgerHead | None = None
     """Of the site's ledger after this round was charged, for the server to countersign."""
+    audit: Witness | None = None
+    """The site's word on the audit logs; None where it is not enrolled."""
     bits: int = 32
     """Of one value on the wire: 32, 16 or 8."""
 
@@ -298,6 +346,8 @@ class Masked:
     simulated: bool = False
     head: LedgerHead | None = None
     """As in an Update."""
+    audit: Witness | None = None
+    """The site's word on the audit logs; None where it is not enrolled."""
 
 
 @dataclass(frozen=True)

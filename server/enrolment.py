@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 from common import enrolment
 from common.audit import AuditLog
@@ -25,11 +24,9 @@ from common.identity import PublicKey, fingerprint
 from common.kit import Kit, code_digest, new_code
 from common.roster import Member, Roster, dump_roster, sign_roster
 from common.types import Digest, SiteName
-from server.federation_folder import Consortium
+from server.federation_folder import AUDIT, Consortium
 from server.site_book import SiteBook
 from server.site_rows import MEMBER, WAITING, SiteRow
-
-AUDIT: Final = "audit.jsonl"
 
 
 def invite(consortium: Consortium, site: str, now: datetime | None = None) -> tuple[Kit, str]:

@@ -4,6 +4,8 @@ server.toml            settings; no secret in it
 consortium.key         the server's own key; hospitals pin it at enrolment
 consortium.sqlite      hospitals, invitations, certificates, rosters, releases (`server.site_book`)
 heads.json             ledger heads seen (`server.heads`)
+seen/                  what was last heard of each hospital (`server.sightings`)
+audit.jsonl            what happened, hash-chained
 pki/ca.key, ca.crt     the federation's authority, its key encrypted
 pki/crl.pem            certificates that were revoked
 pki/edge.key, .crt     the edge's certificate, for the addresses in the kits
@@ -37,6 +39,7 @@ from server.settings import ServerSettings
 from server.site_book import SiteBook
 
 SETTINGS: Final = "server.toml"
+AUDIT: Final = "audit.jsonl"
 EXECUTOR_SECRET: Final = "executor.secret"  # noqa: S105 - a file's name
 EDGE_SECRET: Final = "edge.secret"  # noqa: S105 - a file's name
 

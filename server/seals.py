@@ -5,12 +5,14 @@
    everyone; any other question is for that site alone, and nobody else can answer it.
 3. A courier has no key. Without an envelope it may say one thing only, that it could not ask its site, in a word of
    `COURIER`; that, and whatever cannot be opened, becomes a Refusal that names no site.
+4. What goes to one site bears the server's word on the audit logs; what was opened is noted (`server.sightings`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +23,13 @@ from flwr.supercore.run import Run
 from common import envelope, wire
 from common.code import code_digest
 from common.envelope import EVERYONE, Envelope, Expected, of_server, of_site
-from common.errors import ConsiliumError
+from common.errors import ConsiliumError, StorageError
 from common.identity import Identity
 from common.messages import Refusal
 from common.roster import Roster, verify_roster
 from common.types import RunId, SiteName
 from server.federation_folder import SETTINGS, Consortium
+from server.sightings import Sightings
 
 COURIER: Final = frozenset(
     [
@@ -84,7 +87,9 @@ def load_seals(folder: Path) -> Seals | None:
 def sealed(grid: Grid, folder: Path | None) -> Grid:
     """The grid on which a run of this consortium speaks: with envelopes wherever there is a roster."""
     seals = None if folder is None else load_seals(folder)
-    return grid if seals is None else SealedGrid(grid, seals)
+    if folder is None or seals is None:
+        return grid
+    return SealedGrid(grid, seals, Sightings(folder, seals.identity, seals.roster))
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,13 @@ class _Sent:
 class SealedGrid(Grid):
     """Another grid, with envelopes around what goes over it."""
 
-    def __init__(self, grid: Grid, seals: Seals) -> None:
+    def __init__(self, grid: Grid, seals: Seals, sightings: Sightings | None = None) -> None:
         self._grid = grid
         self._seals = seals
+        self._sightings = sightings
         self._federation = seals.roster.federation
         self._sites: dict[int, str] = {}
         self._sent: dict[str, _Sent] = {}
-        self._digest: tuple[bytes, bytes] = (b"", envelope.body_digest(b""))
 
     def set_run(self, run: Run) -> None:
         """As the grid inside."""
@@ -148,7 +153,7 @@ class SealedGrid(Grid):
         """The replies that came, opened."""
         for reply in self._grid.pull_messages(message_ids):
             if not reply.has_error():
-                reply.content = wire.to_records(self._opened(reply))
+                reply.content = self._opened(reply)
             yield reply
 
     def send_and_receive(
@@ -160,10 +165,8 @@ class SealedGrid(Grid):
 
     def _sealed(self, message: Message) -> _Sent:
         """Put the envelope on; what belongs to one site only goes into its head."""
-        blob, own = wire.shared_of(message.content)
-        if self._digest[0] is not blob:
-            self._digest = (blob, envelope.body_digest(blob))
-        said = wire.head(blob)
+        _, parts, own = wire.spread(message.content)
+        said = wire.head(parts[0])
         site = self._sites.get(message.metadata.dst_node_id, EVERYONE)
         letter = Envelope(
             of_server(self._federation),
@@ -174,18 +177,28 @@ class SealedGrid(Grid):
             envelope.now_ms(),
             int(message.metadata.ttl) + 1,
         )
-        head = envelope.head(self._digest[1], self._seals.identity, letter, own)
-        message.content = wire.to_records(blob, envelope=head)
+        own = self._sworn(own, site, letter)
+        head = envelope.head(envelope.body_digest(*parts), self._seals.identity, letter, own)
+        message.content = wire.enveloped(message.content, head)
         return _Sent(message.metadata.dst_node_id, letter, site)
 
-    def _opened(self, reply: Message) -> bytes:
-        """The message in a reply, or a Refusal that says why there is none."""
+    def _sworn(self, own: bytes, site: str, letter: Envelope) -> bytes:
+        """The server's word for one site, with its word on the audit logs in it."""
+        if not own or site == EVERYONE or self._sightings is None:
+            return own
+        word = self._sightings.word(SiteName(site), letter.run, letter.round)
+        return json.dumps({**json.loads(own), "audit": asdict(word)}).encode()
+
+    def _opened(self, reply: Message) -> RecordDict:
+        """The message in a reply, or a Refusal that says why there is none; its parts are not copied."""
         sent = self._sent.get(reply.metadata.reply_to_message_id)
         try:
             if sent is None:
                 raise envelope.refusal("envelope-replay", "it answers nothing that was asked")
             head, body = wire.parts_of(reply.content)
             return self._believed(sent, head, body) if head else _couriers(sent, body)
+        except StorageError:
+            raise  # of our own disk: no fault of whoever answered
         except ConsiliumError as error:
             return _nobody(sent, error.code)
 
@@ -211,9 +224,13 @@ class SealedGrid(Grid):
             nonce=sent.letter.nonce,
         )
         opened = envelope.open_parts(head, body, expected)
-        if wire.head(body).get("site") != name:
+        said = wire.head(body)
+        if said.get("site") != name:
             raise envelope.refusal("envelope-sender", "it names another site than the one that sealed it")
         self._sites[sent.node] = name
+        if self._sightings is not None:
+            skew_s = (opened.envelope.time_ms - expected.now_ms) / 1000
+            self._sightings.heard(SiteName(name), said, expected.now_ms / 1000, skew_s)
         return opened.body
 
 

@@ -23,10 +23,13 @@ from server.asking import Asking, Patience, Presence, who_question
 from server.exchange import NO_REPLY, Answer, Question
 from server.heads import HeadBook
 from server.journal import Journal
+from server.sightings import anchored
 from server.start import Options
 
 _STEPS_AFTER: Final = {Kind.THRESHOLD: 1, Kind.EVALUATE: 2}
 """How an observer counts on after the last round."""
+_ANCHORED: Final = frozenset(("run.started", "round.completed", "run.ended"))
+"""After these the end of the run's log goes into the consortium's."""
 
 
 @dataclass
@@ -145,7 +148,9 @@ class Talk:
 
     def note(self, event: str, **fields: object) -> None:
         """One line in the run's audit log, on disk when this returns."""
-        self.journal.audit.append(event, run=self.run, **fields)
+        head = self.journal.audit.append(event, run=self.run, **fields)
+        if event in _ANCHORED:
+            anchored(self.options.consortium or self.journal.out.parent, self.run, event, head)
 
 
 def message_of(site: SiteName, answer: Answer) -> wire.Message:
