@@ -35,7 +35,7 @@ def world(tmp_path_factory):
     """Everything that runs at a consortium, with two enrolled hospitals."""
     folder = tmp_path_factory.mktemp("edge")
     with Processes(folder / "logs") as processes:
-        made = make(folder / "consortium", processes, "127.0.0.31", body_mib=1)
+        made = make(folder / "consortium", processes, "127.0.0.31", body_mib=6)
         made.start_api()
         made.start_edge()
         made.start_superlink()
@@ -277,10 +277,17 @@ def test_plain_http_and_old_tls_are_refused(world):
 
 
 def test_a_request_that_is_too_large_is_refused_before_anybody_reads_it(world, alpha):
-    large = {"Content-Length": str(2 << 20)}
+    large = {"Content-Length": str(7 << 20)}
     assert call(world, "POST", FLEET, pair(alpha), b"", as_node(alpha) | large)[0] == 413
     assert call(world, "POST", f"{PREFIX}/enrol", None, b"x" * (33 << 10))[0] == 413
     assert call(world, "POST", f"{PREFIX}/renew", pair(alpha), b"x" * (33 << 10))[0] == 413
+
+
+def test_a_models_piece_passes_whole(world, alpha):
+    """Flower sends a model in pieces of 5 MiB; the SuperLink judges this one, as no message it knows."""
+    status, _ = call(world, "POST", "/v1/fleet/push-object", pair(alpha), b"x" * (5 << 20), as_node(alpha))
+    assert status not in {403, 404, 413, 500, 502}
+    assert reached(world, "/v1/fleet/push-object")
 
 
 def test_nothing_but_the_edge_listens_beyond_this_machine(world):
