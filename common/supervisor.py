@@ -7,7 +7,8 @@
    up for a while begins anew. Nothing is ever given up: whoever looks at the status sees how often it ended.
 4. What a program says goes to its log. Of a program that sees patients only lines of `common.logs` are kept; the
    rest is counted and withheld.
-5. When the supervisor itself is killed its programs end with it (Linux ends them), so that it can be started anew.
+5. When the supervisor itself is killed its programs end with it (Linux ends them), and its successor ends what those
+   left behind (`common.leftovers`), so that it can be started anew.
 
 The supervisor has no thread: `tick` does what is due, `run` ticks until it is told to stop.
 """
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from common.errors import FederationError, StorageError
+from common.leftovers import end_leftovers
 from common.spoken import Spoken
 
 STATUS: Final = "status.json"
@@ -37,6 +39,7 @@ _PAUSES_S: Final = (0.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _STEADY_S: Final = 30.0
 """A program that stayed up so long is taken to be well."""
 _TICK_S: Final = 0.1
+_FRESH_S: Final = 1.0
 _STOP_S: Final = 10.0
 _READY_S: Final = 60.0
 """Whoever waits for another program to be ready starts after this long in any case."""
@@ -114,7 +117,9 @@ class Supervisor:
         self._ended = ended
         self._stopping = False
         self._told = ""
+        self._told_s = 0.0
         self._lock = _locked(folder)
+        end_leftovers(folder / STATUS)
         self._began = time.monotonic()
 
     def tick(self) -> None:
@@ -242,10 +247,14 @@ class Supervisor:
             for name, kept in self._kept.items()
         }
         told = json.dumps({"schema": SCHEMA, "pid": os.getpid(), "programs": programs}, indent=1)
-        if told == self._told:
-            return
         path = self._folder / STATUS
         with suppress(OSError):
+            if told == self._told:
+                # Its time says until when all this was so; what a successor may end began before.
+                if time.monotonic() - self._told_s >= _FRESH_S:
+                    os.utime(path)
+                    self._told_s = time.monotonic()
+                return
             path.with_suffix(".tmp").write_text(told, encoding="utf-8")
             path.with_suffix(".tmp").replace(path)
             self._told = told

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import FederationError
+from common.leftovers import end_leftovers
 from common.spoken import is_ours
 from common.supervisor import Program, Supervisor
 
@@ -28,7 +29,7 @@ import sys
 from pathlib import Path
 from common.supervisor import Program, Supervisor
 folder = Path(sys.argv[1])
-kept = Supervisor([Program("one", (sys.executable, "-c", "import time; time.sleep(600)"), folder)], folder)
+kept = Supervisor([Program("one", (sys.executable, "-c", sys.argv[2]), folder)], folder)
 kept.run(lambda: True)
 """
 
@@ -154,26 +155,51 @@ def test_two_supervisors_never_share_a_folder(supervise, tmp_path):
     assert caught.value.code == "running"
 
 
-def test_when_the_supervisor_is_killed_its_programs_end_and_it_can_be_started_anew(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", SUPERVISES, str(tmp_path)])
+def test_when_the_supervisor_is_killed_its_programs_end_and_so_does_what_they_started(tmp_path):
+    """Linux ends the programs; a worker of theirs that still holds a port is ended by the next supervisor."""
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISES, str(tmp_path), PARENT])
     try:
-        status = tmp_path / "status.json"
+        log, status = tmp_path / "one.log", tmp_path / "status.json"
         deadline = time.monotonic() + 60
-        pid = None
-        while pid is None:
+        while not (log.exists() and log.read_bytes().endswith(b"\n") and status.exists()):
             assert time.monotonic() < deadline
             time.sleep(0.05)
-            if status.exists():
-                pid = json.loads(status.read_text())["programs"]["one"]["pid"]
+        said = log.stat().st_mtime
+        while (
+            status.stat().st_mtime <= said + 0.1
+        ):  # the status is kept fresh, so that it is later than the child
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     finally:
         process.kill()
         process.wait()
+    pid = json.loads(status.read_text())["programs"]["one"]["pid"]
     deadline = time.monotonic() + 10
     while not _gone(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    kept = Supervisor([], tmp_path)
-    kept.stop()
+    child = int(log.read_text())
+    assert not _gone(child)
+    Supervisor([], tmp_path).stop()
+    while not _gone(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_nobody_who_came_after_the_last_status_is_taken_for_a_leftover(tmp_path):
+    status = tmp_path / "status.json"
+    with subprocess.Popen([sys.executable, "-c", SLEEPS], start_new_session=True) as other:
+        status.write_text(json.dumps({"programs": {"one": {"pid": other.pid}}}))
+        os.utime(status, (time.time() - 3600, time.time() - 3600))
+        assert end_leftovers(status) == []
+        assert other.poll() is None
+        other.kill()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"programs": {"one": {"pid": "x"}}}', '{"programs": [1]}'])
+def test_a_status_that_says_nothing_ends_nobody(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    assert end_leftovers(tmp_path / "status.json") == []
 
 
 def test_of_a_program_that_sees_patients_only_our_own_log_lines_are_kept(supervise, tmp_path):
