@@ -71,7 +71,7 @@ def next_model(talk: Talk, model: Arrays, gathered: Gathered, round_: int) -> Ne
     if before is None:
         return Next(rule.apply(model, gathered.state, talk.plan.federation.server_learning_rate))
     judged = {"count": gathered.together.worse, "sites": gathered.together.judged}
-    talk.note("round.rolled-back", round=round_, digest=digest(before), **judged)
+    talk.note("round.reverted", round=round_, digest=digest(before), **judged)
     return Next(before, rolled_back=True)
 
 
@@ -87,7 +87,7 @@ def last_model(talk: Talk, model: Arrays, votes: Iterable[bool | None]) -> Array
     before = _read(talk, talk.plan.federation.rounds) if 2 * sum(told) > len(told) else None
     if before is None:
         return model
-    talk.note("model.rolled-back", digest=digest(before), count=sum(told), sites=len(told))
+    talk.note("model.reverted", digest=digest(before), count=sum(told), sites=len(told))
     return before
 
 

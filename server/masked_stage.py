@@ -88,7 +88,7 @@ class Stages:
 
     def given_up(self, count: int, why: str) -> SubsetError:
         """The end of a round that cannot be opened."""
-        self._talk.note("round.given-up", round=self.round, sites=count)
+        self._talk.note("round.abandoned", round=self.round, sites=count)
         return SubsetError(
             f"run {self.run}, round {self.round}",
             f"{count} sites are left and {why}: the round is given up, its sum stays closed to everybody; "
@@ -102,11 +102,12 @@ class Stages:
         for site, answer in self._talk.ask(question, missing, tally, self._patience(stage)):
             self.up += answer.bytes
             try:
-                stage.admit(site, desk.masked(site, message_of(site, answer)))
+                reply = desk.masked(site, message_of(site, answer))
+                stage.admit(site, reply)
             except AdmissionRefused as error:
                 self._turn_away(site, error.code)
                 continue
-            self._journal.admit(stage.kind, site, answer.blob)
+            self._journal.admit(stage.kind, site, answer.blob or wire.pack(reply))
             admitted.add(site)
             tally.admitted += 1
 

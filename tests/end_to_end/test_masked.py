@@ -113,7 +113,7 @@ def test_with_too_few_left_the_round_is_given_up_charged_and_said_so_and_goes_on
     assert read_federation(tmp_path / "out" / "federation.json").status == "subset"
     assert not (tmp_path / "out" / "model.safetensors").exists()
     events = [entry["event"] for entry in read(tmp_path / "out" / "audit.jsonl")]
-    assert "round.given-up" in events
+    assert "round.abandoned" in events
     assert "sum.opened" not in events
     record = _run(tmp_path, services, plan)
     assert record.trained == NAMES[:5]
@@ -172,6 +172,7 @@ def test_an_aggregate_that_does_harm_is_rolled_back(tmp_path):
     record = _run(tmp_path, services, plan)
     assert [round_.rolled_back for round_ in record.rounds] == [False, True]
     assert (record.rounds[1].judged, record.rounds[1].worse) == (5, 5)
+    assert "round.reverted" in [entry["event"] for entry in read(tmp_path / "out" / "audit.jsonl")]
     found = load(tmp_path / "out" / "model.safetensors").arrays
     for name, array in start_of(plan).arrays.items():
         np.testing.assert_array_equal(found[name], array)
