@@ -43,3 +43,7 @@ pip install --quiet $where --no-cache-dir -c "$constraints" "$what"
 # The same OpenCV without windows: the other needs graphics libraries that a server does not have.
 # shellcheck disable=SC2086
 pip install --quiet $where --no-cache-dir --no-deps --force-reinstall -c "$constraints" opencv-python-headless
+mkdir -p "$folder/share"
+for file in "$here/no.key" "$here/runbook.md" "$here/../docs/runbook.md"; do
+  if [ -f "$file" ]; then cp "$file" "$folder/share/"; fi
+done

@@ -288,6 +288,22 @@ def faults(
         raise typer.Exit(1)
 
 
+@app.command(epilog=example("consilium-sim federation --hospitals 3"))
+def federation(
+    folder: Annotated[
+        Path | None, typer.Option(help="A new folder for everything; a temporary one when not given.")
+    ] = None,
+    hospitals: Annotated[int, typer.Option(min=2, help="Number of virtual hospitals.")] = 3,
+    patients: Annotated[int, typer.Option(min=120, help="Patients of all hospitals together.")] = 360,
+    as_json: JsonFlag = False,
+) -> None:
+    """A consortium and hospitals as real processes over TLS: enrol, approve, train, kill a process, recover."""
+    from simulations.federation import default_folder, run, table
+
+    outcome = run((folder or default_folder()).resolve(), say, hospitals, patients)
+    show(outcome, as_json, lambda: table(outcome))
+
+
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
 

@@ -1,0 +1,300 @@
+"""A whole federation on this machine, as the world runs it: `consilium-sim federation`.
+
+A consortium and its hospitals as real processes on loopback: nginx, SuperLink, api and executor on one side; stunnel, node,
+executor, renewal and site service on each other. The hospitals are virtual and their images the demo's; enrolment, approval,
+TLS, envelopes and the ledger are the real ones. Two rounds are trained. In the second one process is killed, and what
+became of it is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+
+from client.approvals import Approvals
+from client.enrolment import enrol
+from client.parts import PROCESSES
+from client.site import Site, load_site
+from client.studies import fetch, find
+from common.errors import FederationError, InputError
+from common.plan import Plan
+from server import edge, enrolment, nodes
+from server.federation_folder import SETTINGS, Consortium
+from server.journal import COMPLETED, RUNNING, read_federation
+from server.release import released
+from server.runs import QUEUED
+from simulations.board import board
+from simulations.crew import crew
+from simulations.faults.federation import SERVER, Federation, Side
+from simulations.prepare import passing, prepare
+from simulations.scenario import HERE, load_scenario
+
+HOSPITALS: Final = 3
+PATIENTS: Final = 360
+ROUNDS: Final = 2
+KILLED: Final = "node"
+"""What is killed: Flower's node of a hospital; its executor shares its fate."""
+_HOST: Final = "127.0.0.1"
+_ROUND_S: Final = 240.0
+_STOP_S: Final = 30.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was seen."""
+
+    folder: Path
+    study: str
+    sites: tuple[str, ...]
+    rounds: int
+    subset: bool
+    killed: str
+    back_s: float
+    """From the kill until the process was there again."""
+    complete_s: float
+    """From the kill until the round that was under way was complete."""
+    seconds: dict[str, float]
+    """Of each step."""
+
+
+def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATIENTS) -> Outcome:
+    """Make a federation, train, kill a process, and wait for the end.
+
+    Args:
+        folder: new or empty; everything lies there afterwards.
+        say: told of each step.
+        hospitals: how many.
+        patients: of all of them together.
+
+    Raises:
+        InputError: the folder holds something already.
+        SettingsError: nginx or stunnel are missing.
+        FederationError: `timeout` when something did not come, with the logs left in the folder.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(folder.name, "it holds something already", "Choose an empty folder")
+    times = _Times(say)
+    with times.step("The demo's images are made and taken in"):
+        names, plan = _hospitals(folder / "hospitals", hospitals, patients)
+    with _started(folder) as made:
+        consortium = made.consortium
+        with times.step(
+            f"The consortium of {made.folder.name} starts; the edge listens at {_edge(consortium)}"
+        ):
+            made.until(lambda: edge.answers(consortium), "the edge")
+        with times.step(f"{', '.join(names)} enrol through the edge"):
+            sites = _enrolled(consortium, [folder / "hospitals" / name for name in names])
+        with times.step("The study is released, and approved at each hospital"):
+            _approved(consortium, sites, plan)
+        with times.step("The hospitals start; their nodes are registered"):
+            for site in sites:
+                _start(made, site.name, _site_command(site), site.state / PROCESSES)
+            made.until(lambda: len(nodes.registered(consortium)) >= len(sites), "the nodes")
+        study = made.submit(plan)
+        with times.step("Round 1"):
+            _round(made, study, 1)
+        with times.step("Round 2, with a process killed"):
+            back_s, complete_s = _hurt(made, study, names[-1], say)
+        with times.step("The final measurement"):
+            _round(made, study, ROUNDS + 1)
+        record = read_federation(made.home(study) / "federation.json")
+    killed = f"{KILLED} of {names[-1]}"
+    trained = tuple(sorted(record.trained))
+    return Outcome(
+        folder, study, trained, len(record.rounds), record.subset, killed, back_s, complete_s, times.seconds
+    )
+
+
+def table(outcome: Outcome) -> str:
+    """What was seen, in words."""
+    everybody = "a subset of the hospitals" if outcome.subset else "every hospital"
+    lines = [f"{name}: {seconds:.1f} s" for name, seconds in outcome.seconds.items()]
+    lines += [
+        f"{outcome.study}: {outcome.rounds} rounds with {everybody} ({', '.join(outcome.sites)}).",
+        f"Killed: the {outcome.killed}. It was back after {outcome.back_s:.1f} s, its round complete after {outcome.complete_s:.1f} s.",
+        f"Everything is in {outcome.folder}.",
+    ]
+    return "\n".join(lines)
+
+
+class _Times:
+    """How long each step took."""
+
+    def __init__(self, say: Say) -> None:
+        self.seconds: dict[str, float] = {}
+        self._say = say
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        self._say(f"{name} …")
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+
+
+def _hospitals(folder: Path, hospitals: int, patients: int) -> tuple[tuple[str, ...], Plan]:
+    """Virtual hospitals that have taken their images in, and the plan they will be asked to carry out."""
+    scenario = load_scenario(HERE / "demo.toml", rounds=ROUNDS, hospitals=hospitals, patients=patients)
+    with passing(folder), board() as bars, crew(bars) as hands:
+        made = prepare(scenario, folder, hands)
+    plan = scenario.plan_for("federated-dp")
+    return made.names, replace(plan, federation=replace(plan.federation, sites=tuple(made.names)))
+
+
+@contextmanager
+def _started(folder: Path) -> Iterator[Federation]:
+    """A running consortium; whatever runs at the end of the block is stopped."""
+    home = folder / "consortium"
+    outer, inner, api = _free_ports(3)
+    Consortium.init(home, "demo", [f"{_HOST}:{outer}"])
+    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}}
+    with (home / SETTINGS).open("a", encoding="utf-8") as settings:
+        settings.write("\n" + tomli_w.dumps(more))
+    consortium = Consortium.open(home)
+    consortium.freshen()
+    made = Federation(folder, consortium, {**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        command = (sys.executable, "-m", "server.cli", "start", str(consortium.folder))
+        _start(made, SERVER, command, consortium.run / PROCESSES)
+        yield made
+    finally:
+        for side in made.sides.values():
+            side.process.send_signal(signal.SIGTERM)
+        for side in made.sides.values():
+            with suppress(subprocess.TimeoutExpired):
+                side.process.wait(_STOP_S)
+            side.process.kill()
+            side.process.wait()
+
+
+def _start(made: Federation, name: str, command: tuple[str, ...], processes: Path) -> None:
+    log = made.folder / f"{name}.log"
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as said:
+            return subprocess.Popen(  # noqa: S603 - a fixed command of our own, no shell
+                command,
+                cwd=made.folder,
+                env=made.environment,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+
+    made.sides[name] = Side(name, start(), processes, start)
+
+
+def _enrolled(consortium: Consortium, folders: list[Path]) -> list[Site]:
+    """Invited, asked, admitted, and asked again, as people on both sides would."""
+    kits = {}
+    for folder in folders:
+        _settings(folder)
+        site = load_site(folder)
+        kit, code = enrolment.invite(consortium, site.name)
+        enrol(site, kit, code)
+        kits[folder] = kit
+    for folder in folders:
+        enrolment.admit(consortium, folder.name)
+    for folder, kit in kits.items():
+        enrol(load_site(folder), kit, "")
+    return [load_site(folder) for folder in folders]
+
+
+def _approved(consortium: Consortium, sites: list[Site], plan: Plan) -> None:
+    release = released(consortium, plan)
+    for site in sites:
+        fetch(site)
+        Approvals(site).approve(find(site, release.id))
+
+
+def _hurt(made: Federation, study: str, site: str, say: Say) -> tuple[float, float]:
+    """Kill a hospital's node in round 2; gives seconds until it was back and until the round was complete."""
+    before = made.sides[site].pid(KILLED)
+    at = made.kill(site, KILLED)
+    say(f"  {KILLED} of {site} (process {before}) is killed")
+    began = time.monotonic()
+    made.until(lambda: made.sides[site].pid(KILLED) not in (None, before), f"the {KILLED} of {site}")
+    back_s = time.monotonic() - began
+    say(f"  it is back after {back_s:.1f} s, as process {made.sides[site].pid(KILLED)}")
+    _round(made, study, ROUNDS)
+    done = next(
+        datetime.fromisoformat(event["time"])
+        for event in made.events(study)
+        if event["event"] == "round.completed" and event["fields"]["round"] == ROUNDS
+    )
+    return back_s, (done - at).total_seconds()
+
+
+def _round(made: Federation, study: str, number: int) -> None:
+    """Wait for the end of a round, or of the study; not for one that has ended by itself.
+
+    Raises:
+        FederationError: code `study-ended` with the word that the run ended with, or `timeout`.
+    """
+
+    def there() -> bool:
+        state = made.state(study)
+        if state.partition(",")[0] not in (QUEUED, RUNNING, COMPLETED):
+            raise FederationError(
+                study,
+                f"it ended with {state} before round {number} was complete",
+                f"Read the logs in {made.folder.name}",
+                code="study-ended",
+            )
+        return made.completed(study) >= number or state.startswith(COMPLETED)
+
+    made.until(there, f"round {number}", _ROUND_S)
+
+
+def _site_command(site: Site) -> tuple[str, ...]:
+    return (sys.executable, "-m", "client.cli", "start", "--site", str(site.folder.resolve()))
+
+
+def _settings(folder: Path) -> None:
+    """Every hospital's tunnel has its own two ports, since all are on one machine."""
+    port = _two_ports()
+    with (folder / "site.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f"\n[federation]\ntunnel_port = {port}\n")
+
+
+def _edge(consortium: Consortium) -> str:
+    return consortium.settings.edge.listen[0]
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((_HOST, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _two_ports() -> int:
+    """The first of two free ports in a row."""
+    while True:
+        (port,) = _free_ports(1)
+        with socket.socket() as probe, suppress(OSError, OverflowError):
+            probe.bind((_HOST, port + 1))
+            return port
+
+
+def default_folder() -> Path:
+    """A new folder in the system's place for temporary ones."""
+    return Path(tempfile.mkdtemp(prefix="consilium-federation-"))
