@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from client.commands import (
+    audit,
     bench,
     deid,
     doctor,
@@ -56,6 +57,7 @@ app.add_typer(quarantine.group, name="quarantine")
 app.add_typer(deid.group, name="deid")
 app.add_typer(pacs.group, name="pacs")
 app.add_typer(egress.group, name="egress")
+app.add_typer(audit.group, name="audit")
 app.add_typer(bench.app, name="bench")
 
 

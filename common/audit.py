@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from common import audit_files
-from common.audit_files import PRUNED, YEARS, Keeping
+from common.audit_files import PRUNED, YEARS, Keeping, parts
 from common.audit_lines import EMPTY, Head, broken, cut_torn_line, last, parse, write
 from common.errors import StorageError
 from common.logs import EVENT, REFUSED, allowed
 from common.types import Digest
 
-__all__ = ["ANYWHERE", "EMPTY", "AuditLog", "Head", "Keeping", "read", "verify"]
+__all__ = ["ANYWHERE", "EMPTY", "AuditLog", "Head", "Keeping", "parts", "read", "verify"]
 
 _FIELD: Final = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 ANYWHERE: Final = -1
@@ -183,7 +183,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    for part in audit_files.parts(path):
+    for part in parts(path):
         try:
             with part.open("rb") as file:
                 yield from file
@@ -208,7 +208,7 @@ def _held(path: Path) -> Iterator[IO[bytes]]:
 
 def _newest(path: Path) -> Head:
     """The end of the newest file that has a line."""
-    for part in reversed(audit_files.parts(path)):
+    for part in reversed(parts(path)):
         with part.open("rb") as file:
             head = last(file, part.name)
         if head != EMPTY:

@@ -11,7 +11,7 @@ from common.bill import sbom
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
-from server.commands import members
+from server.commands import audit, members
 from server.commands import start as starting
 from server.records import RunRecord, read_record
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from common.plan import Plan
 
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
-audit = typer.Typer(help="The hash-chained log.", no_args_is_help=True)
-app.add_typer(audit, name="audit")
+app.add_typer(audit.group, name="audit")
 app.command("init", epilog=example("consilium-server init lungs --address consilium.example:443"))(
     members.init
 )
@@ -114,21 +113,6 @@ def report(
     target = out or metrics.with_name("report.html")
     write_report(_record(metrics), target)
     show({"report": target}, as_json, lambda: f"Wrote {target}")
-
-
-@audit.command("verify", epilog=example("consilium-server audit verify runs/demo-1/audit.jsonl"))
-def verify(
-    log: Annotated[Path, typer.Argument(help="An audit.jsonl.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Check that no line of a log was changed, removed or put in between."""
-    from common.audit import verify as verify_log
-
-    if not log.is_file():
-        raise InputError(log.name, "the log is not there", "Give the path of an audit.jsonl")
-    head = verify_log(log)
-    result = {"log": log.name, "lines": head.count, "head": head.digest}
-    show(result, as_json, lambda: f"{log.name} is whole: {head.count} lines, head {head.digest}")
 
 
 def _check_network(plan: Plan, name: str) -> None:

@@ -1,0 +1,89 @@
+"""The hospital's audit log: is it whole, what did the other side swear about it, and all of it for a regulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from client.commands.options import HERE, SiteFolder
+from common.cli import JsonFlag, example, make_app, show
+from common.errors import InputError
+
+if TYPE_CHECKING:
+    from common.audit_evidence import Evidence
+
+group = make_app("The hash-chained log of all that happened here.")
+Against = Annotated[
+    list[Path] | None,
+    typer.Option(help="A word that the consortium holds (`consilium-server audit head`); may be repeated."),
+]
+
+
+@group.command("verify", epilog=example("consilium-site audit verify --against from-the-consortium.json"))
+def verify(site: SiteFolder = HERE, against: Against = None, as_json: JsonFlag = False) -> None:
+    """Check offline that no line was changed, removed, moved or put in between, nor the end rewritten."""
+    from common.audit_evidence import check
+
+    found = check(_evidence(site, against or []))
+    told = f"{found.log} is whole: {found.lines} lines, held against {found.words} signed words, head {found.head}"
+    show(found, as_json, lambda: told)
+
+
+@group.command("head", epilog=example("consilium-site audit head of-the-server.json"))
+def head(
+    path: Annotated[Path, typer.Argument(help="The file to write.")],
+    site: SiteFolder = HERE,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the server's newest word that this hospital holds, for whoever checks the server's log."""
+    from client.site import load_site
+    from client.witnessing import Witnessing
+    from common.checkpoints import write_whole
+    from common.witness import dump_witness
+
+    theirs = Witnessing(load_site(site)).words.theirs
+    if theirs is None:
+        raise InputError(
+            "audit head",
+            "the server has sworn nothing here yet",
+            "Take part in a round first",
+            code="witness",
+        )
+    write_whole(path, dump_witness(theirs))
+    show(
+        theirs, as_json, lambda: f"{path.name}: what the server swore in round {theirs.round} of {theirs.run}"
+    )
+
+
+@group.command("export", epilog=example("consilium-site audit export audit-2026.zip"))
+def export(
+    path: Annotated[Path, typer.Argument(help="The archive to write.")],
+    site: SiteFolder = HERE,
+    against: Against = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Pack the log, all signed words and a README that checks them with sha256sum and openssl alone."""
+    from common.audit_evidence import export as exported
+
+    found = exported(_evidence(site, against or []), path)
+    show(found, as_json, lambda: f"{path.name} holds {found.lines} lines and {found.words} signed words")
+
+
+def _evidence(folder: Path, against: list[Path]) -> Evidence:
+    from client.membership import load_membership
+    from client.site import load_site
+    from client.witnessing import Witnessing
+    from common.audit_evidence import Evidence, Keys
+    from common.witness import SITE, load_witness
+
+    site = load_site(folder)
+    membership, kept = load_membership(site), Witnessing(site).words
+    words = [word for word in (kept.theirs, kept.ours) if word is not None] + [
+        load_witness(one) for one in against
+    ]
+    keys = None
+    if membership is not None:
+        keys = Keys(membership.server_key, {site.name: membership.identity.public})
+    return Evidence(SITE, site.name, site.audit, tuple(words), keys)
