@@ -31,7 +31,9 @@ _LONGEST_AGAIN_S: Final = 15.0
 _LOOK_S: Final = 1.0
 """How often we look whether nodes came or went."""
 _PROBE_S: Final = 12.0
-"""After so long without an answer a node is asked whether it is idle; the question lapses as soon."""
+"""After so long without an answer a node is asked whether it is idle."""
+_PROBE_TTL_S: Final = 60.0
+"""So long that question is worth, its way and a courier's start on a busy machine included; no second one meanwhile."""
 _GRACE_S: Final = 1.0
 
 
@@ -123,7 +125,7 @@ class Asking:
         self._looked_s = 0.0
         self._pending: dict[SiteName, _Pending] = {}
         self._probes: dict[str, int] = {}
-        self._probed: dict[int, float] = {}
+        self._lapses: dict[int, float] = {}
 
     def answers(
         self, sites: Mapping[SiteName, bool], patience: Patience, admitted: Callable[[], int]
@@ -210,7 +212,7 @@ class Asking:
         self._looked_s = now
         there = set(self._grid.get_node_ids())
         for node in there:
-            if not self._presence.knows(node) and node not in self._probes.values():
+            if not self._presence.knows(node) and now >= self._lapses.get(node, 0.0):
                 self._probe(node, now)
         for pending in self._pending.values():
             if pending.node not in there:
@@ -218,15 +220,15 @@ class Asking:
                 pending.again_s = None
             elif not pending.numbers and pending.again_s is None:
                 pending.again_s = now
-            elif now - max(pending.asked_s, self._probed.get(pending.node, 0.0)) >= _PROBE_S:
+            elif now - pending.asked_s >= _PROBE_S and now >= self._lapses.get(pending.node, 0.0):
                 self._probe(pending.node, now)
         self._heard()
 
     def _probe(self, node: int, now: float) -> None:
         if self._who is None:
             return
-        self._probed[node] = now
-        self._probes[push(self._grid, self._who, node, _PROBE_S)] = node
+        self._lapses[node] = now + _PROBE_TTL_S
+        self._probes[push(self._grid, self._who, node, _PROBE_TTL_S)] = node
 
     def _heard(self) -> None:
         """Read who said that it is there."""
@@ -235,6 +237,7 @@ class Asking:
         for number, node in list(self._probes.items()):
             for reply in self._grid.pull_messages([number]):
                 self._probes.pop(number, None)
+                self._lapses[node] = self._now() + _PROBE_S
                 answer = answer_in(node, reply, self._who.most_bytes)
                 if isinstance(answer.message, SiteMetrics):
                     self._found(answer.message.site, node)
@@ -252,5 +255,5 @@ class Asking:
 
 
 def who_question(question: Question) -> Question:
-    """A question of `Kind.PRESENT` that lapses as soon as a probe does."""
-    return replace(question, deadline_s=_PROBE_S)
+    """A question of `Kind.PRESENT` that lapses as a probe does."""
+    return replace(question, deadline_s=_PROBE_TTL_S)
