@@ -13,6 +13,7 @@ import io
 import json
 import secrets
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,17 @@ SECRET_BYTES: Final = 15
 _CHECK_BYTES: Final = 10
 """80 bits of the kit's digest: what a forger would have to meet."""
 _LARGEST: Final = 1 << 18
+_BROKEN: Final = (
+    OSError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,  # encrypted, packed in an unknown way, or nested without end
+    ValueError,
+    KeyError,
+    TypeError,
+    FederationError,
+)
+"""What a file that is no kit makes its readers say."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ def read_kit(path: Path, site: str) -> Kit:
         authority = read_certificate(kit.authority)
     except FileNotFoundError:
         raise _wrong(path.name, "the kit is not there", "Give the path of the kit.zip you received") from None
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, RecursionError, FederationError):
+    except _BROKEN:
         raise _not_a_kit(path) from None
     if values.get("fingerprint") != kit.fingerprint or authority.federation != kit.federation:
         raise _not_a_kit(path)

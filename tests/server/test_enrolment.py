@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -18,7 +19,7 @@ from client.site import load_site
 from common.audit import verify
 from common.certificates import load_key, make_key, request
 from common.enrolment import PREFIX, SKEW_S, Ask, sign
-from common.errors import ConsiliumError
+from common.errors import ConsiliumError, InputError
 from common.identity import Identity, fingerprint
 from common.kit import Kit, read_kit, write_kit
 from server import enrolment
@@ -140,6 +141,29 @@ def test_what_is_no_kit_or_another_hospitals_kit_is_refused(world, tmp_path):
         with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "bad.zip", "w") as bad:
             bad.writestr("kit.json", json.dumps(json.loads(good.read("kit.json")) | change))
         refused("kit", lambda: read_kit(tmp_path / "bad.zip", "st-anna"))
+    damaged = bytearray(path.read_bytes())
+    for at in (
+        6,
+        8,
+        10,
+        40,
+        60,
+        len(damaged) // 2,
+        len(damaged) - 30,
+    ):  # flags, packing, names, content, directory
+        for bits in (0x01, 0xFF):
+            torn = bytearray(damaged)
+            torn[at] ^= bits
+            (tmp_path / "torn.zip").write_bytes(torn)
+            with contextlib.suppress(
+                InputError
+            ):  # a bit that nobody reads may pass; nothing foreign may come out
+                assert read_kit(tmp_path / "torn.zip", "st-anna") == kit
+    central = damaged.index(b"PK\x01\x02")
+    damaged[6] |= 1
+    damaged[central + 8] |= 1  # says that it is encrypted
+    (tmp_path / "locked.zip").write_bytes(damaged)
+    refused("kit", lambda: read_kit(tmp_path / "locked.zip", "st-anna"))
     # With the name changed so that the hospital's own check passes, the code gives it away,
     posing = dataclasses.replace(kit, site="st-bruno")
     site = hospital(tmp_path / "bruno", "st-bruno")
