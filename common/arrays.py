@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from common import tensors
 from common.errors import WrongOrder
 from common.types import Arrays, Digest
 
@@ -41,6 +43,8 @@ class Sum:
     total_weight: int
     """The largest `weight` this sum may reach; fixed before the first update, so the bound on
     values is the same for every order of arrival."""
+    on_disk: bool = False
+    """Whether `counts` lie in a mapped file and are added to in place: the sum before is then used up."""
 
 
 def schema_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
@@ -53,19 +57,27 @@ def largest_value(total_weight: int) -> float:
     return 2.0 ** (_SUM_BITS - RESOLUTION_BITS) / max(total_weight, 1)
 
 
-def zero(schema: Schema, total_weight: int) -> Sum:
+def zero(schema: Schema, total_weight: int, folder: Path | None = None) -> Sum:
     """An empty sum with room for updates that weigh `total_weight` together.
+
+    Args:
+        schema: of the model.
+        total_weight: positive.
+        folder: where the sum lies in a nameless file, so that it takes no memory; in memory when not given.
 
     Raises:
         WrongOrder: when `total_weight` is not positive.
+        StorageError: when there is no room in `folder`.
     """
     if total_weight < 1:
         raise WrongOrder("total weight", "it must be positive", "Count the expected sites first")
+    if folder is not None:
+        return Sum(tensors.zeros(schema, folder), 0, total_weight, on_disk=True)
     return Sum({name: np.zeros(shape, np.int64) for name, shape in schema.items()}, 0, total_weight)
 
 
 def add(total: Sum, arrays: Arrays, weight: int) -> Sum:
-    """`total + weight * arrays`, exactly; neither argument is changed.
+    """`total + weight * arrays`, exactly; neither argument is changed, but for a sum on disk, which is added to.
 
     Raises:
         WrongOrder: when the caller did not check names, shapes, magnitude or weight before.
@@ -75,10 +87,18 @@ def add(total: Sum, arrays: Arrays, weight: int) -> Sum:
     if schema_of(arrays) != schema_of(total.counts):
         raise WrongOrder("update", "its tensors are not those of the sum", "Admit the update first")
     limit = largest_value(total.total_weight)
-    counts = {}
-    for name, held in total.counts.items():
-        counts[name] = held + weight * _fixed(arrays[name], limit)
-    return Sum(counts, total.weight + weight, total.total_weight)
+    counts: IntArrays = total.counts if total.on_disk else {n: c.copy() for n, c in total.counts.items()}
+    for name, held in counts.items():
+        flat, values = held.reshape(-1), arrays[name].reshape(-1)
+        for part in slices(flat.size):
+            flat[part] += weight * _fixed(values[part], limit)
+    return Sum(counts, total.weight + weight, total.total_weight, total.on_disk)
+
+
+def slices(size: int) -> Iterator[slice]:
+    """A flat tensor of `size` values in pieces that fit into memory several times over."""
+    for begin in range(0, size, tensors.SLICE):
+        yield slice(begin, min(begin + tensors.SLICE, size))
 
 
 def _fixed(array: npt.NDArray[Any], limit: float) -> npt.NDArray[np.int64]:
@@ -98,15 +118,23 @@ def step(arrays: Arrays, total: Sum, rate: float) -> dict[str, npt.NDArray[np.fl
     if total.weight == 0:
         raise WrongOrder("sum", "no update was added", "Check the quorum before the step")
     scale = rate * RESOLUTION
-    return {
-        name: (array.astype(np.float64) + total.counts[name] / total.weight * scale).astype(np.float32)
-        for name, array in arrays.items()
-    }
+    moved = {}
+    for name, array in arrays.items():
+        old, counts = array.reshape(-1), total.counts[name].reshape(-1)
+        new = np.empty(old.size, np.float32)
+        for part in slices(old.size):
+            new[part] = old[part].astype(np.float64) + counts[part] / total.weight * scale
+        moved[name] = new.reshape(array.shape)
+    return moved
 
 
 def norm(arrays: Arrays) -> float:
     """The L2 norm over all tensors together, in float64; not finite when a value is not."""
-    return math.sqrt(sum(float(np.sum(np.square(a.astype(np.float64)))) for a in arrays.values()))
+    squared = 0.0
+    for array in arrays.values():
+        flat = array.reshape(-1)
+        squared += sum(float(np.sum(np.square(flat[part].astype(np.float64)))) for part in slices(flat.size))
+    return math.sqrt(squared)
 
 
 def digest(arrays: Arrays) -> Digest:
@@ -115,5 +143,5 @@ def digest(arrays: Arrays) -> Digest:
     for name, array in arrays.items():
         head = f"{len(name)}:{name}:{array.dtype.str}:{array.shape}:"
         state.update(head.encode())
-        state.update(np.ascontiguousarray(array).tobytes())
+        state.update(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
     return Digest("sha256:" + state.hexdigest())

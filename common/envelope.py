@@ -103,9 +103,12 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def body_digest(body: bytes) -> bytes:
-    """SHA-256 of a body; what a head is made from."""
-    return hashlib.sha256(body).digest()
+def body_digest(*parts: bytes) -> bytes:
+    """SHA-256 of a body, whole or in parts; what a head is made from."""
+    state = hashlib.sha256()
+    for part in parts:
+        state.update(part)
+    return state.digest()
 
 
 def head(digest: bytes, identity: Identity, envelope: Envelope, beside: bytes = b"") -> bytes:
@@ -169,19 +172,25 @@ def peek(head_: bytes) -> Envelope:
 
 def open_parts(head_: bytes, body: bytes, expected: Expected) -> Opened:
     """As `unseal`, for a message whose head and body came apart."""
+    opened = open_head(head_, body_digest(body), expected)
+    return Opened(body, opened.envelope, opened.beside)
+
+
+def open_head(head_: bytes, digest: bytes, expected: Expected) -> Opened:
+    """As `open_parts`, for whoever holds the body elsewhere and knows its digest; the body given back is empty."""
     envelope, beside, signature = _read(head_)
     if envelope.to not in expected.to:
         raise refusal("envelope-recipient", "it is addressed to somebody else")
     if envelope.sender != expected.sender:
         raise refusal("envelope-sender", "it is from somebody else than the one expected")
-    if not verify(expected.key, signature, _signed(body_digest(body), envelope, beside)):
+    if not verify(expected.key, signature, _signed(digest, envelope, beside)):
         raise refusal("envelope-signature", "it is not what its sender signed")
     _check_clock(envelope, expected.now_ms)
     if expected.run not in (None, envelope.run) or expected.round not in (None, envelope.round):
         raise refusal("envelope-run", "it is about another run or round")
     if expected.nonce not in (None, envelope.nonce):
         raise refusal("envelope-replay", "it answers another question")
-    return Opened(body, envelope, beside)
+    return Opened(b"", envelope, beside)
 
 
 def refusal(code: str, rule: str) -> FederationError:

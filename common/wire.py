@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any, Final, NoReturn, get_type_hints
 
-import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from common import tensors
 from common.envelope import is_sealed, split
 from common.errors import FederationError
 from common.messages import (
@@ -34,13 +35,14 @@ from common.messages import (
     SiteMetrics,
     Update,
 )
+from common.parts import RECORD, array_of, bytes_of, parts, parts_in
+from common.tensors import Blob
+from common.types import Arrays
 
 Message = Instruction | Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened
 _WITH_ARRAYS: Final = (Instruction, Update, Masked)
 
-RECORD: Final = "consilium"
 VIRTUAL: Final = "virtual"
-_STYPE: Final = "consilium/1"
 _KINDS: Final[dict[str, type[Message]]] = {
     "instruction": Instruction,
     "update": Update,
@@ -60,8 +62,15 @@ def pack(message: Message) -> bytes:
     Raises:
         FederationError: code `wire` when a number is not finite or a value is not a message's.
     """
-    from safetensors.numpy import save  # noqa: PLC0415 - a courier that only forwards never pays for it
+    return b"".join(pieces(message))
 
+
+def pieces(message: Message) -> list[bytes | memoryview]:
+    """The bytes of `pack` in pieces, tensor by tensor, of which none is a copy of a tensor.
+
+    Raises:
+        FederationError: as `pack`.
+    """
     kind = next((k for k, cls in _KINDS.items() if type(message) is cls), None)
     if kind is None:
         _malformed()
@@ -73,36 +82,59 @@ def pack(message: Message) -> bytes:
         text = json.dumps({"kind": kind, "body": body, "order": list(arrays)}, allow_nan=False)
         # One key, because safetensors keeps no order among several, and the bytes are to be the same.
         metadata = {RECORD: text}
-        return bytes(save({n: np.ascontiguousarray(a) for n, a in arrays.items()}, metadata=metadata))
+        return list(tensors.pieces(arrays, metadata))
     except (ValueError, TypeError, KeyError):
         _malformed()
 
 
-def unpack(blob: bytes) -> Message:
+def unpack(blob: Blob, *, viewed: tuple[type[Message], ...] = ()) -> Message:
     """The message in these bytes, each field checked against its declared type.
+
+    Args:
+        blob: of `pack`.
+        viewed: kinds of messages whose tensors are views into `blob`, not to be written; others get copies.
 
     Raises:
         FederationError: code `wire` for anything that is not exactly a message.
     """
-    from pydantic import ValidationError  # noqa: PLC0415 - as above
-    from safetensors import SafetensorError  # noqa: PLC0415
-    from safetensors.numpy import load  # noqa: PLC0415
+
+    def arrays(kind: type[Message], found: Arrays, order: list[str]) -> Arrays:
+        return {name: found[name] if kind in viewed else found[name].copy() for name in order}
+
+    return _unpacked(blob, arrays)
+
+
+def unpack_file(path: Path, offset: int = 0) -> Message:
+    """The message in a file; its tensors stay there, mapped, and memory holds one of them at a time.
+
+    Raises:
+        FederationError: as `unpack`.
+        StorageError: when the file cannot be read.
+    """
+    try:
+        pages, found = tensors.mapped(path, offset)
+    except (ValueError, RecursionError):
+        _malformed()
+    return _unpacked(memoryview(pages)[offset:], lambda _kind, _found, order: found.ordered(order))
+
+
+def _unpacked(blob: tensors.Buffer, arrays: Callable[[type[Message], Arrays, list[str]], Arrays]) -> Message:
+    from pydantic import ValidationError  # noqa: PLC0415 - a courier that only forwards never pays for it
 
     try:
         message = _read_head(blob)
         kind = _KINDS[message["kind"]]
         order: list[str] = message["order"]
-        tensors = load(blob)
+        found = tensors.views(blob)
         _check_finite(message["body"])
         values = _validated(message["kind"], message["body"])
-        if sorted(order) != sorted(tensors) or (tensors and kind not in _WITH_ARRAYS):
+        if sorted(order) != sorted(found) or (found and kind not in _WITH_ARRAYS):
             _malformed()
         if kind in _WITH_ARRAYS:
-            values["arrays"] = {name: tensors[name] for name in order}
+            values["arrays"] = arrays(kind, found, order)
         return kind(**values)
     except (
         ValidationError,
-        SafetensorError,
         ValueError,
         KeyError,
         TypeError,
@@ -112,10 +144,10 @@ def unpack(blob: bytes) -> Message:
         _malformed()
 
 
-def head(blob: bytes) -> dict[str, Any]:
+def head(blob: Blob) -> dict[str, Any]:
     """The fields of a message without its tensors, unchecked; empty when it cannot be read."""
     try:
-        body = _read_head(split(blob)[1] if is_sealed(blob) else blob)["body"]
+        body = _read_head(split(blob)[1] if isinstance(blob, bytes) and is_sealed(blob) else blob)["body"]
     except (ValueError, KeyError, TypeError, RecursionError, FederationError):
         return {}
     return body if isinstance(body, dict) else {}
@@ -144,7 +176,7 @@ def addressed(blob: bytes, countersignature: Mapping[str, Any]) -> bytes:
 
 
 def to_records(
-    blob: bytes, virtual: str = "", countersignature: Countersignature | None = None, envelope: bytes = b""
+    blob: Blob, virtual: str = "", countersignature: Countersignature | None = None, envelope: bytes = b""
 ) -> RecordDict:
     """Bytes as the content of a Flower message.
 
@@ -154,13 +186,14 @@ def to_records(
     `virtual` names the folder of a virtual federation. Only a node that Flower's simulation runtime
     made looks at it (`client.app`).
     """
-    if not envelope and is_sealed(blob):
+    if not envelope and isinstance(blob, bytes) and is_sealed(blob):
         envelope, blob = split(blob)
-    arrays = {"message": _array(blob)}
+    arrays = dict(parts(blob))
+    tensors.give_back(blob)
     if envelope:
-        arrays["envelope"] = _array(envelope)
+        arrays["envelope"] = array_of(envelope)
     elif countersignature is not None:
-        arrays["countersignature"] = _array(beside(countersignature))
+        arrays["countersignature"] = array_of(beside(countersignature))
     records = RecordDict({RECORD: ArrayRecord(arrays)})
     if virtual:
         records[VIRTUAL] = ConfigRecord({"federation": virtual})
@@ -175,46 +208,39 @@ def from_records(records: RecordDict) -> bytes:
     """
     try:
         arrays = records.array_records[RECORD]
-        blob = _bytes_of(arrays["message"])
+        body = parts_in(arrays)
         if "envelope" in arrays:
-            return _bytes_of(arrays["envelope"]) + blob
+            return b"".join((bytes_of(arrays["envelope"]), *body))
+        blob = b"".join(body)
         return with_beside(
-            blob, _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
+            blob, bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
         )
     except (KeyError, ValueError, TypeError, RecursionError):
         _malformed()
 
 
 def parts_of(records: RecordDict) -> tuple[bytes, bytes]:
-    """The head of the envelope, empty where there is none, and the body; nothing is copied.
+    """The head of the envelope, empty where there is none, and the body; errors as `spread`."""
+    head_, body, _ = spread(records)
+    return head_, b"".join(body)
+
+
+def spread(records: RecordDict) -> tuple[bytes, list[bytes], bytes]:
+    """Envelope, what all sites share in parts, and what travels beside it for one; nothing is copied.
 
     Raises:
         FederationError: code `wire` when the records are not ours.
     """
     try:
         arrays = records.array_records[RECORD]
-        head_ = _bytes_of(arrays["envelope"]) if "envelope" in arrays else b""
-        return head_, _bytes_of(arrays["message"])
-    except (KeyError, ValueError, TypeError):
-        _malformed()
-
-
-def shared_of(records: RecordDict) -> tuple[bytes, bytes]:
-    """The bytes that all sites share, and what travels beside them for one; nothing is copied.
-
-    Raises:
-        FederationError: code `wire` when the records are not ours.
-    """
-    try:
-        arrays = records.array_records[RECORD]
-        own = _bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
-        return _bytes_of(arrays["message"]), own
+        own = [bytes_of(arrays[n]) if n in arrays else b"" for n in ("envelope", "countersignature")]
+        return own[0], parts_in(arrays), own[1]
     except (KeyError, ValueError, TypeError):
         _malformed()
 
 
 def beside(countersignature: Countersignature) -> bytes:
-    """A countersignature as it travels beside the bytes that all sites share."""
+    """A countersignature as it travels beside what all sites share."""
     return json.dumps(asdict(countersignature)).encode()
 
 
@@ -230,19 +256,9 @@ def with_beside(blob: bytes, own: bytes) -> bytes:
         _malformed()
 
 
-def _array(blob: bytes) -> Array:
-    return Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
-
-
-def _bytes_of(array: Array) -> bytes:
-    if array.stype != _STYPE or not isinstance(array.data, bytes):
-        _malformed()
-    return array.data
-
-
-def _read_head(blob: bytes) -> dict[str, Any]:
-    size = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + size])
+def _read_head(blob: tensors.Buffer) -> dict[str, Any]:
+    size = int.from_bytes(bytes(blob[:8]), "little")
+    header = json.loads(bytes(blob[8 : 8 + size]))
     message = json.loads(header["__metadata__"][RECORD], parse_constant=_not_a_number)
     if set(message) != {"kind", "body", "order"}:
         _malformed()

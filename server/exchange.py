@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from common import wire
 from common.errors import ConsiliumError, FederationError
-from common.messages import Countersignature, Kind
+from common.messages import Countersignature, Kind, Update
+from common.parts import PART
+from common.tensors import Blob
 
 _TYPES: Final = {
     Kind.SURVEY: MessageType.QUERY,
@@ -52,10 +54,6 @@ _SETTLE_S: Final = 1.0
 """How long the number of nodes must stay the same before we believe it is all of them."""
 
 
-Blob = bytes
-"""A message as `common.wire` bytes."""
-
-
 @dataclass(frozen=True)
 class Answer:
     """What came back from one node: a message, or the code of why there is none."""
@@ -65,7 +63,7 @@ class Answer:
     code: str
     bytes: int
     blob: Blob = b""
-    """The message as it came; empty where there is none."""
+    """The message as it came; empty where there is none, or where it lies on disk already."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Question:
     """The same bytes for every node, what belongs to one node only, and how long to wait."""
 
     kind: Kind
-    blob: bytes
+    blob: Blob
     step: int
     """0 for the survey, then the round; threshold and evaluation are the two steps after the last."""
     deadline_s: float
@@ -177,10 +175,14 @@ def answer_in(node: int, reply: Message, most_bytes: int) -> Answer:
         lost[ErrorCode.INVALID_FAB] = NOT_APPROVED
         return Answer(node, None, lost.get(reply.error.code, "client-error"), 0)
     try:
+        size = sum(len(part) for part in wire.spread(reply.content)[1])
+        if size > most_bytes:
+            return Answer(node, None, "too-long", size)
         blob = wire.from_records(reply.content)
-        if len(blob) > most_bytes:
-            return Answer(node, None, "too-long", len(blob))
-        return Answer(node, wire.unpack(blob), "", len(blob), blob)
+        if size > PART:
+            # Whoever holds the reply would hold a second copy of the model for as long.
+            reply.content = RecordDict()
+        return Answer(node, wire.unpack(blob, viewed=(Update,)), "", size, blob)
     except ConsiliumError as error:
         return Answer(node, None, error.code, 0)
 

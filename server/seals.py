@@ -26,6 +26,7 @@ from common.envelope import EVERYONE, Envelope, Expected, of_server, of_site
 from common.errors import ConsiliumError, StorageError
 from common.identity import Identity
 from common.messages import Refusal
+from common.parts import enveloped
 from common.roster import Roster, verify_roster
 from common.types import RunId, SiteName
 from server.federation_folder import SETTINGS, Consortium
@@ -179,7 +180,7 @@ class SealedGrid(Grid):
         )
         own = self._sworn(own, site, letter)
         head = envelope.head(envelope.body_digest(*parts), self._seals.identity, letter, own)
-        message.content = wire.enveloped(message.content, head)
+        message.content = enveloped(message.content, head)
         return _Sent(message.metadata.dst_node_id, letter, site)
 
     def _sworn(self, own: bytes, site: str, letter: Envelope) -> bytes:
@@ -195,15 +196,18 @@ class SealedGrid(Grid):
         try:
             if sent is None:
                 raise envelope.refusal("envelope-replay", "it answers nothing that was asked")
-            head, body = wire.parts_of(reply.content)
-            return self._believed(sent, head, body) if head else _couriers(sent, body)
+            head, parts, _ = wire.spread(reply.content)
+            if not head:
+                return wire.to_records(_couriers(sent, b"".join(parts)))
+            self._believe(sent, head, parts)
+            return enveloped(reply.content, b"")
         except StorageError:
             raise  # of our own disk: no fault of whoever answered
         except ConsiliumError as error:
-            return _nobody(sent, error.code)
+            return wire.to_records(_nobody(sent, error.code))
 
-    def _believed(self, sent: _Sent, head: bytes, body: bytes) -> bytes:
-        """The body of an answer, once its envelope held.
+    def _believe(self, sent: _Sent, head: bytes, parts: list[bytes]) -> None:
+        """See that the envelope of an answer holds, and note what it says.
 
         Raises:
             FederationError: `envelope…`.
@@ -223,15 +227,14 @@ class SealedGrid(Grid):
             round=sent.letter.round,
             nonce=sent.letter.nonce,
         )
-        opened = envelope.open_parts(head, body, expected)
-        said = wire.head(body)
+        opened = envelope.open_head(head, envelope.body_digest(*parts), expected)
+        said = wire.head(parts[0])
         if said.get("site") != name:
             raise envelope.refusal("envelope-sender", "it names another site than the one that sealed it")
         self._sites[sent.node] = name
         if self._sightings is not None:
             skew_s = (opened.envelope.time_ms - expected.now_ms) / 1000
             self._sightings.heard(SiteName(name), said, expected.now_ms / 1000, skew_s)
-        return opened.body
 
 
 def _couriers(sent: _Sent, body: bytes) -> bytes:
