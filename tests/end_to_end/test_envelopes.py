@@ -178,6 +178,25 @@ def test_an_old_round_s_reply_and_another_site_s_reply_do_not_fit(federation):
     assert record.rounds[1].refused == {"gamma": "envelope-run"}
 
 
+def test_the_answer_to_another_question_of_the_same_round_does_not_fit(federation):
+    """Threshold and evaluation share run, round and kind of answer; only the number used once tells them apart."""
+    services, _, _, folder = federation
+    kept, said = {}, []
+
+    def tamper(message, deliver):
+        replies = deliver(message)
+        if message.metadata.message_type == "evaluate" and message.metadata.dst_node_id == 1:
+            content = replies[0].content
+            replies[0].content = kept.get("first", content)
+            said.append(message.metadata.group_id)
+            kept.setdefault("first", content)
+        return replies
+
+    record = _run(folder, services, tamper)
+    assert said == ["3", "4"]
+    assert sorted(record.sites) == ["beta", "gamma"]
+
+
 def test_a_question_that_a_courier_changes_or_repeats_is_not_followed(federation):
     services, _, _, folder = federation
     duties = services[0]._duties
