@@ -16,7 +16,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow fuzz crash-walk check format clean
+.PHONY: help install demo federation bundle sbom test test-slow fuzz crash-walk check format clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,16 @@ install: $(STAMP) ## Make the virtual environment in .venv
 
 demo: $(STAMP) ## Virtual hospitals train one private model; ends with a report (ARGS="--hospitals 8")
 	$(BIN)/consilium-sim demo $(ARGS)
+
+federation: $(STAMP) ## A consortium and hospitals as real processes over TLS; one is killed (needs nginx, stunnel4)
+	$(BIN)/consilium-sim federation $(ARGS)
+
+bundle: $(STAMP) ## Everything to install without network, in dist/ (ARGS="--torch cpu")
+	$(BIN)/python deploy/bundle.py $(ARGS)
+
+sbom: $(STAMP) ## What is installed, as CycloneDX JSON, in dist/
+	@mkdir -p dist
+	$(BIN)/consilium-site sbom --out dist/sbom.json
 
 test: $(STAMP) ## All tests but the slow ones, on WORKERS processes
 	$(BIN)/python -m pytest -n $(WORKERS) -ra -m 'not slow' $(ARGS)

@@ -122,7 +122,7 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
 def table(outcome: Outcome) -> str:
     """What was seen, in words."""
     everybody = "a subset of the hospitals" if outcome.subset else "every hospital"
-    lines = [f"{name}: {seconds:.1f} s" for name, seconds in outcome.seconds.items()]
+    lines = [f"{seconds:6.1f} s  {name}" for name, seconds in outcome.seconds.items()]
     lines += [
         f"{outcome.study}: {outcome.rounds} rounds with {everybody} ({', '.join(outcome.sites)}).",
         f"Killed: the {outcome.killed}. It was back after {outcome.back_s:.1f} s, its round complete after {outcome.complete_s:.1f} s.",
@@ -161,17 +161,19 @@ def _started(folder: Path) -> Iterator[Federation]:
     home = folder / "consortium"
     outer, inner, api = _free_ports(3)
     Consortium.init(home, "demo", [f"{_HOST}:{outer}"])
-    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}}
+    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}, "dashboard": {"port": 0}}
     with (home / SETTINGS).open("a", encoding="utf-8") as settings:
         settings.write("\n" + tomli_w.dumps(more))
     consortium = Consortium.open(home)
     consortium.freshen()
     made = Federation(folder, consortium, {**os.environ, "OMP_NUM_THREADS": "1"})
+    before = signal.signal(signal.SIGTERM, _asked_to_end)  # else what was started would be left behind
     try:
         command = (sys.executable, "-m", "server.cli", "start", str(consortium.folder))
         _start(made, SERVER, command, consortium.run / PROCESSES)
         yield made
     finally:
+        signal.signal(signal.SIGTERM, before)
         for side in made.sides.values():
             side.process.send_signal(signal.SIGTERM)
         for side in made.sides.values():
@@ -179,6 +181,10 @@ def _started(folder: Path) -> Iterator[Federation]:
                 side.process.wait(_STOP_S)
             side.process.kill()
             side.process.wait()
+
+
+def _asked_to_end(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _start(made: Federation, name: str, command: tuple[str, ...], processes: Path) -> None:
@@ -265,8 +271,8 @@ def _site_command(site: Site) -> tuple[str, ...]:
 
 
 def _settings(folder: Path) -> None:
-    """Every hospital's tunnel has its own two ports, since all are on one machine."""
-    port = _two_ports()
+    """Every hospital's tunnel has its own two ports in a row, since all are on one machine."""
+    port = next(port for port in iter(lambda: _free_ports(1)[0], None) if _is_free(port + 1))
     with (folder / "site.toml").open("a", encoding="utf-8") as settings:
         settings.write(f"\n[federation]\ntunnel_port = {port}\n")
 
@@ -286,13 +292,11 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-def _two_ports() -> int:
-    """The first of two free ports in a row."""
-    while True:
-        (port,) = _free_ports(1)
-        with socket.socket() as probe, suppress(OSError, OverflowError):
-            probe.bind((_HOST, port + 1))
-            return port
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, suppress(OSError, OverflowError):
+        probe.bind((_HOST, port))
+        return True
+    return False
 
 
 def default_folder() -> Path:
