@@ -11,7 +11,7 @@ from common.bill import sbom
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
-from server.commands import audit, members
+from server.commands import audit, members, watch
 from server.commands import start as starting
 from server.records import RunRecord, read_record
 
@@ -34,6 +34,11 @@ app.command("alive", epilog=example("consilium-server alive --folder /srv/consor
 app.command("submit", epilog=example("consilium-server submit /srv/consortium plan.toml"))(starting.submit)
 app.command("runs", epilog=example("consilium-server runs /srv/consortium"))(starting.studies)
 app.command("sbom", epilog=example("consilium-server sbom --out sbom.json"))(sbom)
+
+app.command("status", epilog=example("consilium-server status /srv/consortium"))(watch.status)
+app.command("dashboard", epilog=example("consilium-server dashboard --folder /srv/consortium"))(
+    watch.dashboard
+)
 
 PlanFile = Annotated[Path, typer.Argument(help="The study plan, a TOML file; docs/plan.md has every key.")]
 

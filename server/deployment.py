@@ -3,6 +3,7 @@
 superlink   Flower's server, on this machine's loopback only; its state in a database, apps run by an executor
 executor    starts the ServerApp of a run; proves itself to the SuperLink with a secret
 api, edge   what hospitals reach: enrolment and the one door; not in loopback mode
+dashboard   the page for people and what machines ask, on loopback
 
 Beside them the queue of studies (`server.runs`). Whatever is killed is started again, and whatever was under way
 goes on: the SuperLink's database and the runs' folders hold all that counts.
@@ -21,7 +22,7 @@ from urllib.request import urlopen
 
 from common import executor
 from common.supervisor import Program, Supervisor
-from server import api, edge
+from server import api, dashboard, edge
 from server.federation_folder import Consortium
 from server.launch import ENVIRONMENT
 from server.runs import CONNECTION, Runs
@@ -100,6 +101,7 @@ def programs(start: Start) -> list[Program]:
             needs=("superlink",),
         ),
     ]
+    found.append(Program("dashboard", tuple(dashboard.command(consortium)), run))
     if not start.loopback:
         served = api.environment(consortium)
         found.append(Program("api", tuple(api.command(consortium)), run, served))

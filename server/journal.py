@@ -15,20 +15,23 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 
-from common import checkpoints
+from common import checkpoints, tensors, wire
 from common.audit import AuditLog
 from common.checkpoints import Checkpoint
 from common.code import code_digest
 from common.errors import FederationError, StorageError
+from common.messages import Update
 from common.plan import Plan
+from common.tensors import Blob, give_back, laid_down
 from common.types import Arrays, Digest, RunId, SiteName
 from server.records import FederationRecord
 
@@ -56,7 +59,7 @@ def architecture_here(out: Path, plan: Plan) -> Digest | None:
     To go on then takes no network to be built, which is most of the time a server takes to be back.
     """
     try:
-        saved = checkpoints.load(out / "checkpoint.safetensors")
+        saved = checkpoints.load(out / "checkpoint.safetensors", mapped=True)
         record = _record(saved.state, "checkpoint")
     except StorageError:
         return None
@@ -71,6 +74,7 @@ class Journal:
         self._out = out
         self._plan = plan
         self._architecture = architecture
+        self._asked: tuple[Blob, hashlib._Hash] | None = None
         self.audit = AuditLog(out / "audit.jsonl", None)
 
     @contextmanager
@@ -98,26 +102,48 @@ class Journal:
         """Put on disk that the run is under way: whoever looks must not take an earlier end for its end."""
         write_federation(record, self._out / "federation.json")
 
-    def keep(self, question: bytes, site: SiteName, update: bytes) -> None:
+    def keep(self, question: Blob, site: SiteName, update: Blob) -> Update:
         """Put an admitted update of the round under way on disk; on disk when this returns.
 
         Args:
             question: the bytes that were asked, so that the update counts for this round, run and model only.
             site: whose it is; a name of the roster.
             update: the reply as it came.
-        """
-        content = hashlib.sha256(question + update).digest() + update
-        checkpoints.write_whole(self._round / f"{site}.update", content)
 
-    def kept(self, question: bytes) -> Iterator[tuple[SiteName, bytes]]:
-        """The updates of the same question that were admitted before a restart; others are deleted."""
+        Returns:
+            The update as it lies there, memory-mapped.
+        """
+        path = self._round / f"{site}.update"
+        checkpoints.write_whole(path, self._seal(question, memoryview(update)), memoryview(update))
+        return _update_in(path)
+
+    def kept(self, question: Blob) -> Iterator[tuple[SiteName, Update, int]]:
+        """The updates of the same question that were admitted before a restart, memory-mapped; others are deleted.
+
+        Each with its site and its length in bytes.
+        """
         for path in sorted(self._round.glob("*.update")):
-            content = path.read_bytes()
-            update = content[_DIGEST_BYTES:]
-            if content[:_DIGEST_BYTES] == hashlib.sha256(question + update).digest():
-                yield SiteName(path.stem), update
+            content = tensors.pages(path)
+            with memoryview(content)[_DIGEST_BYTES:] as update:
+                whole, size = content[:_DIGEST_BYTES] == self._seal(question, update), len(update)
+            give_back(content)
+            if whole:
+                yield SiteName(path.stem), _update_in(path), size
             else:
                 path.unlink(missing_ok=True)
+
+    def _seal(self, question: Blob, update: memoryview) -> bytes:
+        """SHA-256 of both; the question's part of it is worked out once a round."""
+        if self._asked is None or self._asked[0] is not question:
+            self._asked = (question, hashlib.sha256(question))
+            give_back(question)
+        state = self._asked[1].copy()
+        state.update(update)
+        return state.digest()
+
+    def laid_down(self, parts: Iterable[bytes | memoryview]) -> Blob:
+        """Bytes in a nameless file of this folder, memory-mapped; errors as `common.tensors.laid_down`."""
+        return laid_down(parts, self._out)
 
     @property
     def out(self) -> Path:
@@ -148,17 +174,18 @@ class Journal:
         path = self._out / "checkpoint.safetensors"
         if not path.exists():
             return None
-        saved = checkpoints.load(path)
+        saved = checkpoints.load(path, mapped=True)
         if saved.plan_digest != self._plan.digest:
             raise FederationError(
                 "folder out", "it holds a run of another plan", "Choose another folder", code="out-used"
             )
-        saved = checkpoints.load(path, self._architecture)
+        saved = checkpoints.load(path, self._architecture, mapped=True)
         return Saved(_record(saved.state, path.name), saved.arrays, saved.round)
 
-    def save(self, record: FederationRecord, arrays: Arrays, round_: int) -> None:
-        """Put the state after `round_` completed rounds on disk."""
+    def save(self, record: FederationRecord, arrays: Arrays, round_: int) -> Arrays:
+        """Put the state after `round_` completed rounds on disk; gives the model as it lies there, memory-mapped."""
         self._save("checkpoint.safetensors", record, arrays, round_)
+        return tensors.mapped(self._out / "checkpoint.safetensors")[1].ordered(arrays)
 
     def forget_round(self) -> None:
         """The round is complete and on disk: its updates may go."""
@@ -183,6 +210,13 @@ class Journal:
             ),
             self._out / name,
         )
+
+
+def _update_in(path: Path) -> Update:
+    found = wire.unpack_file(path, _DIGEST_BYTES)
+    if not isinstance(found, Update):
+        raise StorageError(path.name, "it holds no update", "Start the run anew in another folder")
+    return found
 
 
 def is_owned(out: Path) -> bool:
@@ -234,6 +268,24 @@ def read_federation(path: Path) -> FederationRecord:
     except (OSError, UnicodeDecodeError):
         raise StorageError(path.name, "it cannot be read", "Look whether the run began") from None
     return _record(text, path.name)
+
+
+def read_live(home: Path) -> FederationRecord:
+    """The record of the run in this folder as it stands: of its end, else of its last completed round.
+
+    Raises:
+        StorageError: there is none yet.
+    """
+    ended = read_federation(home / "federation.json")
+    saved = home / "checkpoint.safetensors"
+    if ended.status != RUNNING or not saved.exists():
+        return ended
+    try:
+        with safe_open(saved, framework="numpy") as file:
+            state = (file.metadata() or {})["state"]
+    except (OSError, SafetensorError, KeyError):
+        return ended
+    return _record(state, saved.name)
 
 
 def _record(text: str, name: str) -> FederationRecord:

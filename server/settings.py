@@ -66,6 +66,22 @@ class Loopback:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Dashboard:
+    """`[dashboard]`: the page, /healthz, /readyz and /metrics, always on 127.0.0.1."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 9098
+    """0: any that is free; the page's address is in run/dashboard.url."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Audit:
+    """`[audit]`."""
+
+    keep_years: Annotated[int, Field(ge=1, le=100)] = 6
+    """Closed files of the consortium's log older than that are forgotten; a line of the log says so."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ServerSettings:
     """The whole of server.toml."""
 
@@ -75,3 +91,5 @@ class ServerSettings:
     edge: Edge = field(default_factory=Edge)
     superlink: Loopback = field(default_factory=Loopback)
     api: Loopback = field(default_factory=lambda: Loopback(port=9094))
+    dashboard: Dashboard = field(default_factory=Dashboard)
+    audit: Audit = field(default_factory=Audit)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from typing import Final, Self
 
+from common.audit import AuditLog
 from common.errors import ConsiliumError
 from common.logs import Log
 from server import edge, enrolment, nodes
-from server.federation_folder import Consortium
+from server.federation_folder import AUDIT, Consortium
 
 _EVERY_S: Final = 3.0
 """How often the book is looked at; a glance of a millisecond."""
@@ -61,6 +62,7 @@ class Upkeep:
             return
         if enrolment.settle(self._consortium):
             edge.reload(self._consortium)
+        AuditLog(self._consortium.folder / AUDIT).forget(self._consortium.settings.audit.keep_years)
         self._settled_at = self._clock()
 
     def _register(self) -> None:

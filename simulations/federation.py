@@ -161,7 +161,8 @@ def _started(folder: Path) -> Iterator[Federation]:
     home = folder / "consortium"
     outer, inner, api = _free_ports(3)
     Consortium.init(home, "demo", [f"{_HOST}:{outer}"])
-    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}, "dashboard": {"port": 0}}
+    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}}
+    more["dashboard"] = {"port": 0}
     with (home / SETTINGS).open("a", encoding="utf-8") as settings:
         settings.write("\n" + tomli_w.dumps(more))
     consortium = Consortium.open(home)

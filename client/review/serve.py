@@ -15,10 +15,10 @@ import uvicorn
 
 from client.review.app import Review
 from client.review.desk import ReviewDesk
-from client.review.door import Door
 from client.review.painter import Painter
 from client.site import Site
 from common.errors import InputError
+from common.pages.door import Door
 
 _HOST: Final = "127.0.0.1"
 _LOOK_S: Final = 1.0

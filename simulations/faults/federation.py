@@ -165,7 +165,7 @@ def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False)
     home, at = folder / "consortium", f"127.0.0.1:{outer}"
     Consortium.init(home, "faults", [at])
     with (home / "server.toml").open("a") as settings:
-        settings.write(f"\n[superlink]\nport = {inner}\n\n[api]\nport = {api}\n")
+        settings.write(f"\n[superlink]\nport = {inner}\n\n[api]\nport = {api}\n\n[dashboard]\nport = 0\n")
         settings.write(f'\n[edge]\nlisten = ["{at}"]\nenrol_per_minute = 60000\n')
     made = Federation(folder, Consortium.open(home), environment, secured=secured)
     try:

@@ -99,7 +99,7 @@ def make(
     values = tomllib.loads(path.read_text())
     listen = [f"{at}:{outer}" for at in (host, also) if at]
     values["edge"] = {"listen": listen, "enrol_per_minute": 60_000, **edge_settings}
-    values |= {"superlink": {"port": inner}, "api": {"port": api_port}}
+    values |= {"superlink": {"port": inner}, "api": {"port": api_port}, "dashboard": {"port": 0}}
     path.write_text(tomli_w.dumps(values))
     return World(Consortium.open(folder), processes, host)
 

@@ -1,4 +1,4 @@
-"""Who may see the review page: whoever was given the printed address, in one browser, on this machine.
+"""Who may see a page that is served here: whoever was given the printed address, in one browser, on this machine.
 
 Laws, in order:
 1. Another host's name in the request is refused: no page elsewhere can point its own name here (DNS rebinding).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import time
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs
@@ -21,7 +22,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE: Final = "consilium_review"
 _SECRET_BYTES: Final = 32
 _NAMES: Final = ("127.0.0.1", "localhost")
 _HEADERS: Final = {
@@ -40,9 +40,14 @@ class Door:
     Args:
         app: what lies behind, served under `place`.
         port: on which the server listens.
+        name: of the cookie and of the page; a word.
+        entered: called when somebody came in with the token; where the page serves several, it asks for the next one.
     """
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
+    def __init__(
+        self, app: ASGIApp, port: int, name: str = "review", entered: Callable[[], None] | None = None
+    ) -> None:
+        self._name, self._entered_by = name, entered
         self._app = app
         self._hosts = frozenset(f"{name}:{port}" for name in _NAMES)
         self._port = port
@@ -57,6 +62,11 @@ class Door:
     def address(self) -> str:
         """What is printed; it opens once."""
         return f"http://127.0.0.1:{self._port}{self.place}/enter?token={self._token}"
+
+    def renew(self) -> str:
+        """One more address that opens once; the one before, where nobody used it, opens no longer."""
+        self._token = secrets.token_urlsafe(_SECRET_BYTES)
+        return self.address
 
     @property
     def idle_s(self) -> float:
@@ -112,12 +122,16 @@ class Door:
             )
         self._token = None
         self._last = time.monotonic()
+        if self._entered_by is not None:
+            self._entered_by()
         # A page that goes on by itself, not a redirect: a strict cookie would not follow from another page's link.
         answer = HTMLResponse(
             f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={self.place}/">'
-            f'<title>Review</title><p><a href="{self.place}/">Go on</a></p>'
+            f'<title>Consilium</title><p><a href="{self.place}/">Go on</a></p>'
         )
-        answer.set_cookie(COOKIE, self._session, path=self.place, httponly=True, samesite="strict")
+        answer.set_cookie(
+            f"consilium_{self._name}", self._session, path=self.place, httponly=True, samesite="strict"
+        )
         return answer
 
     def _has_cookie(self, headers: Headers) -> bool:
@@ -125,7 +139,7 @@ class Door:
             jar = SimpleCookie(headers.get("cookie", ""))
         except CookieError:
             return False
-        held = jar.get(COOKIE)
+        held = jar.get(f"consilium_{self._name}")
         return held is not None and hmac.compare_digest(held.value.encode(), self._session.encode())
 
     def _rules(self) -> str:
