@@ -24,6 +24,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from client.heartbeat import shorten
+from client.pace import quicken
 from common.errors import ConsiliumError, SettingsError
 from common.logs import Log
 from common.release import bytes_digest
@@ -160,6 +161,7 @@ def main() -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415 - slow to import
 
     shorten()
+    quicken()
     flower_supernode()
 
 
