@@ -10,12 +10,11 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_bytes
 
+from common import tensors
 from common.arrays import digest
 from common.errors import StorageError
 from common.types import Arrays, Digest, RunId
@@ -42,7 +41,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     Raises:
         StorageError: when the disk is full or the folder cannot be written.
     """
-    metadata = {
+    metadata: dict[str, str] = {
         "format": FORMAT,
         "run": checkpoint.run,
         "round": str(checkpoint.round),
@@ -52,12 +51,11 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "digest": digest(checkpoint.arrays),
         "state": checkpoint.state,
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in checkpoint.arrays.items()}
-    write_whole(path, to_bytes(arrays, metadata=metadata))
+    write_whole(path, *tensors.pieces(checkpoint.arrays, metadata))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace `path` by `content` in one step that survives a power cut.
+def write_whole(path: Path, *content: bytes | memoryview) -> None:
+    """Replace `path` by `content`, piece after piece, in one step that survives a power cut.
 
     Raises:
         StorageError: when the disk is full or the folder cannot be written.
@@ -66,7 +64,8 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(content)
+            for piece in content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -79,8 +78,13 @@ def write_whole(path: Path, content: bytes) -> None:
         raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None
 
 
-def load(path: Path, architecture: Digest | None = None) -> Checkpoint:
+def load(path: Path, architecture: Digest | None = None, *, mapped: bool = False) -> Checkpoint:
     """Read a checkpoint back, its tensors in the model's order.
+
+    Args:
+        path: of the checkpoint.
+        architecture: that it must have, if any.
+        mapped: leave the tensors in the file, not to be written; memory then holds one at a time.
 
     Raises:
         StorageError: code `checkpoint-unreadable`, `checkpoint-altered`, or
@@ -90,7 +94,11 @@ def load(path: Path, architecture: Digest | None = None) -> Checkpoint:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
             order: list[str] = json.loads(metadata["order"])
-            arrays: dict[str, Any] = {name: file.get_tensor(name) for name in order}
+            arrays: Arrays = (
+                tensors.mapped(path)[1].ordered(order)
+                if mapped
+                else {name: file.get_tensor(name) for name in order}
+            )
         checkpoint = Checkpoint(
             RunId(metadata["run"]),
             int(metadata["round"]),

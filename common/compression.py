@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from common.arrays import Schema
 from common.errors import WrongOrder
+from common.tensors import Made
 from common.types import Arrays
 
 Bits = Literal[8, 16]
@@ -51,8 +52,10 @@ def compress(arrays: Arrays, bits: Bits, seed: Seed) -> dict[str, npt.NDArray[An
     return packed
 
 
-def decompress(packed: Arrays, bits: Bits, schema: Schema) -> dict[str, npt.NDArray[np.float32]]:
+def decompress(packed: Arrays, bits: Bits, schema: Schema) -> Arrays:
     """The tensors of `schema`, float32, each value within one step of what was compressed.
+
+    A tensor is made when it is asked for, so that no second copy of a model is held.
 
     Raises:
         ValueError: with one word, `names`, `dtype`, `shape` or `not-finite`, for what no `compress` made.
@@ -67,16 +70,19 @@ def decompress(packed: Arrays, bits: Bits, schema: Schema) -> dict[str, npt.NDAr
         raise ValueError("shape")
     if not bool(np.all(np.isfinite(scales))):
         raise ValueError("not-finite")
-    values, begin = {}, 0
-    for name, shape in schema.items():
-        own = scales[begin : begin + blocks[name]]
-        begin += blocks[name]
+    begins, begin = {}, 0
+    for name in schema:
+        begins[name], begin = begin, begin + blocks[name]
+
+    def decoded(name: str) -> npt.NDArray[np.float32]:
+        own = scales[begins[name] : begins[name] + blocks[name]]
         flat = packed[name].reshape(-1).astype(np.float32)
         # A scale is at most the largest float over 127: a lie about it shows here as infinity.
         with np.errstate(over="ignore"):
             flat *= np.repeat(own, BLOCK)[: flat.size]
-        values[name] = flat.reshape(shape)
-    return values
+        return flat.reshape(schema[name])
+
+    return Made(schema, decoded)
 
 
 def _rounded(

@@ -104,7 +104,7 @@ def _span(said: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
 class Mapped(Mapping[str, npt.NDArray[Any]]):
     """Tensors in a mapped file; memory holds the one that was asked for last, and what others still look at."""
 
-    def __init__(self, pages: mmap.mmap, found: Mapping[str, npt.NDArray[Any]]) -> None:
+    def __init__(self, pages: Blob, found: Mapping[str, npt.NDArray[Any]]) -> None:
         self._pages = pages
         self._found = dict(found)
 
@@ -159,19 +159,29 @@ def give_back(pages: Buffer) -> None:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def mapped(path: Path, offset: int = 0) -> tuple[mmap.mmap, Mapped]:
+def mapped(path: Path, offset: int = 0) -> tuple[Blob, Mapped]:
     """A safetensors file that begins at `offset` of a file, a multiple of eight, for reading.
 
     Raises:
         StorageError: when the file cannot be opened.
         ValueError: when it is not one.
     """
+    held = pages(path)
+    return held, Mapped(held, views(memoryview(held)[offset:] if offset else held))
+
+
+def pages(path: Path) -> Blob:
+    """A file's content, mapped for reading; an empty file has none.
+
+    Raises:
+        StorageError: when the file cannot be opened.
+    """
     try:
         with path.open("rb") as file:
-            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            length = os.fstat(file.fileno()).st_size
+            return mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) if length else b""
     except OSError:
         raise StorageError(path.name, "it cannot be read", "Check the disk and rights") from None
-    return pages, Mapped(pages, views(memoryview(pages)[offset:] if offset else pages))
 
 
 def laid_down(parts: Iterable[bytes | memoryview], folder: Path) -> mmap.mmap:

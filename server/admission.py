@@ -16,10 +16,11 @@ from typing import Final, Literal
 
 import numpy as np
 
-from common.arrays import Schema, largest_value, norm
+from common.arrays import Schema, largest_value, norm, slices
 from common.compression import decompress
 from common.errors import AdmissionRefused
 from common.messages import Consent, Keys, Masked, Opened, Refusal, Shares, SiteMetrics, Update
+from common.tensors import Made
 from common.types import Arrays, Digest, RunId, SiteName
 from common.wire import Message
 from server.records import SiteRound
@@ -98,10 +99,8 @@ class Admission:
             raise refused(site, "plan-mismatch", "the update is for another plan")
         if reply.weight != rules.weights.get(site) or not weight_is_public(reply.weight):
             raise refused(site, "weight", "the weight is not the bucket the site declared")
-        arrays = _decoded(site, reply, rules)
-        length = _tensors(site, arrays, rules)
-        within = _within(arrays, length, rules.bound)
-        return Admitted(replace(reply, arrays=within, bits=32), length, length > rules.bound)
+        length = _tensors(site, _decoded(site, reply, rules), rules)
+        return Admitted(usable(site, reply, rules, length), length, length > rules.bound)
 
     def metrics(self, site: SiteName, reply: Message) -> SiteMetrics:
         """Let released metrics of `site` pass; see `update` for the errors."""
@@ -157,11 +156,23 @@ def norm_bound(norms: Sequence[float], most: float) -> float:
     return min(most, _BOUND_FACTOR * statistics.median(norms)) if norms else most
 
 
-def _within(arrays: Arrays, length: float, bound: float) -> Arrays:
-    """The same direction, no longer than the bound."""
-    if length <= bound:
-        return arrays
-    return {name: (array * np.float32(bound / length)).astype(np.float32) for name, array in arrays.items()}
+def usable(site: SiteName, update: Update, rules: UpdateRules, length: float) -> Update:
+    """An admitted update as it may be folded in: float32, no longer than the bound; made tensor by tensor.
+
+    Args:
+        site: whose it is.
+        update: as it came, or as it lies on disk.
+        rules: of the round.
+        length: L2 norm with which it came.
+    """
+    arrays = _decoded(site, update, rules)
+    if length > rules.bound:
+        arrays = _scaled(arrays, np.float32(rules.bound / length))
+    return replace(update, arrays=arrays, bits=32)
+
+
+def _scaled(arrays: Arrays, factor: np.float32) -> Arrays:
+    return Made(arrays, lambda name: (arrays[name] * factor).astype(np.float32))
 
 
 def _decoded(site: SiteName, update: Update, rules: UpdateRules) -> Arrays:
@@ -184,9 +195,11 @@ def _tensors(site: SiteName, arrays: Arrays, rules: UpdateRules) -> float:
             raise refused(site, "dtype", "a tensor is not float32")
         if array.shape != rules.schema[name]:
             raise refused(site, "shape", "a tensor has another shape than the model's")
-        if not bool(np.all(np.isfinite(array))):
+        flat = array.reshape(-1)
+        most = [float(np.max(np.abs(flat[part]))) for part in slices(flat.size)]
+        if not bool(np.all(np.isfinite(most))):
             raise refused(site, "not-finite", "a tensor holds a value that is not finite")
-        if array.size and float(np.max(np.abs(array))) >= largest:
+        if max(most, default=0.0) >= largest:
             raise refused(site, "too-large", "a value is too large to be summed exactly")
     size = norm(arrays)
     if size > rules.max_norm:

@@ -10,13 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from common import wire
 from common.arrays import Schema
 from common.errors import AdmissionRefused
 from common.plan import Plan
 from common.secagg.coding import Head
 from common.types import SiteName
-from server.admission import Admission, UpdateRules, norm_bound
+from server.admission import Admission, UpdateRules, norm_bound, usable
 from server.exchange import NO_REPLY, Answer, Question
 from server.records import SiteRound
 from server.strategies import State, Strategy
@@ -103,8 +102,8 @@ class Visible:
         talk = self._talk
         rules = rules_for(talk.plan, schema, sites, talk.norms)
         round_ = _Round(talk, self._strategy, rules, question, sites.expected)
-        for site, blob in talk.journal.kept(question.blob):
-            if round_.take(site, Answer(0, wire.unpack(blob), "", len(blob), blob), kept=True):
+        for site, update, size in talk.journal.kept(question.blob):
+            if round_.take(site, Answer(0, update, "", size), kept=True):
                 talk.note("update.kept", site=site, round=question.step)
         missing = [site for site in sites.training if site not in round_.into]
         for site, answer in talk.ask(question, missing, round_.tally):
@@ -126,7 +125,7 @@ class _Round:
     ) -> None:
         self._talk, self._strategy, self._rules, self._question = talk, strategy, rules, question
         self._desk = Admission(talk.expected(question.step))
-        self.state = strategy.init(rules.schema, rules.total_weight)
+        self.state = strategy.init(rules.schema, rules.total_weight, talk.journal.out)
         self.into: dict[str, SiteRound] = {}
         self.refused = {str(site): NO_REPLY for site in expected}
         self.up = 0
@@ -146,7 +145,8 @@ class _Round:
             return False
         update = admitted.update
         if not kept:
-            self._talk.journal.keep(self._question.blob, site, answer.blob)
+            lies = self._talk.journal.keep(self._question.blob, site, answer.blob)
+            update = usable(site, lies, self._rules, admitted.norm)
         if not self._waits:
             self.state = self._strategy.fold(self.state, update.arrays, update.weight)
         self.into[site] = admitted.record
@@ -165,8 +165,8 @@ class _Round:
         norms = [n for record in self.into.values() if (n := record.update_norm) is not None]
         rules = replace(self._rules, bound=norm_bound(norms, self._rules.max_norm))
         desk = Admission(self._talk.expected(self._question.step))
-        for site, blob in self._talk.journal.kept(self._question.blob):
-            admitted = desk.update(site, wire.unpack(blob), rules)
+        for site, update, _size in self._talk.journal.kept(self._question.blob):
+            admitted = desk.update(site, update, rules)
             self.state = self._strategy.fold(self.state, admitted.update.arrays, admitted.update.weight)
             self.into[site] = admitted.record
 

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from common.checkpoints import write_whole
 from common.errors import StorageError
 from common.messages import Kind, Terms
+from common.tensors import Blob
 from common.types import SiteName
 
 
@@ -59,9 +60,9 @@ class MaskedJournal:
             if closed is None or site in closed:
                 yield site, path.read_bytes()
 
-    def admit(self, kind: Kind, site: SiteName, reply: bytes) -> None:
+    def admit(self, kind: Kind, site: SiteName, reply: Blob) -> None:
         """One more answer; on disk when this returns."""
-        write_whole(self._folder / f"{kind.value}-{site}.reply", reply)
+        write_whole(self._folder / f"{kind.value}-{site}.reply", memoryview(reply))
 
     def closed(self, kind: Kind) -> frozenset[SiteName] | None:
         """Whose answers count; None while the stage is open."""

@@ -24,11 +24,13 @@ from typing import Final
 
 from flwr.serverapp import Grid
 
+from common import tensors
 from common.arrays import digest, schema_of
 from common.code import code_digest
 from common.errors import ConsiliumError, SubsetError
 from common.messages import Kind, SiteMetrics
 from common.plan import Plan
+from common.tensors import laid_down
 from common.types import Arrays, RunId, SiteName
 from server import exchange
 from server.aggregation import gathering_for, last_model, next_model
@@ -55,12 +57,19 @@ def run_federation(grid: Grid, plan: Plan, out: Path, options: Options | None = 
     """
     options = options or Options()
     known = architecture_here(out, plan)
-    start = options.start(plan) if known is None else Start({}, known)
+    start = _begun(options, plan, out) if known is None else Start({}, known)
     heads = HeadBook(options.consortium or out.parent)
     run = RunId(f"run-{secrets.token_hex(8)}")
     talk = Talk(grid, plan, Journal(out, plan, start.architecture), heads, options, run)
     with talk.journal.owned():
         return _Run(talk).carry_out(start)
+
+
+def _begun(options: Options, plan: Plan, out: Path) -> Start:
+    """The model a run begins with, on disk: what built it leaves memory."""
+    start = options.start(plan)
+    pages = laid_down(tensors.pieces(start.arrays, {}), out)
+    return Start(tensors.Mapped(pages, tensors.views(pages)).ordered(start.arrays), start.architecture)
 
 
 class _Run:
@@ -97,11 +106,11 @@ class _Run:
         try:
             self._talk.note("run.started", plan=self._plan.digest, digest=digest(model), rounds=done)
             sites = self._survey()
-            self._journal.save(self.record, model, done)
+            model = self._journal.save(self.record, model, done)
             for round_ in range(done + 1, self._plan.federation.rounds + 1):
                 sites = self._joined(sites, round_)
                 model = self._train(round_, model, sites)
-                self._journal.save(self.record, model, round_)
+                model = self._journal.save(self.record, model, round_)
                 self._journal.forget_round()
             model = self._threshold(model, sites)
             self._evaluate(model, sites)

@@ -16,6 +16,7 @@ from common import wire
 from common.code import code_digest
 from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, Secure, SiteMetrics
+from common.parts import PART
 from common.plan import Plan, dump_plan
 from common.types import Arrays, Digest, RunId, SiteName
 from server.admission import Admission, Expected
@@ -85,7 +86,10 @@ class Talk:
             secure=secure,
         )
         step = round_ + _STEPS_AFTER.get(kind, 0)
-        return Question(kind, wire.pack(instruction), step, self.deadline_s, self.options.virtual)
+        parts = wire.pieces(instruction)
+        large = sum(len(part) for part in parts) > PART
+        blob = self.journal.laid_down(parts) if large else b"".join(parts)
+        return Question(kind, blob, step, self.deadline_s, self.options.virtual)
 
     def ask(
         self,

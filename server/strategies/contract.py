@@ -7,6 +7,7 @@ result does not depend on the order in which they came.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 from common.arrays import Schema
@@ -19,8 +20,11 @@ State = Any
 class Strategy(Protocol):
     """An algorithm's server side. Deltas are `trained - incoming`, float32, by tensor name."""
 
-    def init(self, schema: Schema, total_weight: int) -> State:
-        """The state before the first update of a round; `total_weight` bounds what may be folded."""
+    def init(self, schema: Schema, total_weight: int, folder: Path | None = None) -> State:
+        """The state before the first update of a round; `total_weight` bounds what may be folded.
+
+        With a `folder` what is large lies there in a mapped file; a state that was folded into is then used up.
+        """
 
     def fold(self, state: State, delta: Arrays, weight: int) -> State:
         """The state with one more admitted update in it."""

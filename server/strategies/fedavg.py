@@ -10,6 +10,7 @@ Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithm 1 with pla
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from common import arrays
 from common.arrays import Schema, Sum
@@ -20,9 +21,9 @@ from common.types import Arrays
 class FedAvg:
     """The weighted mean of the sites' steps, summed exactly."""
 
-    def init(self, schema: Schema, total_weight: int) -> Sum:
-        """An empty sum over the model's tensors."""
-        return arrays.zero(schema, total_weight)
+    def init(self, schema: Schema, total_weight: int, folder: Path | None = None) -> Sum:
+        """An empty sum over the model's tensors, in a file of `folder` where one is given."""
+        return arrays.zero(schema, total_weight, folder)
 
     def fold(self, state: Sum, delta: Arrays, weight: int) -> Sum:
         """The sum with `weight * delta` added."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -46,8 +47,9 @@ class Robust:
     name: str
     tolerated: int
 
-    def init(self, schema: Schema, total_weight: int) -> Held:  # noqa: ARG002 - the contract's; weights do not count here
-        """No update yet."""
+    def init(self, schema: Schema, total_weight: int, folder: Path | None = None) -> Held:
+        """No update yet; updates lie where they were handed over from, and weights do not count here."""
+        del total_weight, folder
         return Held(schema)
 
     def fold(self, state: Held, delta: Arrays, weight: int) -> Held:
