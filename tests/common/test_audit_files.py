@@ -32,11 +32,11 @@ def _code(path, *known):
     return caught.value.code
 
 
-def forged(lines):
+def forged(lines, first=1, previous=EMPTY.digest):
     """The same entries as a chain without a fault: what a forger with time leaves."""
-    previous, out = json.loads(lines[0])["previous"], []
-    for line in lines:
-        entry = {**json.loads(line), "previous": previous}
+    out = []
+    for number, line in enumerate(lines, start=first):
+        entry = {**json.loads(line), "previous": previous, "n": number}
         rest = {key: value for key, value in entry.items() if key != "hash"}
         text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
         entry["hash"] = previous = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
@@ -112,7 +112,8 @@ def test_a_rewritten_tail_is_whole_by_itself_and_found_with_a_head_that_the_othe
     part, newest = parts(log)[-2:]
     lines = [line for one in (part, newest) for line in one.read_bytes().splitlines(keepends=True)]
     lines[0] = lines[0].replace(b'"alpha"', b'"gamma"')
-    part.write_bytes(b"".join(forged(lines)))
+    start = json.loads(lines[0])
+    part.write_bytes(b"".join(forged(lines, start["n"], start["previous"])))
     newest.unlink()
     assert verify(log).count == 30
     assert _code(log, known) == "audit-rewritten"

@@ -16,7 +16,7 @@ from client.cli import app as site_app
 from client.membership import load_membership
 from client.witnessing import Witnessing
 from common.audit import read, verify
-from common.errors import ConsiliumError, InputError, StorageError
+from common.errors import ConsiliumError, InputError
 from common.identity import Identity
 from common.messages import LogHead
 from common.witness import dump_witness, genuine, load_witness, signed_bytes
@@ -61,6 +61,13 @@ def _cli(app, *words):
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def _refused(app, *words):
+    """What a command says that ends in a refusal."""
+    result = _cli(app, *words)
+    assert result.exit_code != 0, result.output
+    return " ".join(result.output.split())
 
 
 def _rewrite(path, change):
@@ -140,16 +147,14 @@ def test_a_hospital_that_rewrites_its_log_and_forgets_its_words_is_found_with_th
     (site.state / "federation" / "witness.json").unlink()
     assert verify(site.audit).count > 0
     assert "is whole" in _cli(site_app, "audit", "verify", "--site", site.folder).output
-    with pytest.raises(StorageError) as caught:
-        _cli(site_app, "audit", "verify", "--site", site.folder, "--against", word)
-    assert caught.value.code == "audit-rewritten"
+    said = _refused(site_app, "audit", "verify", "--site", site.folder, "--against", word)
+    assert "no line of it has a hash that was seen before" in said
 
 
 def test_a_hospital_that_rewrites_its_log_contradicts_the_words_that_lie_here(world):
     _, sites = world
     _rewrite(sites[0].audit, _hide_a_departure)
-    with pytest.raises(StorageError, match="hash that was seen"):
-        _cli(site_app, "audit", "verify", "--site", sites[0].folder)
+    assert "hash that was seen" in _refused(site_app, "audit", "verify", "--site", sites[0].folder)
 
 
 def test_a_log_cut_at_its_end_is_found(world):
@@ -157,8 +162,7 @@ def test_a_log_cut_at_its_end_is_found(world):
     for path in (sites[0].audit, server.folder / "audit.jsonl"):
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(lines[:3]))
-    with pytest.raises(StorageError):
-        _cli(site_app, "audit", "verify", "--site", sites[0].folder)
+    assert "seen before" in _refused(site_app, "audit", "verify", "--site", sites[0].folder)
     assert _code(check_all, server) in {"audit-truncated", "audit-rewritten"}
 
 
