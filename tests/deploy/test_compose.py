@@ -108,7 +108,7 @@ class TestHospital:
             in self.PARTS["connect"]["networks"]["inside"]["aliases"]
         )
         assert self.PARTS["courier"]["command"] == ["courier", settings["CONSILIUM__COURIER__FOLDER"]]
-        assert self.PARTS["courier"]["user"].startswith(settings["CONSILIUM__COURIER__USER"])
+        assert self.PARTS["courier"]["user"].startswith(settings["CONSILIUM__COURIER__USER"].strip('"') + ":")
         door = settings["CONSILIUM__COURIER__SOCKET"].rpartition("/")[0]
         assert f"door:{door}" in self.PARTS["service"]["volumes"]
         assert {"type": "volume", "source": "door", "target": door, "read_only": True} in self.PARTS[
