@@ -58,6 +58,8 @@ class Policy:
     min_cell: Annotated[int, Field(ge=1)] = 11
     quarantine_days: Annotated[int, Field(ge=1)] = 90
     """Refused originals, encrypted, are kept so long."""
+    audit_years: Annotated[int, Field(ge=1, le=100)] = 6
+    """Closed files of the audit log are kept so long; then the log says that they went."""
     plans: tuple[str, ...] = field(default_factory=tuple)
     """Digests of the plans approved here (law 4); empty: every plan within this policy."""
     networks: tuple[str, ...] = field(default_factory=tuple)

@@ -65,10 +65,12 @@ def serve(
     from client.service import SiteService
     from client.site import load_site
     from client.socket import serve as serve_socket
+    from common.audit import AuditLog
 
     configure("INFO")  # nobody waits at the terminal: what happens is told as it happens
     loaded = load_site(site)
     _check_ledger(loaded)
+    AuditLog(loaded.audit).forget(loaded.policy.audit_years)
     path = socket or loaded.state / "service.sock"
     courier = courier_of(loaded)
     if courier is not None:

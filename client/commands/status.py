@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from client.intake.receipt import Receipt
     from client.intake.relabel import LabelCounts
     from client.site import Site
+    from client.standing import Standing
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ class Status:
     epsilon_spent: float | None
     ledger: Spending
     disk: Disk
+    standing: Standing
+    """In the federation."""
 
 
 def status(
@@ -130,6 +133,7 @@ def read_status(folder: Path) -> Status:
     from client.intake.receipt import last_receipt
     from client.intake.relabel import count_labels
     from client.site import load_site
+    from client.standing import standing
 
     site = load_site(folder)
     with Index(site.index) as index:
@@ -163,6 +167,7 @@ def read_status(folder: Path) -> Status:
         epsilon_spent=spending.epsilon,
         ledger=spending,
         disk=_disk(site.data),
+        standing=standing(site),
     )
 
 

@@ -26,6 +26,7 @@ def status_table(status: Status) -> Table:
         _devices(status),
         _refusals(status),
         budget(status),
+        _standing(status),
         _rules(status),
         _room(status),
     )
@@ -102,6 +103,27 @@ def budget(status: Status) -> Iterator[tuple[str, str]]:
     for span in ledger.warnings:
         limit = {"run": "of one run", "year": "of a year", "lifetime": "for life"}[span]
         yield "WARNING", f"four fifths or more of the limit {limit} are spent: consilium-site ledger show"
+
+
+def _standing(status: Status) -> Iterator[tuple[str, str]]:
+    here = status.standing
+    if here.problem:
+        yield "federation", f"what was pinned cannot be believed: {here.problem}"
+    elif here.federation:
+        yield "federation", f"{here.federation}, roster version {here.roster}"
+        yield "the consortium's key", here.server
+    elif not status.simulated:
+        yield "federation", "not enrolled: consilium-site enrol"
+    if here.last_contact:
+        when = here.last_contact[:16].replace("T", " ")
+        yield "last asked", f"{when} UTC: {here.asked}, round {here.round} of {here.run}"
+    if here.messages:
+        yield (
+            "left so far",
+            f"{many(here.messages, 'message')}, {human(here.bytes)}: consilium-site egress show",
+        )
+    if here.witnessed:
+        yield "audit logs sworn to by both", here.witnessed
 
 
 def _rules(status: Status) -> Iterator[tuple[str, str]]:

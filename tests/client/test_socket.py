@@ -5,7 +5,9 @@ from __future__ import annotations
 import stat
 import time
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client.socket import call, healthy, serve
 from common.errors import FederationError
@@ -32,6 +34,16 @@ def path(tmp_path):
 def test_bytes_go_in_and_come_out_large_ones_too(path):
     assert call(path, b"abc", 5) == b"cba"
     assert len(call(path, bytes(20 << 20), 20)) == 20 << 20
+
+
+def test_an_orchestrator_s_probe_is_answered_without_knowing_our_names(path):
+    """`grpc_health_probe -addr unix:PATH` and Kubernetes ask for the empty service unless told otherwise."""
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=30).status == 1
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="another"), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_it_says_that_it_is_healthy(path, tmp_path):
