@@ -311,6 +311,8 @@ def test_only_a_code_of_the_closed_list_leaves(tmp_path, code, said):
 
 JOINING = ("enrolment.py", "link.py", "keyfiles.py", "tunnel.py", "kit.py", "certificates.py", "pki.py")
 """Modules by which a hospital joins its federation; what they refuse is told at the terminal."""
+AT_THE_TERMINAL = ("doctor", "node.py", "studies.py", "release.py")
+"""What a person looks at, approves or starts."""
 
 
 def test_every_code_that_is_raised_is_on_a_list():
@@ -318,7 +320,7 @@ def test_every_code_that_is_raised_is_on_a_list():
     raised = set()
     for path in (*ROOT.glob("client/**/*.py"), *ROOT.glob("common/**/*.py")):
         room = path.relative_to(ROOT).parts[1]
-        if room in ("pacs", "review", "commands", "benchmarks", *JOINING):
+        if room in ("pacs", "review", "commands", "benchmarks", *JOINING, *AT_THE_TERMINAL):
             continue  # never asked by a server
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "code" and isinstance(node.value, ast.Constant):
