@@ -165,6 +165,54 @@ def bench_secagg(
     show(found, as_json, lambda: table(found))
 
 
+@bench.command(
+    "server-memory", epilog=example("consilium-sim bench server-memory --sites 3 --values 10000000")
+)
+def bench_server_memory(
+    sites: Annotated[list[int] | None, typer.Option(min=1, help="Hospitals; repeatable.")] = None,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each study.")] = 2,
+    as_json: JsonFlag = False,
+) -> None:
+    """Peak memory of ServerApp and SuperLink with real processes; ends with status 1 above the limit."""
+    from simulations.benchmarks.deployed import MODELS_LIMIT, memory_table, study
+
+    found = [study(count, values, rounds) for count in sites or [1, 3, 6]]
+    show(found, as_json, lambda: memory_table(found))
+    if any(one.models > MODELS_LIMIT for one in found):
+        raise typer.Exit(1)
+
+
+@bench.command("round-overhead", epilog=example("consilium-sim bench round-overhead --sites 3"))
+def bench_round_overhead(
+    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 3,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 7_500_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Seconds of a round beyond computing with real processes; ends with status 1 above the limit."""
+    from simulations.benchmarks.deployed import OVERHEAD_LIMIT_S, overhead_table, study
+
+    found = study(sites, values, rounds)
+    show(found, as_json, lambda: overhead_table(found))
+    if found.overhead_s > OVERHEAD_LIMIT_S:
+        raise typer.Exit(1)
+
+
+@bench.command("scale", epilog=example("consilium-sim bench scale --sites 50 --values 10000 --rounds 5"))
+def bench_scale(
+    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 50,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
+    as_json: JsonFlag = False,
+) -> None:
+    """Many hospitals with a small model, or a few with a large one, all on this machine."""
+    from simulations.benchmarks.deployed import scale_table, study
+
+    found = study(sites, values, rounds)
+    show(found, as_json, lambda: scale_table(found))
+
+
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))
 def export(
     folder: Annotated[Path, typer.Argument(help="Empty or new; receives one folder per hospital.")],
@@ -294,11 +342,12 @@ def federation(
         Path | None, typer.Option(help="A new folder for everything; a temporary one when not given.")
     ] = None,
     hospitals: Annotated[int, typer.Option(min=2, help="Number of virtual hospitals.")] = 3,
-    patients: Annotated[int, typer.Option(min=120, help="Patients of all hospitals together.")] = 360,
+    patients: Annotated[int, typer.Option(min=120, help="Patients of all hospitals together.")] = 180,
     as_json: JsonFlag = False,
 ) -> None:
     """A consortium and hospitals as real processes over TLS: enrol, approve, train, kill a process, recover."""
-    from simulations.federation import default_folder, run, table
+    from simulations.federation import default_folder, run
+    from simulations.federation_told import table
 
     outcome = run((folder or default_folder()).resolve(), say, hospitals, patients)
     show(outcome, as_json, lambda: table(outcome))

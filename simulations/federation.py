@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -39,36 +39,18 @@ from server.runs import QUEUED
 from simulations.board import board
 from simulations.crew import crew
 from simulations.faults.federation import SERVER, Federation, Side
+from simulations.federation_told import Outcome, Say, Times
 from simulations.prepare import passing, prepare
 from simulations.scenario import HERE, load_scenario
 
 HOSPITALS: Final = 3
-PATIENTS: Final = 360
+PATIENTS: Final = 180
 ROUNDS: Final = 2
 KILLED: Final = "node"
 """What is killed: Flower's node of a hospital; its executor shares its fate."""
 _HOST: Final = "127.0.0.1"
 _ROUND_S: Final = 240.0
 _STOP_S: Final = 30.0
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was seen."""
-
-    folder: Path
-    study: str
-    sites: tuple[str, ...]
-    rounds: int
-    subset: bool
-    killed: str
-    back_s: float
-    """From the kill until the process was there again."""
-    complete_s: float
-    """From the kill until the round that was under way was complete."""
-    seconds: dict[str, float]
-    """Of each step."""
 
 
 def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATIENTS) -> Outcome:
@@ -87,7 +69,7 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
     """
     if folder.exists() and any(folder.iterdir()):
         raise InputError(folder.name, "it holds something already", "Choose an empty folder")
-    times = _Times(say)
+    times = Times(say)
     with times.step("The demo's images are made and taken in"):
         names, plan = _hospitals(folder / "hospitals", hospitals, patients)
     with _started(folder) as made:
@@ -100,10 +82,11 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
             sites = _enrolled(consortium, [folder / "hospitals" / name for name in names])
         with times.step("The study is released, and approved at each hospital"):
             _approved(consortium, sites, plan)
-        with times.step("The hospitals start; their nodes are registered"):
+        with times.step("The hospitals start"):
             for site in sites:
                 _start(made, site.name, _site_command(site), site.state / PROCESSES)
-            made.until(lambda: len(nodes.registered(consortium)) >= len(sites), "the nodes")
+            made.until(lambda: all(made.sides[name].pid(KILLED) for name in names), "the nodes")
+            made.until(lambda: len(nodes.registered(consortium)) >= len(sites), "their registration")
         study = made.submit(plan)
         with times.step("Round 1"):
             _round(made, study, 1)
@@ -117,33 +100,6 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
     return Outcome(
         folder, study, trained, len(record.rounds), record.subset, killed, back_s, complete_s, times.seconds
     )
-
-
-def table(outcome: Outcome) -> str:
-    """What was seen, in words."""
-    everybody = "a subset of the hospitals" if outcome.subset else "every hospital"
-    lines = [f"{seconds:6.1f} s  {name}" for name, seconds in outcome.seconds.items()]
-    lines += [
-        f"{outcome.study}: {outcome.rounds} rounds with {everybody} ({', '.join(outcome.sites)}).",
-        f"Killed: the {outcome.killed}. It was back after {outcome.back_s:.1f} s, its round complete after {outcome.complete_s:.1f} s.",
-        f"Everything is in {outcome.folder}.",
-    ]
-    return "\n".join(lines)
-
-
-class _Times:
-    """How long each step took."""
-
-    def __init__(self, say: Say) -> None:
-        self.seconds: dict[str, float] = {}
-        self._say = say
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        self._say(f"{name} …")
-        began = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - began
 
 
 def _hospitals(folder: Path, hospitals: int, patients: int) -> tuple[tuple[str, ...], Plan]:
