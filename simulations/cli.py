@@ -12,6 +12,7 @@ import typer
 
 from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
+from simulations.benchmarks.commands import DEPLOYED
 
 app = make_app(
     "Virtual federations: many hospitals on one machine, with the same client code that real ones run. "
@@ -21,6 +22,9 @@ app = make_app(
 bench = typer.Typer(help="Speed and memory beside a peer or a limit, in one run.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))(bench_dp)
+
+for _name, _command, _words in DEPLOYED:
+    bench.command(_name, epilog=example(f"consilium-sim bench {_name} {_words}"))(_command)
 
 Out = Annotated[Path, typer.Option(help="Folder that receives one sub-folder per run.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a browser.")]
@@ -163,54 +167,6 @@ def bench_secagg(
 
     found = costs(sites, values, bits or [16, 24, 32])
     show(found, as_json, lambda: table(found))
-
-
-@bench.command(
-    "server-memory", epilog=example("consilium-sim bench server-memory --sites 3 --values 10000000")
-)
-def bench_server_memory(
-    sites: Annotated[list[int] | None, typer.Option(min=1, help="Hospitals; repeatable.")] = None,
-    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each study.")] = 2,
-    as_json: JsonFlag = False,
-) -> None:
-    """Peak memory of ServerApp and SuperLink with real processes; ends with status 1 above the limit."""
-    from simulations.benchmarks.deployed import MODELS_LIMIT, memory_table, study
-
-    found = [study(count, values, rounds) for count in sites or [1, 3, 6]]
-    show(found, as_json, lambda: memory_table(found))
-    if any(one.models > MODELS_LIMIT for one in found):
-        raise typer.Exit(1)
-
-
-@bench.command("round-overhead", epilog=example("consilium-sim bench round-overhead --sites 3"))
-def bench_round_overhead(
-    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 3,
-    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 7_500_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
-    as_json: JsonFlag = False,
-) -> None:
-    """Seconds of a round beyond computing with real processes; ends with status 1 above the limit."""
-    from simulations.benchmarks.deployed import OVERHEAD_LIMIT_S, overhead_table, study
-
-    found = study(sites, values, rounds)
-    show(found, as_json, lambda: overhead_table(found))
-    if found.overhead_s > OVERHEAD_LIMIT_S:
-        raise typer.Exit(1)
-
-
-@bench.command("scale", epilog=example("consilium-sim bench scale --sites 50 --values 10000 --rounds 5"))
-def bench_scale(
-    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 50,
-    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
-    as_json: JsonFlag = False,
-) -> None:
-    """Many hospitals with a small model, or a few with a large one, all on this machine."""
-    from simulations.benchmarks.deployed import scale_table, study
-
-    found = study(sites, values, rounds)
-    show(found, as_json, lambda: scale_table(found))
 
 
 @app.command(epilog=example("consilium-sim export virtual --hospitals 2 --patients 60 --seed 1"))

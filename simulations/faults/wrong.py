@@ -27,6 +27,7 @@ from common.audit import read
 from common.checkpoints import load
 from common.errors import StorageError
 from common.messages import Instruction, Kind, Update
+from common.parts import RECORD
 from common.plan import Plan
 from common.types import SiteName
 from server.journal import read_federation
@@ -96,9 +97,9 @@ def _worded(field_: str, value: object) -> Change:
     def change(blob: bytes, _before: list[bytes]) -> list[bytes | None]:
         size = int.from_bytes(blob[:8], "little")
         header = json.loads(blob[8 : 8 + size])
-        message = json.loads(header["__metadata__"][wire.RECORD])
+        message = json.loads(header["__metadata__"][RECORD])
         message["body"][field_] = value
-        header["__metadata__"][wire.RECORD] = json.dumps(message)
+        header["__metadata__"][RECORD] = json.dumps(message)
         text = json.dumps(header).encode()
         return [len(text).to_bytes(8, "little") + text + blob[8 + size :]]
 

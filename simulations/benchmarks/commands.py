@@ -1,0 +1,60 @@
+"""What is typed to measure a federation of real processes: `consilium-sim bench server-memory | round-overhead | scale`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from common.cli import JsonFlag, show
+
+
+def server_memory(
+    sites: Annotated[list[int] | None, typer.Option(min=1, help="Hospitals; repeatable.")] = None,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each study.")] = 2,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
+) -> None:
+    """Peak memory of ServerApp and SuperLink with real processes; ends with status 1 above the limit."""
+    from simulations.benchmarks.deployed import MODELS_LIMIT, memory_table, study  # noqa: PLC0415 - what is measured is heavy
+
+    found = [study(count, values, rounds) for count in sites or [1, 3, 6]]
+    show(found, as_json, lambda: memory_table(found))
+    if any(one.models > MODELS_LIMIT for one in found):
+        raise typer.Exit(1)
+
+
+def round_overhead(
+    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 3,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 7_500_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
+) -> None:
+    """Seconds of a round beyond computing with real processes; ends with status 1 above the limit."""
+    from simulations.benchmarks.deployed import OVERHEAD_LIMIT_S, overhead_table, study  # noqa: PLC0415 - what is measured is heavy
+
+    found = study(sites, values, rounds)
+    show(found, as_json, lambda: overhead_table(found))
+    if found.overhead_s > OVERHEAD_LIMIT_S:
+        raise typer.Exit(1)
+
+
+def scale(
+    sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 50,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
+) -> None:
+    """Many hospitals with a small model, or a few with a large one, all on this machine."""
+    from simulations.benchmarks.deployed import scale_table, study  # noqa: PLC0415 - what is measured is heavy
+
+    found = study(sites, values, rounds)
+    show(found, as_json, lambda: scale_table(found))
+
+
+DEPLOYED: Final = (
+    ("server-memory", server_memory, "--sites 3 --values 10000000"),
+    ("round-overhead", round_overhead, "--sites 3"),
+    ("scale", scale, "--sites 50 --values 10000 --rounds 5"),
+)
+"""Name, function, and the words of an example."""

@@ -1,0 +1,36 @@
+"""The figures of a federation of real processes: limits, and the machinery with a small model."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulations.benchmarks.deployed import (
+    MODELS_LIMIT,
+    Study,
+    memory_table,
+    overhead_table,
+    scale_table,
+    study,
+)
+from simulations.benchmarks.watch import Peak
+
+
+def test_what_is_above_idle_is_counted_in_models():
+    peak, idle = Peak(540.0, 300.0), Peak(140.0, 100.0)
+    found = Study(3, 52_428_800, (5.0, 4.0, 9.0), 1.5, peak, peak, idle, 900.0)
+    assert found.models == 2.0
+    assert found.own_models == 1.0
+    assert found.overhead_s == 3.5
+    assert (
+        memory_table([found]).row_count
+        == overhead_table(found).row_count
+        == scale_table(found).row_count
+        == 1
+    )
+
+
+@pytest.mark.slow
+def test_a_study_of_real_processes_keeps_to_the_limit():
+    found = study(2, 5_000_000, 1)
+    assert len(found.rounds) == 1
+    assert 0 < found.models <= MODELS_LIMIT
