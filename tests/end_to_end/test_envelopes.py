@@ -22,6 +22,7 @@ from common.code import code_digest
 from common.errors import FederationError, SubsetError
 from common.identity import Identity
 from common.messages import Instruction, Kind, Refusal
+from common.parts import RECORD
 from common.roster import Member, sign_roster
 from server.federation_folder import Consortium
 from server.rounds import run_federation
@@ -323,7 +324,7 @@ def test_rubbish_instead_of_records_ends_no_run(federation):
     def tamper(message, deliver):
         replies = deliver(message)
         if message.metadata.dst_node_id == 1 and _train(message):
-            replies[0].content[wire.RECORD] = ArrayRecord()
+            replies[0].content[RECORD] = ArrayRecord()
         return replies
 
     assert _run(folder, services, tamper).trained == ("beta", "gamma")
