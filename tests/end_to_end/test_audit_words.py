@@ -194,7 +194,9 @@ def test_a_word_of_a_stranger_or_a_changed_one_is_refused(world, tmp_path):
     server, sites = world
     word = read_sighting(server.folder, sites[0].name).audit
     changed = replace(word, here=LogHead(word.there.digest))
-    stranger = replace(word, key=Identity.make(tmp_path / "x.key").public)
+    other = Identity.make(tmp_path / "x.key")
+    stranger = replace(word, key=other.public)
+    stranger = replace(stranger, signature=other.sign(signed_bytes(stranger)))
     for given in (changed, stranger, replace(word, site="nobody")):
         assert _code(check_all, server, [given]) == "witness"
 
