@@ -26,7 +26,7 @@ Buffer = bytes | memoryview | mmap.mmap
 Blob = bytes | mmap.mmap
 """A message's bytes, in memory or in a mapped file; both are sliced to bytes."""
 METADATA: Final = "__metadata__"
-SLICE: Final = 1 << 20
+SLICE: Final = 1 << 18
 """Values worked through at once, where a whole tensor might not fit twice."""
 _ALIGNED: Final = 8
 _WIDE: Final = {"F64": "<f8", "I64": "<i8", "U64": "<u8", "F32": "<f4", "I32": "<i4", "U32": "<u4"}

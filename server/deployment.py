@@ -32,6 +32,8 @@ PROCESSES: Final = "processes"
 _POLL_S: Final = "0.2"
 """How often the executor asks for work; a ServerApp that waits a second to be started helps nobody."""
 _HEALTH_S: Final = 1.0
+_ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
+"""Of glibc: parts of a model go back to the system as soon as they are let go, and not when the heap's end does."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Start:
         path = {
             "FLWR_HOME": str(self.consortium.run / "flower"),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": _POLL_S,
+            **_ALLOCATOR,
         }
         direct = {"NO_PROXY": at, "no_proxy": at}
         return {**ENVIRONMENT, **path, **direct, "PATH": _path()}
