@@ -95,9 +95,9 @@ def test_the_same_content_gives_the_same_bytes(few: Path, tmp_path: Path) -> Non
 def test_a_fresh_environment_installs_without_an_index_and_starts(few: Path, tmp_path: Path) -> None:
     """With --no-deps, because this bundle holds a few packages only; the slow test leaves that out."""
     fresh = tmp_path / "fresh"
-    subprocess.run([sys.executable, "-m", "venv", str(fresh)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(fresh)], check=True)
     command = [
-        fresh / "bin" / "pip",
+        *(sys.executable, "-m", "pip", "--python", fresh / "bin" / "python"),
         "install",
         "--quiet",
         "--no-index",
