@@ -107,7 +107,7 @@ def file_meta(made: Elements) -> FileMetaDataset:
     """Class and instance of the data set, our syntax, our name, and nothing else.
 
     Raises:
-        FileRefused: `sop-class-missing`.
+        FileRefused: `sop-class-missing`, or `deid-uid` without an instance.
     """
     if tag(_CLASS) not in made:
         raise FileRefused(
@@ -115,6 +115,10 @@ def file_meta(made: Elements) -> FileMetaDataset:
             "its data set does not say of which SOP class it is",
             "Export it again; what its file meta says is not the image's own word",
             code="sop-class-missing",
+        )
+    if tag(_INSTANCE) not in made:
+        raise FileRefused(
+            "an image", "it has no SOPInstanceUID", "Export it again with its UIDs", code="deid-uid"
         )
     named = {one: element(one, "UI", made[tag(of)].value) for one, of in _NAMED_BY.items()}
     return FileMetaDataset({tag(one): item for one, item in (_META_ITEMS | named).items()})

@@ -131,7 +131,8 @@ def decode(ds: Dataset, *, colour: bool = False) -> npt.NDArray[np.integer[Any]]
     """
     plan = layout(ds, colour=colour)
     syntax = ds.file_meta.get("TransferSyntaxUID")
-    if syntax not in READABLE:
+    # A damaged file meta may name several.
+    if not isinstance(syntax, str) or syntax not in READABLE:
         raise _refused(
             "transfer-syntax",
             "no decoder is installed for its compression",

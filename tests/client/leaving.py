@@ -40,7 +40,7 @@ CANARIES: dict[str, str] = {
     "folder": "Gimpelordner",
     "file": "Finkendatei",
     "source": "Lesekanarie",
-    "version": "Drosselversion",
+    "version": "dros5517802",
     "odd label": "Amselaccession",
     "not dicom": "Spatzeninhalt",
     "bad value": "Meisenwert",

@@ -63,11 +63,11 @@ def other_class(uid: str) -> bytes:
     return to_bytes(image(SOPClassUID=uid))
 
 
-def class_in_meta_only() -> bytes:
-    """Its file meta names the class, its data set does not."""
+def in_meta_only(element: int) -> bytes:
+    """Its file meta names class and instance, its data set only one of them."""
     whole = to_bytes(image())
     body = whole[len(head_of(whole)) :]
-    at = body.index(struct.pack("<HH2s", 0x0008, 0x0016, b"UI"))
+    at = body.index(struct.pack("<HH2s", 0x0008, element, b"UI"))
     length = 8 + struct.unpack("<H", body[at + 6 : at + 8])[0]
     return head_of(whole) + body[:at] + body[at + length :]
 
@@ -76,7 +76,8 @@ STORAGE = "1.2.840.10008.5.1.4.1.1."
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "html": (b"<html><body>PACS error</body></html>", "not-dicom"),
     "empty": (b"", "not-dicom"),
-    "class in file meta only": (class_in_meta_only(), "sop-class-missing"),
+    "class in file meta only": (in_meta_only(0x0016), "sop-class-missing"),
+    "instance in file meta only": (in_meta_only(0x0018), "deid-uid"),
     "magic only": (bytes(128) + b"DICM", "sop-class-missing"),
     "noise after magic": (bytes(128) + b"DICM" + bytes(range(256)) * 20, "sop-class-missing"),
     "cut in the header": (to_bytes(image())[:700], "pixel-missing"),

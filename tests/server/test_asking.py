@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
@@ -11,8 +12,9 @@ from flwr.common.constant import ErrorCode
 from client import direct
 from common import wire
 from common.checkpoints import load
+from common.code import code_digest
 from common.errors import FederationError, PlanError, SubsetError
-from common.messages import Kind, Refusal
+from common.messages import Kind, Refusal, Update
 from server.asking import Patience
 from server.journal import Journal, is_owned, read_federation
 from server.rounds import run_federation
@@ -277,8 +279,13 @@ def test_an_update_of_another_round_is_not_taken_for_this_ones(tmp_path):
     """A kill between the checkpoint and the tidying leaves the old round's updates behind."""
     plan = toy_plan(rounds=2)
     journal = Journal(tmp_path, plan, start_of(plan).architecture)
-    journal.keep(b"round 1", "alpha", b"update")
-    assert list(journal.kept(b"round 1")) == [("alpha", b"update")]
+    blob = wire.pack(
+        Update("alpha", "run-1", 1, plan.digest, code_digest(), 100, {"w": np.ones(3, np.float32)})
+    )
+    journal.keep(b"round 1", "alpha", blob)
+    ((site, update, size),) = journal.kept(b"round 1")
+    assert (site, update.weight, size) == ("alpha", 100, len(blob))
+    assert np.array_equal(update.arrays["w"], np.ones(3))
     assert list(journal.kept(b"round 2")) == []
     assert not list((tmp_path / "round").glob("*.update"))
 
