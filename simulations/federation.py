@@ -38,7 +38,7 @@ from server.release import released
 from server.runs import QUEUED
 from simulations.board import board
 from simulations.crew import crew
-from simulations.faults.federation import SERVER, Federation, Side
+from simulations.faults.federation import SERVER, Federation, start_side
 from simulations.federation_told import Outcome, Say, Times
 from simulations.prepare import passing, prepare
 from simulations.scenario import HERE, load_scenario
@@ -84,7 +84,7 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
             _approved(consortium, sites, plan)
         with times.step("The hospitals start"):
             for site in sites:
-                _start(made, site.name, _site_command(site), site.state / PROCESSES)
+                start_side(made, site.name, _site_command(site), site.state / PROCESSES)
             made.until(lambda: all(made.sides[name].pid(KILLED) for name in names), "the nodes")
             made.until(lambda: len(nodes.registered(consortium)) >= len(sites), "their registration")
         study = made.submit(plan)
@@ -127,7 +127,7 @@ def _started(folder: Path) -> Iterator[Federation]:
     before = signal.signal(signal.SIGTERM, _asked_to_end)  # else what was started would be left behind
     try:
         command = (sys.executable, "-m", "server.cli", "start", str(consortium.folder))
-        _start(made, SERVER, command, consortium.run / PROCESSES)
+        start_side(made, SERVER, command, consortium.run / PROCESSES)
         yield made
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -142,23 +142,6 @@ def _started(folder: Path) -> Iterator[Federation]:
 
 def _asked_to_end(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
-
-
-def _start(made: Federation, name: str, command: tuple[str, ...], processes: Path) -> None:
-    log = made.folder / f"{name}.log"
-
-    def start() -> subprocess.Popen[bytes]:
-        with log.open("ab") as said:
-            return subprocess.Popen(  # noqa: S603 - a fixed command of our own, no shell
-                command,
-                cwd=made.folder,
-                env=made.environment,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
-
-    made.sides[name] = Side(name, start(), processes, start)
 
 
 def _enrolled(consortium: Consortium, folders: list[Path]) -> list[Site]:

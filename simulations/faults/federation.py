@@ -45,6 +45,8 @@ _STOP_S: Final = 20.0
 _APPS: Final = {"serverapp": "flwr-serverapp", "clientapp": "flwr-clientapp"}
 SERVER: Final = "server"
 T = TypeVar("T")
+_SIDE: Final = (sys.executable, "-m", "simulations.faults.side")
+"""Begins the command of either side."""
 
 
 @dataclass
@@ -170,14 +172,16 @@ def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False)
     made = Federation(folder, Consortium.open(home), environment, secured=secured)
     try:
         words = [] if secured else ["--loopback"]
-        _start(made, SERVER, [str(made.consortium.folder), *words], made.consortium.run / "processes")
+        start_side(
+            made, SERVER, (*_SIDE, str(made.consortium.folder), *words), made.consortium.run / "processes"
+        )
         for name, bucket in sites.items():
             site = _hospital(folder / name, bucket)
             made.sites[name] = site
             if secured:
                 _enrolled(made, site, outer)
             address = [] if secured else [f"127.0.0.1:{inner}"]
-            _start(made, name, [str(site.folder), *address], site.state / "processes")
+            start_side(made, name, (*_SIDE, str(site.folder), *address), site.state / "processes")
         yield made
     finally:
         for side in made.sides.values():
@@ -216,8 +220,15 @@ def _asked(site: Site, kit: Kit, code: str) -> bool:
     return True
 
 
-def _start(made: Federation, name: str, arguments: list[str], processes: Path) -> None:
-    command = (sys.executable, "-m", "simulations.faults.side", *arguments)
+def start_side(made: Federation, name: str, command: tuple[str, ...], processes: Path) -> None:
+    """Start one side of a federation, and remember how, so that it can be started again.
+
+    Args:
+        made: the federation; the side is among `made.sides` afterwards.
+        name: of the side.
+        command: its program and words.
+        processes: the folder of its supervisor's `status.json`.
+    """
     log = made.folder / f"{name}.log"
 
     def start() -> subprocess.Popen[bytes]:
