@@ -115,7 +115,7 @@ class Now:
     processes: dict[str, str]
     """Name to `up` or `down`; empty when nothing was started."""
     events: tuple[Event, ...] = ()
-    """The newest first."""
+    """The newest first; of one moment, the line written last."""
 
 
 def look(consortium: Consortium, now: float | None = None) -> Now:
@@ -185,7 +185,8 @@ def _log(home: Path) -> list[dict[str, Any]]:
 
 
 def _events(run: str, lines: list[dict[str, Any]]) -> Iterator[Event]:
-    for line in lines[-4 * _EVENTS :]:
+    """Newest first, so that a stable sort by time keeps two lines of one moment in that order."""
+    for line in reversed(lines[-4 * _EVENTS :]):
         if line["event"] in _SHOWN:
             fields = {key: value for key, value in line["fields"].items() if key != "run"}
             yield Event(str(line["time"]), run, str(line["event"]), fields)
