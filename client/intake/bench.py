@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -35,6 +36,7 @@ from client.intake.judge import judge
 from client.intake.outcome import ACCEPTED, CHANGED, Outcome, Task, modality_word
 from client.intake.parse import MAX_FILE_BYTES, quiet, read, too_much
 from client.intake.proof import Proof, write_proved
+from client.intake.stamp import stamp_of
 from client.intake.wrap import wrap
 from client.preprocess.modality import to_units32
 from client.quality_hash import perceptual_hash
@@ -203,22 +205,14 @@ def _refused(refusal: FileRefused, found: Mapping[str, Any]) -> Outcome:
 
 
 def _source(task: Task) -> Dataset:
-    path = Path(task.path)
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_FILE_BYTES else b""
+        with Path(task.path).open("rb", buffering=0) as file:
+            data, same = _bytes(file, task)
     except OSError:
         raise FileRefused(
             "a file", "it cannot be read", "Check its rights and the disk it lies on", code="file-unreadable"
         ) from None
-    if size > MAX_FILE_BYTES:
-        raise FileRefused(
-            "a file",
-            f"it is larger than {MAX_FILE_BYTES >> 20} MiB",
-            "Split or leave it out",
-            code="file-size",
-        )
-    if task.digest and hashlib.sha256(data).hexdigest() != task.digest:
+    if not same:
         raise FileRefused(
             "a file",
             "it changed while it was being taken in",
@@ -226,3 +220,20 @@ def _source(task: Task) -> Dataset:
             code=CHANGED,
         )
     return read(data) if task.person is None else wrap(data, task.person)
+
+
+def _bytes(file: FileIO, task: Task) -> tuple[bytes, bool]:
+    """What it holds, and whether that is what the task's key was made from."""
+    before = stamp_of(file.fileno())
+    if before.size > MAX_FILE_BYTES:
+        raise FileRefused(
+            "a file",
+            f"it is larger than {MAX_FILE_BYTES >> 20} MiB",
+            "Split or leave it out",
+            code="file-size",
+        )
+    data = file.read(before.size + 1)
+    if task.stamp == before == stamp_of(file.fileno()) and len(data) == before.size:
+        return data, True
+    data += file.readall()
+    return data, not task.digest or hashlib.sha256(data).hexdigest() == task.digest

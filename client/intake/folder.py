@@ -12,6 +12,7 @@ from typing import Final
 from client.deid.pseudonyms import Pseudonyms
 from client.intake.labels import LabelTable
 from client.intake.outcome import Outcome, Person
+from client.intake.stamp import Stamp, settled, stamp_of
 from client.intake.wrap import SUFFIXES
 from common.errors import IntakeError
 
@@ -47,6 +48,16 @@ _OUTSIDE: Final = Outcome(
 
 
 @dataclass(frozen=True)
+class Content:
+    """The bytes of a file, as they were at a moment."""
+
+    digest: bytes
+    """SHA-256."""
+    stamp: Stamp | None = None
+    """By which the same bytes are known later without reading them; None where only their digest tells."""
+
+
+@dataclass(frozen=True)
 class Incoming:
     """One file as it came. Its path is used to read it and for nothing else."""
 
@@ -62,26 +73,29 @@ class Incoming:
         """Whether a file that could not be read may still be the image that a label is for."""
         return self.path.suffix.casefold() not in _NO_IMAGES
 
-    def content(self) -> bytes:
-        """SHA-256 of its bytes.
+    def content(self) -> Content:
+        """What it holds now.
 
         Raises:
             OSError: the file cannot be read.
         """
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        with self.path.open("rb", buffering=0) as file:
+            before = stamp_of(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").digest()
+            still = before == stamp_of(file.fileno()) and settled(before)
+        return Content(digest, before if still else None)
 
-    def key(self, names: Pseudonyms, content: bytes | None = None) -> str:
+    def key(self, names: Pseudonyms, digest: bytes | None = None) -> str:
         """Keyed digest of the content and, for a picture, of the person it is said to show.
 
         Args:
             names: of the site.
-            content: what `content` gave; asked for when None.
+            digest: of its bytes; asked for when None.
 
         Raises:
             OSError: the file cannot be read.
         """
-        digest = self.content() if content is None else content
+        digest = self.content().digest if digest is None else digest
         who = "" if self.person is None else "\0".join(vars(self.person).values())
         return names.content(digest, who.encode("utf-8"))
 

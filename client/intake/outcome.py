@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from client.deid.text.found import Box, Decision
+from client.intake.stamp import Stamp
 
 ACCEPTED: Final = "accepted"
 CHANGED: Final = "file-changed"
@@ -71,6 +72,8 @@ class Task:
     """Given for an image that a person let out of review."""
     digest: str = ""
     """SHA-256 of the bytes from which the key was made, in hexadecimal; empty: not compared."""
+    stamp: Stamp | None = None
+    """Of the file from which the key was made; where it still fits, the digest is not made again."""
     prove: bool = False
     """Only scan the staged file of this key again, for what this original names."""
 
@@ -125,11 +128,12 @@ def to_json(thing: Task | Outcome) -> str:
 def task_from(text: str) -> Task:
     """A task from its line."""
     raw = json.loads(text)
-    person, decision = raw.pop("person"), raw.pop("decision")
+    person, decision, stamp = raw.pop("person"), raw.pop("decision"), raw.pop("stamp")
     return Task(
         **raw,
         person=None if person is None else Person(**person),
         decision=None if decision is None else _decision(decision),
+        stamp=None if stamp is None else Stamp(*stamp),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.text.found import Decision
 from client.index import ImageRow, Index
-from client.intake.folder import Incoming
+from client.intake.folder import Content, Incoming
 from client.intake.known import bounds
 from client.intake.outcome import ACCEPTED, CHANGED, STORAGE, Outcome, Task
 from client.intake.pool import Limits, Pool, Setup
@@ -34,6 +34,7 @@ DISCARDED: Final = Outcome(
 _UNREADABLE: Final = Outcome(
     "file-unreadable", "it cannot be read", "Check its rights and the disk it lies on"
 )
+_NOTHING: Final = Content(b"")
 _MOVED: Final = Outcome(
     CHANGED, "it changed while it was being taken in", "Repeat the same command once nothing writes to it"
 )
@@ -108,15 +109,15 @@ def prove(desk: Desk, changed: Sequence[Finished], effort: Effort) -> dict[str, 
     tasks = []
     for number, one in enumerate(changed):
         try:
-            content = one.file.content()
+            digest = one.file.content().digest
         except OSError:
-            content = b""
-        if one.file.key(desk.names, content) != one.key:
+            digest = b""
+        if one.file.key(desk.names, digest) != one.key:
             found[one.key] = _MOVED
             continue
         path, staging = str(one.file.path), str(desk.staging.folder)
         person = one.file.person
-        tasks.append(Task(number, path, one.key, staging, person, digest=content.hex(), prove=True))
+        tasks.append(Task(number, path, one.key, staging, person, digest=digest.hex(), prove=True))
     if tasks:
         found |= {task.key: outcome for task, outcome in _worked(desk, tasks, effort)}
     return found
@@ -141,20 +142,21 @@ def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> 
     seen: set[str] = set()
     for number, file in enumerate(files):
         try:
-            refusal, content = file.refusal, b"" if file.refusal else file.content()
+            refusal, content = file.refusal, _NOTHING if file.refusal else file.content()
         except OSError:
-            refusal, content = _UNREADABLE, b""
+            refusal, content = _UNREADABLE, _NOTHING
         if refusal is not None:
             key = desk.names.content(hashlib.sha256(file.relative.encode("utf-8")).digest())
             done[number] = Finished(file, key, refusal)
             continue
-        key = file.key(desk.names, content)
+        key = file.key(desk.names, content.digest)
         ready = Finished(file, key, COPY) if key in seen else _ready(desk, file, key)
         seen.add(key)
         if ready is not None:
             done[number] = ready
             continue
-        yield Task(number, str(file.path), key, str(desk.staging.folder), file.person, digest=content.hex())
+        path, staging, digest = str(file.path), str(desk.staging.folder), content.digest.hex()
+        yield Task(number, path, key, staging, file.person, digest=digest, stamp=content.stamp)
 
 
 def _ready(desk: Desk, file: Incoming, key: str) -> Finished | None:

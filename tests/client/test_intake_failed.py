@@ -75,7 +75,7 @@ def test_a_file_that_is_no_longer_what_its_key_names_is_refused_by_name(tmp_path
             content = file.content()
             if number:
                 file.path.write_bytes(to_bytes(image(77)))
-            yield Task(number, str(file.path), f"{number:032x}", str(staging), digest=content.hex())
+            yield Task(number, str(file.path), f"{number:032x}", str(staging), digest=content.digest.hex())
 
     with Pool(Setup(NAMES), 1) as pool:
         codes = [outcome.code for _, outcome in pool.run(tasks())]
