@@ -48,18 +48,23 @@ class Rules:
     groups: frozenset[str] = frozenset(GROUPS)
     progress: bool = True
     """Whether the figures of validation patients may leave beside an update."""
+    vote: bool = True
+    """Whether a word made of them may leave: that a model is worse than the one before, in or after masked rounds."""
     strict_rates: bool = False
 
     @classmethod
     def of(cls, policy: Policy, plan: Plan | None = None) -> Rules:
         """Of a policy, tightened by a plan where one was read."""
         asked = policy.min_cell if plan is None else plan.evaluation.min_cell
+        # Epsilon covers training patients alone: what is made of validation patients in every round, be it one bit,
+        # leaves beside a private plan by the hospital's explicit word only.
+        beside = policy.private_progress or (plan is not None and not plan.private)
         return cls(
             least=Least.of(asked, policy.min_cell),
             figures=frozenset(policy.metrics),
             groups=frozenset(policy.groups),
-            progress="progress" in policy.metrics
-            and (policy.private_progress or (plan is not None and not plan.private)),
+            progress="progress" in policy.metrics and beside,
+            vote="threshold" in policy.metrics and beside,
             strict_rates=policy.strict_rates,
         )
 
@@ -86,7 +91,7 @@ def suppress(metrics: SiteMetrics, rules: Rules) -> SiteMetrics:
         comparisons=tuple(_comparison(one) for one in comparisons if one.metric in rules.figures),
         intake=metrics.intake and _intake(metrics.intake, rules.least.floor),
         threshold=_short(metrics.threshold) if "threshold" in rules.figures else None,
-        worse=metrics.worse if "threshold" in rules.figures else None,
+        worse=metrics.worse if rules.vote else None,
     )
 
 

@@ -20,7 +20,7 @@ from client.intake.summary import intake_summary
 from client.patients import PatientSet
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
-from client.privacy.masking import judged, may_vote
+from client.privacy.masking import judged
 from client.privacy.plan import DpPlan
 from client.site import Site
 from client.suppression import Least
@@ -99,7 +99,7 @@ class ImagingDuties:
 
     def _worse(self, scored: Scores, instruction: Instruction, plan: Plan) -> bool | None:
         """Of the final model of masked rounds; whether the last aggregate did harm nobody else can tell."""
-        if plan.federation.aggregation == "visible" or not may_vote(self._site.policy):
+        if plan.federation.aggregation == "visible" or not Rules.of(self._site.policy, plan).vote:
             return None
         loss = progress(scored, self._min_cell(plan)).loss
         return judged(self._site, instruction.run, instruction.round, loss)
@@ -197,10 +197,11 @@ class ImagingDuties:
     def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
         """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it.
 
-        In a masked round the figures stay here and a vote alone is made of them (`client.privacy.masking`).
+        In a masked round a vote may leave where the figures stay here (`client.privacy.masking`).
         """
-        masked = plan.federation.aggregation == "secure" and may_vote(self._site.policy)
-        if not validation.n_images or not (masked or Rules.of(self._site.policy, plan).progress):
+        rules = Rules.of(self._site.policy, plan)
+        masked = plan.federation.aggregation == "secure" and rules.vote
+        if not validation.n_images or not (masked or rules.progress):
             return Progress(None, None)
         return progress(predict(net, validation), self._min_cell(plan))
 

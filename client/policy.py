@@ -78,7 +78,8 @@ class Policy:
     strict_rates: bool = False
     """Whether a rate, such as the sensitivity, leaves only where neither its hits nor its misses are a small cell."""
     private_progress: bool = False
-    """Whether loss and AUROC of validation patients, whom epsilon does not cover, leave beside a private update."""
+    """Whether loss and AUROC of validation patients, whom epsilon does not cover, leave beside a private update; and
+    in masked rounds the word that a model is worse than the one before, which is made of them."""
     max_surveys_per_run: Annotated[int, Field(ge=1)] = 50
     max_thresholds_per_run: Annotated[int, Field(ge=1)] = 3
     max_evaluations_per_run: Annotated[int, Field(ge=1)] = 3

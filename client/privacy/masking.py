@@ -22,7 +22,6 @@ from typing import Final
 
 from client.coarsen import Rules
 from client.membership import Membership, load_membership
-from client.policy import Policy
 from client.privacy import masking_checks as checks
 from client.privacy.masking_checks import refused
 from client.privacy.masking_round import (
@@ -90,9 +89,9 @@ class Asked:
 class Masking:
     """The masked rounds of one site; the service asks it one thing at a time."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, store: type[Store] = Store) -> None:
         self._site = site
-        self._store = Store(site.state / NAME)
+        self._store = store(site.state / NAME)
 
     def answer(self, instruction: Instruction, plan: Plan, train: Callable[[], Update]) -> Reply:
         """The answer to one question of a masked round, on disk before it is returned.
@@ -234,7 +233,7 @@ class Masking:
             if book.bond_of(content) not in (None, held.bond):
                 raise refused("two-rosters", "this very update was masked for another group before")
             vote = self._vote(book, asked, update.progress.loss)
-            if not Rules.of(self._site.policy, asked.plan).progress:
+            if not self._rules(asked).progress:
                 update = replace(update, progress=Progress(None, None))
             masked = masked_arrays(
                 Round.of(self._site.name, held),
@@ -259,7 +258,10 @@ class Masking:
     def _vote(self, book: Book, asked: Asked, loss: float | None) -> bool | None:
         """Whether the incoming model is worse than the one before; the figures themselves stay here."""
         before = book.loss_before(asked.instruction.run, asked.instruction.round, loss)
-        return worse(loss, before) if may_vote(self._site.policy) else None
+        return worse(loss, before) if self._rules(asked).vote else None
+
+    def _rules(self, asked: Asked) -> Rules:
+        return Rules.of(self._site.policy, asked.plan)
 
     def _consent(self, book: Book, asked: Asked, held: Held) -> Reply:
         round_ = Round.of(self._site.name, held)
@@ -291,21 +293,16 @@ class Masking:
 
 
 def judged(site: Site, run: RunId, after: int, loss: float | None) -> bool | None:
-    """Whether the final model is worse than the one that round `after`, the last one, began with; None for no answer.
+    """Whether the final model is worse than the one that round `after`, the last one, began with; None where nobody knows.
+
+    The caller has asked the door's rules (`client.coarsen.Rules.vote`), and the door asks them again.
 
     Raises:
         StorageError: as `Store.open`.
     """
     with Store(site.state / NAME).open() as book:
         before = book.loss_before(run, after + 1, loss)
-    return worse(loss, before) if may_vote(site.policy) else None
-
-
-def may_vote(policy: Policy) -> bool:
-    """Whether a word about validation patients, summed with those of the other sites, may leave: where the operating
-    point may, which tells more and is this site's alone.
-    """
-    return "threshold" in policy.metrics
+    return worse(loss, before)
 
 
 def _reply(blob: bytes) -> Reply:

@@ -53,8 +53,8 @@ def _secure(rounds: tuple[RoundRecord, ...]) -> tuple[str, ...]:
             "says what is common to its hospitals, and with few hospitals much of each."
         ),
         (
-            "A hospital that sends nonsense cannot be named: each bounds its own update, and a sum that most hospitals find "
-            "harmful is thrown away."
+            "A hospital that sends nonsense cannot be named: each bounds its own update, and the sum can be turned down only "
+            "as a whole, by what hospitals say of it."
         ),
         _judged(rounds),
     )
@@ -64,7 +64,10 @@ def _judged(rounds: tuple[RoundRecord, ...]) -> str:
     judged = [round_.round - 1 for round_ in rounds if round_.judged]
     back = [str(round_.round) for round_ in rounds if round_.rolled_back]
     if not judged:
-        return "No aggregate was judged by validation patients between rounds: no hospital's policy let such a word leave."
+        return (
+            "No aggregate was judged by validation patients between rounds: no hospital's policy let such a word leave, and "
+            "a harmful sum would not have been turned down."
+        )
     told = f"Hospitals judged the aggregates of {len(judged)} of {len(rounds)} rounds on their validation patients; "
     if not back:
         return told + "none was found harmful by most."

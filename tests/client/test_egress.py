@@ -236,7 +236,12 @@ def test_a_learning_curve_leaves_only_where_the_rules_say_so():
 def test_under_privacy_a_learning_curve_needs_the_policys_word(allowed, private, leaves):
     """Validation patients are not covered by epsilon."""
     plan = made_plan(privacy={"mode": "patient-dp"}) if private else made_plan()
-    assert Rules.of(Policy(private_progress=allowed), plan).progress is leaves
+    rules = Rules.of(Policy(private_progress=allowed), plan)
+    assert rules.progress is leaves
+    assert rules.vote is leaves, "a word made of it follows the same rule"
+    assert not Rules.of(Policy(private_progress=allowed, metrics=("progress",)), plan).vote
+    said = SiteMetrics("alpha", "run-1", 1, "sha256:c", worse=True)
+    assert suppress(said, rules).worse is (True if leaves else None), "and the door holds to it"
 
 
 def error_classes():
