@@ -35,6 +35,8 @@ _PROBE_S: Final = 12.0
 _PROBE_TTL_S: Final = 60.0
 """So long that question is worth, its way and a courier's start on a busy machine included; no second one meanwhile."""
 _GRACE_S: Final = 1.0
+_NOWHERE: Final = -1
+"""The node of a site that has none."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,11 @@ class Asking:
             admitted: how many answers were let in so far.
         """
         for site, patient in sites.items():
-            self._ask(site, patient=patient)
+            if site in self._presence.where:
+                self._ask(site, patient=patient)
+            elif self._who is not None:
+                # Nobody speaks for it since the run was resumed; if somebody comes in time, it is asked.
+                self._pending[site] = _Pending(_NOWHERE, [], self._now(), 0, patient=False)
         quorum_at: float | None = None
         shortest: float | None = None
         while self._pending:
@@ -176,6 +182,7 @@ class Asking:
             return
         before.node, before.again_s, before.asked_s = node, None, self._now()
         before.numbers.append(number)
+        before.most_bytes = question.most_bytes
 
     def _arrived(self) -> Iterator[tuple[SiteName, Answer]]:
         """One at a time, so that the server never holds more than one update."""
@@ -245,7 +252,7 @@ class Asking:
                     self._presence.newcomers.add(node)
 
     def _found(self, site: SiteName, node: int) -> None:
-        if site not in self._presence.where:
+        if site not in self._presence.where and site not in self._pending:
             self._presence.newcomers.add(node)
             return
         self._presence.where[site] = node
