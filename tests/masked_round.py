@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from client.membership import load_membership
 from client.policy import Policy
 from client.privacy.masking import Masking
-from client.site import init_site
+from client.site import Site, init_site, load_site
 from common.arrays import digest
 from common.code import code_digest
 from common.messages import (
@@ -60,11 +61,9 @@ class Table:
     threshold: int = 0
 
     def __post_init__(self) -> None:
-        made = [
-            init_site(self.folder / name, name, simulation_seed=1, policy=Policy(allow_non_private=True))
-            for name in self.names
-        ]
-        self.roster = enrol(made, self.folder / "consortium")
+        there = (self.folder / self.names[0] / "site.toml").exists()
+        made = [self._site(name) for name in self.names]
+        self.roster = load_membership(made[0]).roster if there else enrol(made, self.folder / "consortium")
         self.sites = dict(zip(self.names, made, strict=True))
         self.halves = {name: Masking(site) for name, site in self.sites.items()}
         rng = np.random.default_rng(0)
@@ -73,6 +72,12 @@ class Table:
             arrays = {n: rng.normal(0, 0.3, a.shape).astype(np.float32) for n, a in self.model.items()}
             self.updates.setdefault(name, arrays)
         self.threshold = self.threshold or max(3, len(self.names) // 2 + 1)
+
+    def _site(self, name: str) -> Site:
+        folder = self.folder / name
+        if (folder / "site.toml").exists():
+            return load_site(folder)
+        return init_site(folder, name, simulation_seed=1, policy=Policy(allow_non_private=True))
 
     @property
     def terms(self) -> Terms:
@@ -107,7 +112,12 @@ class Table:
 
     def ask(self, name: str, kind: Kind, secure: Secure, model=None, **other):
         """One question to one site; raises what the site refuses with."""
-        instruction = Instruction(
+        instruction = self.instruction(kind, secure, model, **other)
+        return self.halves[name].answer(instruction, self.plan, lambda: self.update(name, instruction))
+
+    def instruction(self, kind: Kind, secure: Secure, model=None, **other) -> Instruction:
+        """The question itself."""
+        return Instruction(
             kind=kind,
             run=RunId(other.get("run", self.run)),
             round=other.get("round", self.round),
@@ -117,9 +127,9 @@ class Table:
             arrays=(self.model if model is None else model) if kind is Kind.TRAIN else {},
             secure=secure,
         )
-        return self.halves[name].answer(instruction, self.plan, lambda: self._update(name, instruction))
 
-    def _update(self, name: str, instruction: Instruction) -> Update:
+    def update(self, name: str, instruction: Instruction) -> Update:
+        """What a site learned."""
         self.trained.append(name)
         head = LedgerHead(1, Digest("sha256:" + hashlib.sha256(name.encode()).hexdigest()))
         return Update(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -120,6 +120,9 @@ class Book:
 class Store:
     """The file of one site."""
 
+    synchronous: ClassVar[str] = "EXTRA"
+    """SQLite's word for: after a commit file and folder are on the platter."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -133,7 +136,7 @@ class Store:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute("PRAGMA synchronous = EXTRA")
+                base.execute(f"PRAGMA synchronous = {self.synchronous}")
                 base.execute("PRAGMA secure_delete = ON")
                 base.executescript(_TABLES)
                 self._path.chmod(0o600)
