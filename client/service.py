@@ -13,8 +13,9 @@ An instruction passes these gates in order, before any data is touched:
    answered before gets the same bytes.
 4. No other instruction is being worked on (`busy`); the service does one thing at a time.
 The work itself is a `Duties` object's, in a thread of its own: when it overruns the deadline the
-answer is `timeout` and the service stays busy until that thread ends; of one that has taken ten times its
-deadline `on_hung` is told, which ends the process, because a thread cannot be ended. Every failure becomes a
+answer is `timeout` and the service stays busy until that thread ends. When the deadline and ten seconds are over
+(for a survey, which prepares images once, ten deadlines) `on_hung` is told, whether anybody asks or not; it ends the
+process, because a thread cannot be ended, and a supervisor starts it anew. Every failure becomes a
 Refusal with a fixed code; no text, no exception crosses the wire. What comes back leaves through
 `client.egress` and nowhere else. An enrolled hospital's answer bears its word on both audit logs (`client.witnessing`).
 """
@@ -22,8 +23,8 @@ Refusal with a fixed code; no text, no exception crosses the wire. What comes ba
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Final, Protocol
@@ -53,8 +54,10 @@ from common.types import Digest, RunId, SiteName
 _LOG: Final = Log("client.service")
 _WATCH: Final = 0.9
 """The share of the round's deadline after which a handler is given up, so the answer still arrives."""
-_HUNG: Final = 10.0
-"""Times the deadline after which work is taken to hang for good."""
+GRACE_S: Final = 10.0
+"""Seconds beyond the deadline after which work is taken to hang for good; its answer would come too late in any case."""
+_SURVEY: Final = 10.0
+"""Deadlines that a survey has instead of one: it prepares all images that are new, and that is worth keeping."""
 
 
 class Duties(Protocol):
@@ -76,15 +79,19 @@ class Duties(Protocol):
 class SiteService:
     """One hospital's service. `duties` is the imaging work unless something else is given.
 
-    `on_hung` is called when somebody asks while work hangs; it ends this process, for a supervisor to start anew.
+    `on_hung` is called when work hangs, `grace_s` after its deadline; it ends this process, for a supervisor to start anew.
     """
 
     def __init__(
-        self, site: Site, duties: Duties | None = None, on_hung: Callable[[], None] | None = None
+        self,
+        site: Site,
+        duties: Duties | None = None,
+        on_hung: Callable[[], None] | None = None,
+        grace_s: float = GRACE_S,
     ) -> None:
         self.site = site
         self._on_hung = on_hung
-        self._overdue = float("inf")
+        self._grace_s = grace_s
         self._questions = Questions(site.state / "questions.sqlite")
         self._duties = duties
         self._audit = AuditLog(site.audit)
@@ -185,10 +192,8 @@ class SiteService:
     def _watched(self, instruction: Instruction, plan: Plan) -> Reply:
         """Run the duty in its own thread and wait for it no longer than the deadline allows."""
         if not self._at_work.acquire(blocking=False):
-            self._look_whether_hung()
             raise FederationError("site service", "it is at work", "Ask again later", code="busy")
         outcome: list[Reply | BaseException] = []
-        self._overdue = time.monotonic() + plan.federation.deadline_s * _HUNG
 
         def work() -> None:
             try:
@@ -200,8 +205,11 @@ class SiteService:
 
         thread = threading.Thread(target=work, name=f"duty-{instruction.kind}", daemon=True)
         thread.start()
-        thread.join(plan.federation.deadline_s * _WATCH)
+        deadline_s = plan.federation.deadline_s
+        thread.join(deadline_s * _WATCH)
         if not outcome:
+            whole_s = deadline_s * (_SURVEY if instruction.kind is Kind.SURVEY else 1.0)
+            self._watch_on(thread, whole_s - deadline_s * _WATCH + self._grace_s)
             raise FederationError(
                 "site service", "the work overran the deadline", "Raise federation.deadline_s", code="timeout"
             )
@@ -213,13 +221,20 @@ class SiteService:
             raise FederationError("site service", "the work failed", "Look at its log", code="internal")
         return result
 
-    def _look_whether_hung(self) -> None:
-        if time.monotonic() < self._overdue:
-            return
-        _LOG.error("duty.hung", code="timeout")
-        self._audit.append("duty.hung", code="timeout")
-        if self._on_hung is not None:
-            self._on_hung()
+    def _watch_on(self, work: threading.Thread, left_s: float) -> None:
+        """Work was answered for by `timeout`: it has so long to end by itself, and then it is ended with the process."""
+
+        def watch() -> None:
+            work.join(left_s)
+            if not work.is_alive():
+                return
+            _LOG.error("duty.hung", code="timeout")
+            with suppress(ConsiliumError):  # a full disk must not keep it hanging
+                self._audit.append("duty.hung", code="timeout")
+            if self._on_hung is not None:
+                self._on_hung()
+
+        threading.Thread(target=watch, name=f"watch-{work.name}", daemon=True).start()
 
     def _do(self, instruction: Instruction, plan: Plan) -> Reply:
         duties = self._duties or self._imaging()

@@ -153,20 +153,47 @@ def test_a_handler_that_hangs_is_answered_for_in_time_and_the_site_says_it_is_bu
     assert isinstance(reply, SiteMetrics)
 
 
-def test_work_that_hangs_for_good_does_not_keep_the_service_busy_for_ever(tmp_path):
+def test_work_that_hangs_is_ended_after_one_deadline_and_its_grace_and_nobody_has_to_ask(tmp_path):
     """A thread cannot be ended; the process can, and a supervisor starts it anew."""
-    duties, told = Slow(), []
+    duties, told = Slow(), threading.Event()
     site = toy_service(tmp_path, "alpha").site
-    service = SiteService(site, duties, on_hung=lambda: told.append("hung"))
-    plan = toy_plan(deadline_s=0.05)
+    service = SiteService(site, duties, on_hung=told.set, grace_s=1.0)
+    plan = toy_plan(deadline_s=0.2)
+    began = time.monotonic()
     assert service.handle(_instruction(plan=plan)).code == "timeout"
     assert service.handle(_instruction(plan=plan)).code == "busy"
-    assert told == []
-    time.sleep(0.6)
-    assert service.handle(_instruction(plan=plan)).code == "busy"
-    duties.go.set()
-    assert told == ["hung"]
+    assert told.wait(20.0)
+    assert time.monotonic() - began >= 1.2
     assert "duty.hung" in [entry["event"] for entry in read(site.audit)]
+    duties.go.set()
+
+
+def test_work_that_is_late_and_ends_within_the_grace_ends_no_service(tmp_path):
+    duties, told = Slow(), threading.Event()
+    site = toy_service(tmp_path, "alpha").site
+    service = SiteService(site, duties, on_hung=told.set, grace_s=0.5)
+    assert service.handle(_instruction(plan=toy_plan(deadline_s=0.1))).code == "timeout"
+    duties.go.set()
+    assert not told.wait(1.5)
+    assert "duty.hung" not in [entry["event"] for entry in read(site.audit)]
+
+
+def test_a_survey_that_prepares_many_images_has_ten_deadlines(tmp_path):
+    """Preparing starts from the beginning when it is ended: with one deadline it might never be done."""
+    told = threading.Event()
+
+    class Preparing(Slow):
+        def survey(self, instruction, plan):
+            self.go.wait(20)
+            return super().survey(instruction, plan)
+
+    duties = Preparing()
+    service = SiteService(toy_service(tmp_path, "alpha").site, duties, on_hung=told.set, grace_s=0.1)
+    plan = toy_plan(deadline_s=0.3)
+    assert service.handle(_instruction(Kind.SURVEY, plan=plan)).code == "timeout"
+    assert not told.wait(1.5)
+    assert told.wait(20.0)
+    duties.go.set()
 
 
 def test_the_stricter_of_plan_and_policy_suppresses(tmp_path):
