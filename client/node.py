@@ -57,6 +57,7 @@ MOVED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
 _PATIENCE_S: Final = 20.0
 """So long the site service may be away, being started anew, before a bundle counts as not approved."""
 _POLL_S: Final = 0.5
+_STALLED_S: Final = 15.0
 _VOUCHER: Final = "consilium"
 
 Approved = Callable[[Digest], bool]
@@ -107,14 +108,19 @@ def guard(approved: Approved) -> None:
     pull = loop._pull_and_store_message  # noqa: SLF001 - what this module is for; see `MOVED`
 
     def pulled(**parts: Any) -> Any:
-        get_fab = parts["get_fab"]
+        get_fab, pull_object = parts["get_fab"], parts["pull_object"]
 
         def fetched(digest: str, run_id: int) -> Any:
             fab = get_fab(digest, run_id)
             # Whatever the server says of itself is dropped; that there is a word at all makes Flower ask `judged`.
             return fab_type(fab.hash_str, fab.content, {"valid_license": _VOUCHER})
 
-        return pull(**{**parts, "get_fab": fetched, "trusted_entities": {_VOUCHER: ""}})
+        changes = {
+            "get_fab": fetched,
+            "pull_object": patient(pull_object),
+            "trusted_entities": {_VOUCHER: ""},
+        }
+        return pull(**{**parts, **changes})
 
     def judged(fab: Any, _entities: object) -> bool:
         digest = bytes_digest(fab.content)
@@ -124,6 +130,37 @@ def guard(approved: Approved) -> None:
 
     loop._pull_and_store_message = pulled  # noqa: SLF001
     loop._verify_fab = judged  # noqa: SLF001
+
+
+def patient(
+    pull_object: Callable[[int, str], bytes], stalled_s: float = _STALLED_S
+) -> Callable[[int, str], bytes]:
+    """Fetch the objects of one message, and give it up when nothing more of it comes for so many seconds.
+
+    A server that is killed while it sends a question would else hold this node for three minutes. Flower forgets a message
+    whose fetching fails, and looks for the next.
+    """
+    # Slow to import, and who starts the node's process needs none of it.
+    from flwr.supercore.inflatable.inflatable_utils import (  # noqa: PLC0415
+        ObjectPullError,
+        ObjectUnavailableError,
+    )
+
+    came: list[float] = []
+
+    def pulled(run_id: int, number: str) -> bytes:
+        if not came:
+            came.append(time.monotonic())
+        try:
+            content = pull_object(run_id, number)
+        except ObjectUnavailableError:
+            if time.monotonic() - came[0] > stalled_s:
+                raise ObjectPullError(number, "nothing more of its message comes") from None
+            raise
+        came[0] = time.monotonic()
+        return content
+
+    return pulled
 
 
 def _asked(approved: Approved, digest: Digest) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
 
 from client import node
 from client.node import MOVED, command, moved, source_digest
@@ -119,3 +120,20 @@ def test_virtual_hospitals_run_any_bundle_and_strangers_none(tmp_path):
     digest = bytes_digest(b"a bundle")
     assert toy_service(tmp_path, "virtual").approved(digest)
     assert not SiteService(hospital(tmp_path, "beta"), ToyDuties("beta")).approved(digest)
+
+
+def test_a_question_whose_sender_was_killed_half_way_holds_the_node_for_seconds_only():
+    """Flower would try again for three minutes, and the run that was submitted again would wait as long."""
+    there = {"a": b"1", "b": b"2"}
+
+    def pull_object(_run, number):
+        if number not in there:
+            raise ObjectUnavailableError(number)
+        return there[number]
+
+    pull = node.patient(pull_object, 0.2)
+    assert pull_objects(["a", "b"], lambda number: pull(1, number)) == there
+    with pytest.raises(ObjectUnavailableError):
+        pull(1, "c")
+    with pytest.raises(ObjectPullError):
+        pull_objects(["c"], lambda number: pull(1, number), initial_backoff=0.05)
