@@ -140,12 +140,7 @@ class Asking:
             patience: of the plan.
             admitted: how many answers were let in so far.
         """
-        for site, patient in sites.items():
-            if site in self._presence.where:
-                self._ask(site, patient=patient)
-            elif self._who is not None:
-                # Nobody speaks for it since the run was resumed; if somebody comes in time, it is asked.
-                self._pending[site] = _Pending(_NOWHERE, [], self._now(), 0, patient=False)
+        self._ask_all(sites)
         quorum_at: float | None = None
         shortest: float | None = None
         while self._pending:
@@ -171,6 +166,14 @@ class Asking:
 
     def _now(self) -> float:
         return time.monotonic() - self._began
+
+    def _ask_all(self, sites: Mapping[SiteName, bool]) -> None:
+        for site, patient in sites.items():
+            if site in self._presence.where:
+                self._ask(site, patient=patient)
+            elif self._who is not None:
+                # Nobody speaks for it since the run was resumed; if somebody comes in time, it is asked.
+                self._pending[site] = _Pending(_NOWHERE, [], self._now(), 0, patient=False)
 
     def _ask(self, site: SiteName, *, patient: bool = True) -> None:
         node = self._presence.where[site]

@@ -26,7 +26,9 @@ from common.messages import Instruction, Kind, Progress, Refusal
 from common.plan import dump_plan
 from common.types import RunId
 from server.journal import read_federation
-from server.start import start_of
+from server.rounds import run_federation
+from server.seals import sealed
+from server.start import Options, start_of
 from simulations.enrolment import enrol
 from simulations.grid import InProcessGrid, run_on
 from tests.client.made import made_plan
@@ -171,6 +173,54 @@ def test_the_server_is_killed_and_when_it_is_back_two_sites_are_gone_for_good(tm
     assert record.status == "completed"
     summed = ("anna", "bert", "carla", "emil") if stage is Kind.TRAIN else record.trained
     assert record.trained == summed
+    found = load(tmp_path / "out" / "model.safetensors").arrays
+    for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
+        np.testing.assert_allclose(found[name], array, atol=1e-6)
+
+
+class Coming(InProcessGrid):
+    """A grid as in a deployment, on which only some nodes are there; one comes while the sum is being opened."""
+
+    def __init__(self, folders, there, comes=0):
+        super().__init__(folders)
+        self.there, self.comes = set(there), comes
+
+    def get_node_ids(self):
+        return sorted(self.there)
+
+    def deliver(self, message):
+        if message.metadata.dst_node_id not in self.there:
+            return []
+        if self.comes and instruction_in(message).kind is Kind.UNMASK:
+            self.there.add(self.comes)
+        return super().deliver(message)
+
+
+def _served(grid, plan, folder):
+    home = folder / "consortium"
+    return run_federation(sealed(grid, home), plan, folder / "out", Options(consortium=home))
+
+
+def test_a_site_that_is_needed_and_comes_back_after_the_survey_is_asked_in_the_stage_under_way(tmp_path):
+    """Its update is in the sum since before the crash, and without its shares nobody could open it."""
+    plan, services = masked_plan(rounds=1, deadline_s=6.0), enrolled(tmp_path)
+    for service in services:
+        direct.host(service)
+    folders = [service.site.folder for service in services]
+
+    class Killed(Coming):
+        def deliver(self, message):
+            kind, node = instruction_in(message).kind, message.metadata.dst_node_id
+            if kind is Kind.TRAIN:
+                self.there -= {4, 5}
+            if kind is Kind.UNMASK and node == 2:
+                raise KeyboardInterrupt
+            return super().deliver(message)
+
+    with pytest.raises(KeyboardInterrupt):
+        _served(Killed(folders, range(1, 6)), plan, tmp_path)
+    record = _served(Coming(folders, {1, 2, 4}, comes=3), plan, tmp_path)
+    assert record.trained == NAMES[:3]
     found = load(tmp_path / "out" / "model.safetensors").arrays
     for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
         np.testing.assert_allclose(found[name], array, atol=1e-6)
