@@ -1,9 +1,9 @@
 """The local loop: one round of one hospital, with or without differential privacy.
 
 Without privacy it is deterministic: the same weights, patients, plan and round give the same bits on
-the same machine with the same number of threads, by which sums are cut. With privacy, who is drawn and
-the noise come from the operating system and are different every time; the ledger must have been charged
-before `train` is called.
+the same machine with the same number of threads, by which sums are cut. With privacy, who is drawn, the
+noise and every other draw come from the operating system and are different every time; the ledger must have
+been charged before `train` is called.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def train(
         data: this hospital's training patients.
         plan: the study plan.
         dp: the private mechanism, or None for a plan without privacy.
-        round: 1-based; with `plan.training.seed` it fixes every draw that is not private.
+        round: 1-based; with `plan.training.seed` it fixes every draw of a round without privacy.
         device: where; CUDA when there is one and nothing is said.
         parts: of the private step; another only where an audit looks whether it would be found.
 
@@ -130,7 +130,9 @@ def train(
         StorageError: `device-memory`.
     """
     incoming = get_arrays(net)
-    rng = np.random.default_rng([plan.training.seed, round])
+    # Under privacy not from the plan's seed. Views go to images by their place in the batch: where they can be
+    # foretold, the absence of one patient changes those of everybody after, and no clip bounds the sum of that.
+    rng = np.random.default_rng([plan.training.seed, round] if dp is None else None)
     with seeded(rng):
         learner = Learner.of(net, data, plan, choose_device(str(device) if device is not None else None))
         descent = Descent(learner.parameters, Recipe.of(plan))

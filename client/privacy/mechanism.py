@@ -51,7 +51,8 @@ class Mechanism:
         """A Poisson sample of the patients, up to K images or augmented views of each; it may be empty.
 
         Args:
-            rng: for augmentation only; who is drawn comes from the operating system.
+            rng: for augmentation only, and known to nobody: its next draw goes to whoever stands next in the batch.
+                Who is drawn comes from the operating system.
         """
         roster, views = self._learner.roster, self._learner.augmentation.active
         drawn = self._noise.poisson_sample(roster.patients, self._dp.sampling_rate)

@@ -84,6 +84,26 @@ def test_training_without_privacy_sees_as_many_views():
     assert train(net, few_patients(6, most=2), plan, dp=None, round=1).images_seen == 6 * 4
 
 
+def test_nobody_can_foretell_the_views_of_a_private_round():
+    """Views go to images by their place in the batch. From a seed that the server knows, the absence of one patient
+    would change the views of everybody after, and with them the sum by many clips."""
+    plan, data = (
+        small_plan(privacy=PRIVATE, training={**AUGMENT, "images_per_patient": 1}),
+        few_patients(6, most=1),
+    )
+    dp = DpPlan(1.0, 0.1, 1e-9, 1, 6.0, 1, 1e-5, 1)
+    bare = dataclasses.replace(plan, training=small_plan().training)
+
+    def change(some):
+        net = build(some.model, some.task.outputs, some.input.shape)
+        delta = train(net, data, some, dp=dp, round=1).delta
+        return np.concatenate([one.ravel() for one in delta.values()])
+
+    step = np.linalg.norm(change(bare))
+    assert np.linalg.norm(change(bare) - change(bare)) < 1e-4 * step, "everything else is the same twice"
+    assert np.linalg.norm(change(plan) - change(plan)) > 1e-2 * step
+
+
 def test_views_change_nothing_but_their_own_image():
     """An augmented view is a function of one image and its draws: no patient is mixed into another's."""
     x = torch.randn(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
