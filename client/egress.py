@@ -161,7 +161,7 @@ def _check_value(value: object, name: str, group: str = "") -> None:
 
 def _parts(value: object, name: str) -> list[tuple[object, str]]:
     """What a value is made of, each with the name of its field."""
-    if dataclasses.is_dataclass(value) and type(value).__module__ == "common.messages":
+    if dataclasses.is_dataclass(value) and type(value).__module__.startswith("common.messages"):
         return [(getattr(value, field.name), field.name) for field in dataclasses.fields(value)]
     if isinstance(value, tuple):
         return [(part, name) for part in value]

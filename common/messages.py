@@ -10,6 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from common.messages_heads import Countersignature, LedgerHead, LogHead, Witness
+from common.messages_masked import (
+    Consent,
+    Dealt,
+    Keys,
+    Masked,
+    Opened,
+    Secure,
+    Shares,
+    SignedKeys,
+    Terms,
+)
 from common.types import Arrays, Digest, RunId, SiteName
 
 
@@ -37,42 +49,6 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class LedgerHead:
-    """The end of a privacy ledger: its counter, and the digest of its last row."""
-
-    sequence: int
-    digest: Digest
-
-
-@dataclass(frozen=True)
-class LogHead:
-    """The end of an audit log: the hash of its last line."""
-
-    digest: Digest
-    count: int | None = None
-    """Lines, of a server's log; None of a hospital's: it would tell how many studies came in."""
-
-
-@dataclass(frozen=True)
-class Witness:
-    """One side's signed word on both audit logs: where its own ends, and the newest end it saw of the other's."""
-
-    by: str
-    """`server` or `site`: who signed."""
-    site: SiteName
-    """The hospital of the two, whoever signed."""
-    here: LogHead
-    """Of the signer's log."""
-    there: LogHead | None
-    """Of the other's log, as the signer was last shown it; None before it was."""
-    run: RunId
-    round: int
-    key: str
-    """The signer's public key, hexadecimal."""
-    signature: str
-
-
-@dataclass(frozen=True)
 class SiteHealth:
     """What a hospital says of its machine, coarse: nothing of a patient, nothing that names a device."""
 
@@ -82,78 +58,6 @@ class SiteHealth:
     """Under its data folder, rounded down to 1, 2 or 5 times a power of ten."""
     gpus: int
     """Devices of NVIDIA's driver, at most 16."""
-
-
-@dataclass(frozen=True)
-class Countersignature:
-    """The server's word, for one round, that it has seen this head of this site's ledger (`common.heads`)."""
-
-    site: SiteName
-    head: LedgerHead
-    run: RunId
-    round: int
-    key: str
-    """The server's public key, hexadecimal."""
-    signature: str
-    audit: Witness | None = None
-    """The server's word on the audit logs, under a signature of its own."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a masked round is about; each site holds it against its own roster, plan and policy."""
-
-    roster: Digest
-    """Of the roster that the sites approved."""
-    members: tuple[SiteName, ...]
-    """The sites that should train, sorted; each is in the roster."""
-    threshold: int
-    """Sites without which the sum is not opened; over half of `members`."""
-    bits: int
-    """16, 24 or 32: of one value."""
-    range: float
-    """The largest magnitude of one value of an update."""
-    heaviest: int
-    """The largest weight of a site."""
-    values: int
-    """Values of one update."""
-
-
-@dataclass(frozen=True)
-class SignedKeys:
-    """The keys of one site for one round, under its enrolled identity's signature."""
-
-    site: SiteName
-    mask_key: str
-    """X25519, hexadecimal; for the masks between two sites."""
-    seal_key: str
-    """X25519, hexadecimal; for shares on their way."""
-    signature: str
-
-
-@dataclass(frozen=True)
-class Dealt:
-    """What one site shared out: a commitment to the seed of its own mask, and sealed shares by holder."""
-
-    commitment: str
-    sealed: dict[SiteName, str]
-
-
-@dataclass(frozen=True)
-class Secure:
-    """What an instruction of a masked round carries besides its model; only what its kind needs is filled in."""
-
-    terms: Terms
-    keys: tuple[SignedKeys, ...] = ()
-    """SHARES: of everybody who takes part, sorted by site."""
-    dealt: dict[SiteName, Dealt] = field(default_factory=dict)
-    """TRAIN: of everybody who shared out."""
-    alive: tuple[SiteName, ...] = ()
-    """CONSENT, UNMASK: whose masked updates are in the sum, sorted."""
-    dead: tuple[SiteName, ...] = ()
-    """CONSENT, UNMASK: who shared out and then vanished, sorted."""
-    consents: dict[SiteName, str] = field(default_factory=dict)
-    """UNMASK: signatures over who is alive and who is dead."""
 
 
 @dataclass(frozen=True)
@@ -310,72 +214,6 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Answer to KEYS."""
-
-    site: SiteName
-    run: RunId
-    round: int
-    code_digest: Digest
-    keys: SignedKeys
-
-
-@dataclass(frozen=True)
-class Shares:
-    """Answer to SHARES."""
-
-    site: SiteName
-    run: RunId
-    round: int
-    code_digest: Digest
-    dealt: Dealt
-
-
-@dataclass(frozen=True)
-class Masked:
-    """Answer to TRAIN in a masked round: what one site learned, under masks; weight and figures inside them."""
-
-    site: SiteName
-    run: RunId
-    round: int
-    plan_digest: Digest
-    code_digest: Digest
-    arrays: Arrays
-    """`values` (uint16, uint32, or three uint8 a value) and `head` (uint64); see `common.secagg`."""
-    epsilon: float | None = None
-    simulated: bool = False
-    head: LedgerHead | None = None
-    """As in an Update."""
-    audit: Witness | None = None
-    """The site's word on the audit logs; None where it is not enrolled."""
-
-
-@dataclass(frozen=True)
-class Consent:
-    """Answer to CONSENT: the signature of the site's identity over who is alive and who is dead."""
-
-    site: SiteName
-    run: RunId
-    round: int
-    code_digest: Digest
-    signature: str
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Answer to UNMASK: this site's shares, hexadecimal, by whose secret they are of."""
-
-    site: SiteName
-    run: RunId
-    round: int
-    code_digest: Digest
-    own: dict[SiteName, str]
-    """Of the own masks of sites that are alive."""
-    mask: dict[SiteName, str]
-    """Of the pairwise masks of sites that are dead."""
-
-
-@dataclass(frozen=True)
 class Refusal:
     """A typed no. `code` is from the error tree; there is no text, because text leaks."""
 
@@ -387,3 +225,33 @@ class Refusal:
 
 
 Reply = Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened
+
+__all__ = [
+    "CalibrationBin",
+    "Comparison",
+    "Consent",
+    "Countersignature",
+    "Dealt",
+    "Estimate",
+    "GroupMetrics",
+    "Instruction",
+    "IntakeSummary",
+    "Keys",
+    "Kind",
+    "LedgerHead",
+    "LogHead",
+    "Masked",
+    "ModelMetrics",
+    "Opened",
+    "Progress",
+    "Refusal",
+    "Reply",
+    "Secure",
+    "Shares",
+    "SignedKeys",
+    "SiteHealth",
+    "SiteMetrics",
+    "Terms",
+    "Update",
+    "Witness",
+]
