@@ -66,6 +66,14 @@ class Loopback:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SuperLink(Loopback):
+    """`[superlink]`: Flower's server."""
+
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 9093
+    """Where it answers gRPC's health service, without TLS; 0: nowhere."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Dashboard:
     """`[dashboard]`: the page, /healthz, /readyz and /metrics, always on 127.0.0.1."""
 
@@ -82,6 +90,23 @@ class Audit:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class Tracking:
+    """`[tracking]`: who else is told of every round; nobody by default."""
+
+    tensorboard: str = ""
+    """Folder of TensorBoard's event files, relative to the consortium's; empty: none are written."""
+    mlflow: Annotated[
+        str,
+        Field(pattern=r"^$|^https://[^/@\s]+(/\S*)?$|^http://(127(\.\d{1,3}){3}|localhost)(:\d+)?(/\S*)?$"),
+    ] = ""
+    """Address of an MLflow tracking server; plain http on this machine's loopback only; empty: none is told."""
+    mlflow_secret_file: str = ""  # a file's name
+    """File with the value of the Authorization header, such as `Bearer …`, that its owner alone can read."""
+    experiment: str = ""
+    """MLflow's experiment; empty: the federation's name."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ServerSettings:
     """The whole of server.toml."""
 
@@ -89,7 +114,8 @@ class ServerSettings:
     ca: CertificateAuthority = field(default_factory=CertificateAuthority)
     enrolment: Enrolment = field(default_factory=Enrolment)
     edge: Edge = field(default_factory=Edge)
-    superlink: Loopback = field(default_factory=Loopback)
+    superlink: SuperLink = field(default_factory=SuperLink)
     api: Loopback = field(default_factory=lambda: Loopback(port=9094))
     dashboard: Dashboard = field(default_factory=Dashboard)
     audit: Audit = field(default_factory=Audit)
+    tracking: Tracking = field(default_factory=Tracking)
