@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from client.membership import FOLDER, Membership, load_membership
 from common.audit import AuditLog
 from common.checkpoints import write_whole
-from common.errors import StorageError
+from common.enrolment import PREFIX
+from common.errors import FederationError, StorageError
 from common.messages import Instruction, LogHead, Masked, Reply, SiteMetrics, Update, Witness
 from common.witness import SERVER, SITE, Said, genuine, witness, witness_from
 
@@ -115,6 +116,32 @@ class Witnessing:
     def _keep(self, words: Words) -> None:
         text = json.dumps({"schema": SCHEMA, **asdict(words)}, indent=1, sort_keys=True)
         write_whole(self._path, text.encode())
+
+
+def asked(site: Site) -> Witness:
+    """The server's word on both logs at this moment, asked through the edge, for whoever checks a log.
+
+    It is not kept: a question that was on its way meanwhile would seem to go back behind it.
+
+    Raises:
+        FederationError: `not-enrolled`, as `Link.ask`, or `witness` when what came is not the pinned server's word.
+    """
+    from client.enrolment import link_of  # noqa: PLC0415 - httpx, for those who ask
+
+    membership, link = load_membership(site), link_of(site)
+    try:
+        given = witness_from(json.loads(link.ask("GET", f"{PREFIX}/heads"))["audit"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        given = None
+    about_us = given is not None and (given.by, given.site) == (SERVER, site.name)
+    if given is None or membership is None or not about_us or not genuine(given, membership.server_key):
+        raise FederationError(
+            "the server's word",
+            "it is not what the pinned server signs",
+            "Call the consortium",
+            code="witness",
+        )
+    return given
 
 
 def _words(values: dict[str, Any]) -> Words:

@@ -4,7 +4,7 @@ POST enrol    a request with a one-time code, or the same again; the only one wi
 POST renew    the next certificate
 GET  roster   the newest roster
 GET  plans    releases; with ?id= one bundle
-GET  heads    the newest ledger head seen of who asks, countersigned
+GET  heads    the newest ledger head seen of who asks, countersigned, and the server's word on both audit logs
 GET  /internal/authorise   asked by the edge for each request of a node: is this certificate a member's, and
               is this its node? The edge lets nobody else through to it.
 
@@ -37,6 +37,7 @@ from common.types import Digest, RunId
 from server import enrolment
 from server.federation_folder import Consortium
 from server.heads import HeadBook
+from server.sightings import Sightings
 from server.site_rows import SiteRow
 from server.upkeep import Upkeep
 
@@ -149,7 +150,11 @@ def _plans(consortium: Here, _site: Member, id: str = "") -> Response:  # noqa: 
 @_router.get(f"{PREFIX}/heads")
 def _heads(consortium: Here, site: Member) -> dict[str, Any]:
     word = HeadBook(consortium.folder).countersign(site.name, RunId("asked"), 0)
-    return {"site": site.name, "ledger": None if word is None else asdict(word)}
+    roster = consortium.book.roster()
+    audit = None
+    if roster is not None:
+        audit = asdict(Sightings(consortium.folder, consortium.identity, roster).standing(site.name))
+    return {"site": site.name, "ledger": None if word is None else asdict(word), "audit": audit}
 
 
 def _say(_request: Request, error: Exception) -> JSONResponse:

@@ -11,8 +11,9 @@ from common.bill import sbom
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
-from server.commands import audit, members, watch
+from server.commands import audit, members, track, watch
 from server.commands import start as starting
+from server.commands.options import HERE, Folder
 from server.records import RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -29,16 +30,20 @@ app.command("list", epilog=example("consilium-server list"))(members.list_)
 app.command("revoke", epilog=example("consilium-server revoke st-anna"))(members.revoke)
 app.command("renew", epilog=example("consilium-server renew"))(members.renew)
 
-app.command("start", epilog=example("consilium-server start /srv/consortium"))(starting.start)
+app.command("start", epilog=example("consilium-server start --folder /srv/consortium"))(starting.start)
 app.command("alive", epilog=example("consilium-server alive --folder /srv/consortium"))(starting.alive)
-app.command("submit", epilog=example("consilium-server submit /srv/consortium plan.toml"))(starting.submit)
-app.command("runs", epilog=example("consilium-server runs /srv/consortium"))(starting.studies)
+app.command("submit", epilog=example("consilium-server submit plan.toml --folder /srv/consortium"))(
+    starting.submit
+)
+app.command("runs", epilog=example("consilium-server runs --folder /srv/consortium"))(starting.studies)
 app.command("sbom", epilog=example("consilium-server sbom --out sbom.json"))(sbom)
 
-app.command("status", epilog=example("consilium-server status /srv/consortium"))(watch.status)
+app.command("status", epilog=example("consilium-server status --folder /srv/consortium"))(watch.status)
 app.command("dashboard", epilog=example("consilium-server dashboard --folder /srv/consortium"))(
     watch.dashboard
 )
+
+app.command("track", epilog=example("consilium-server track --folder /srv/consortium"))(track.track)
 
 PlanFile = Annotated[Path, typer.Argument(help="The study plan, a TOML file; docs/plan.md has every key.")]
 
@@ -85,7 +90,7 @@ def run(
 @app.command("release", epilog=example("consilium-server release plan.toml --folder /srv/consortium"))
 def release(
     plan: PlanFile,
-    folder: Annotated[Path, typer.Option(help="The consortium's folder, which holds server.toml.")] = Path(),
+    folder: Folder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
     """Bundle the installed code with a plan, sign both, and offer them to the hospitals for approval."""

@@ -1,7 +1,8 @@
 """The page on which the consortium watches its federation, and what machines ask: on this machine's loopback only.
 
 /healthz   200 while this process answers
-/readyz    200 when the book can be read and every process of the server is up; else 503 with their names
+/readyz    200 when the book can be read, every process of the server is up and the SuperLink says that it serves;
+           else 503 with their names
 /metrics   Prometheus' text format
 /<secret>/ the page, for whoever was given an address that opens once (`common.pages.door`)
 
@@ -31,12 +32,15 @@ from common.pages.door import Door
 from common.pages.page import render
 from server.exposition import CONTENT_TYPE, exposition
 from server.federation_folder import Consortium
+from server.health import serving
 from server.watching import look, processes
 
 HOST: Final = "127.0.0.1"
 URL: Final = "dashboard.url"
 _FOLDER: Final = Path(__file__).parent
 _NAMES: Final = ("127.0.0.1", "localhost")
+_BESIDE: Final = ("dashboard", "tracker")
+"""Without which hospitals can be served all the same."""
 _OPEN: Final = ("/healthz", "/readyz", "/metrics")
 
 
@@ -120,7 +124,9 @@ class _Watch:
     def readyz(self, _request: Request) -> Response:
         """Whether hospitals can be served."""
         states = processes(self._consortium.run / "processes" / "status.json")
-        away = sorted(name for name, state in states.items() if state != "up" and name != "dashboard")
+        away = sorted(name for name, state in states.items() if state != "up" and name not in _BESIDE)
+        if states and "superlink" not in away and not serving(self._consortium.settings.superlink):
+            away.append("superlink does not answer")
         try:
             self._consortium.book.sites()
         except ConsiliumError:

@@ -4,6 +4,7 @@ superlink   Flower's server, on this machine's loopback only; its state in a dat
 executor    starts the ServerApp of a run; proves itself to the SuperLink with a secret
 api, edge   what hospitals reach: enrolment and the one door; not in loopback mode
 dashboard   the page for people and what machines ask, on loopback
+tracker     tells MLflow and TensorBoard of every round, where server.toml names them
 
 Beside them the queue of studies (`server.runs`). Whatever is killed is started again, and whatever was under way
 goes on: the SuperLink's database and the runs' folders hold all that counts.
@@ -26,6 +27,7 @@ from server import api, dashboard, edge
 from server.federation_folder import Consortium
 from server.launch import ENVIRONMENT
 from server.runs import CONNECTION, Runs
+from server.tracking import follow
 
 PROCESSES: Final = "processes"
 """In the folder of what runs: logs and status of the processes."""
@@ -68,7 +70,7 @@ def serve(start: Start, go_on: Callable[[], bool]) -> None:
 
     Raises:
         FederationError: code `running` when this federation is started already.
-        SettingsError: no nginx, or settings that it does not accept.
+        SettingsError: no nginx, settings that it does not accept, or a tracker that is not installed.
     """
     _connection(start)
     runs = Runs(start.consortium.folder, start.environment, lambda: healthy(start))
@@ -105,6 +107,8 @@ def programs(start: Start) -> list[Program]:
         ),
     ]
     found.append(Program("dashboard", tuple(dashboard.command(consortium)), run))
+    if follow.wanted(consortium):
+        found.append(Program("tracker", tuple(follow.command(consortium)), run))
     if not start.loopback:
         served = api.environment(consortium)
         found.append(Program("api", tuple(api.command(consortium)), run, served))
@@ -135,6 +139,7 @@ def _superlink(start: Start) -> tuple[str, ...]:
         *("--isolation", "process", "--database", str(consortium.run / "superlink.sqlite")),
         *("--superexec-auth-secret-file", str(consortium.executor_secret)),
         "--disable-runtime-dependency-installation",
+        *(("--health-server-address", f"{at.host}:{at.health_port}") if at.health_port else ()),
         *(("--insecure",) if start.loopback else secured),
     )
 

@@ -75,6 +75,26 @@ def released(consortium: Consortium, plan: Plan, now: datetime | None = None) ->
     return made
 
 
+def require_released(consortium: Consortium, plan: Plan) -> str:
+    """The release of this very plan with the code that is installed here, by its id; hospitals can approve nothing else.
+
+    Raises:
+        FederationError: code `not-released`.
+    """
+    id_ = release_of(plan, make_bundle(plan), "", consortium.identity).id
+    known = [row.id for row in consortium.book.releases()]
+    if id_ in known:
+        return id_
+    alike = [one for one in known if one.startswith(id_.rpartition("-")[0] + "-")]
+    others = f"; what was released is {', '.join(alike)}" if alike else ""
+    raise FederationError(
+        f"study {plan.study.name}",
+        f"this plan was not released with the code that is installed here{others}",
+        "Release it with `consilium-server release`, let the hospitals approve it, and submit it then",
+        code="not-released",
+    )
+
+
 def parcel_of(consortium: Consortium, id_: str) -> Parcel:
     """A release that was made, checked anew.
 

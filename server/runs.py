@@ -26,8 +26,9 @@ from typing import Final
 from common.checkpoints import write_whole
 from common.errors import ConsiliumError, FederationError, StorageError
 from common.plan import Plan, dump_plan, load_plan
+from server.federation_folder import Consortium
 from server.journal import COMPLETED, RUNNING, is_owned, read_federation
-from server.release import app_folder, make_bundle
+from server.release import app_folder, make_bundle, require_released
 
 QUEUED: Final = "queued"
 STUDY: Final = "study.json"
@@ -51,8 +52,20 @@ class Study:
     """How often it was handed to Flower."""
 
 
-def submit(folder: Path, plan: Plan) -> Study:
+def submit(consortium: Consortium, plan: Plan) -> Study:
+    """Queue a study that was released; else as `queue`.
+
+    Raises:
+        FederationError: code `not-released`; no hospital could have approved it.
+    """
+    require_released(consortium, plan)
+    return queue(consortium.folder, plan)
+
+
+def queue(folder: Path, plan: Plan) -> Study:
     """Queue a study; one of the same plan that ended early is queued again and goes on where it stopped.
+
+    Simulated hospitals approve nothing, so nobody releases what they are asked; others are asked by `submit`.
 
     Args:
         folder: the consortium's.

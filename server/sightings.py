@@ -100,6 +100,15 @@ class Sightings:
         said = Said(SERVER, site, LogHead(head.digest, head.count), there, RunId(run), round_)
         return witness(self._identity, said)
 
+    def standing(self, site: SiteName) -> Witness:
+        """The same word outside of a round; no line of the log is written for it, so that asking often fills nothing."""
+        head = self._audit.head()
+        seen = read_sighting(self._folder, site).audit
+        there = None if seen is None else seen.here
+        return witness(
+            self._identity, Said(SERVER, site, LogHead(head.digest, head.count), there, RunId("asked"), 0)
+        )
+
     def _judged(self, site: SiteName, values: object) -> Witness | None:
         """A word that this hospital's key signed, about itself."""
         key = self._roster.key_of(site)

@@ -35,7 +35,7 @@ from server import edge, enrolment, nodes
 from server.federation_folder import SETTINGS, Consortium
 from server.journal import COMPLETED, RUNNING, read_federation
 from server.release import released
-from server.runs import QUEUED
+from server.runs import QUEUED, submit
 from simulations.board import board
 from simulations.crew import crew
 from simulations.faults.federation import SERVER, Federation, start_side
@@ -87,7 +87,7 @@ def run(folder: Path, say: Say, hospitals: int = HOSPITALS, patients: int = PATI
                 start_side(made, site.name, _site_command(site), site.state / PROCESSES)
             made.until(lambda: all(made.sides[name].pid(KILLED) for name in names), "the nodes")
             made.until(lambda: len(nodes.registered(consortium)) >= len(sites), "their registration")
-        study = made.submit(plan)
+        study = submit(consortium, plan).name
         with times.step("Round 1"):
             _round(made, study, 1)
         with times.step("Round 2, with a process killed"):
@@ -115,9 +115,13 @@ def _hospitals(folder: Path, hospitals: int, patients: int) -> tuple[tuple[str, 
 def _started(folder: Path) -> Iterator[Federation]:
     """A running consortium; whatever runs at the end of the block is stopped."""
     home = folder / "consortium"
-    outer, inner, api = _free_ports(3)
+    outer, inner, api, health = _free_ports(4)
     Consortium.init(home, "demo", [f"{_HOST}:{outer}"])
-    more = {"edge": {"listen": [f"{_HOST}:{outer}"]}, "superlink": {"port": inner}, "api": {"port": api}}
+    more = {
+        "edge": {"listen": [f"{_HOST}:{outer}"]},
+        "superlink": {"port": inner, "health_port": health},
+        "api": {"port": api},
+    }
     more["dashboard"] = {"port": 0}
     with (home / SETTINGS).open("a", encoding="utf-8") as settings:
         settings.write("\n" + tomli_w.dumps(more))
@@ -126,7 +130,7 @@ def _started(folder: Path) -> Iterator[Federation]:
     made = Federation(folder, consortium, {**os.environ, "OMP_NUM_THREADS": "1"})
     before = signal.signal(signal.SIGTERM, _asked_to_end)  # else what was started would be left behind
     try:
-        command = (sys.executable, "-m", "server.cli", "start", str(consortium.folder))
+        command = (sys.executable, "-m", "server.cli", "start", "--folder", str(consortium.folder))
         start_side(made, SERVER, command, consortium.run / PROCESSES)
         yield made
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +23,22 @@ Against = Annotated[
 
 
 @group.command("verify", epilog=example("consilium-site audit verify --against from-the-consortium.json"))
-def verify(site: SiteFolder = HERE, against: Against = None, as_json: JsonFlag = False) -> None:
+def verify(
+    site: SiteFolder = HERE,
+    against: Against = None,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the consortium for its newest word too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check offline that no line was changed, removed, moved or put in between, nor the end rewritten."""
     from common.audit_evidence import check
 
-    found = check(_evidence(site, against or []))
+    evidence = _evidence(site, against or [])
+    if ask:
+        from client.site import load_site
+        from client.witnessing import asked
+
+        evidence = replace(evidence, words=(*evidence.words, asked(load_site(site))))
+    found = check(evidence)
     told = f"{found.log} is whole: {found.lines} lines, held against {found.words} signed words, head {found.head}"
     show(found, as_json, lambda: told)
 

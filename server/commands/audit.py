@@ -20,19 +20,23 @@ Against = Annotated[
 
 @group.command("verify", epilog=example("consilium-server audit verify runs/demo-1/audit.jsonl"))
 def verify(
-    log: Annotated[Path, typer.Argument(help="An audit.jsonl, or the consortium's folder.")] = HERE,
+    log: Annotated[
+        Path | None, typer.Argument(help="One run's audit.jsonl; all of the folder's without.")
+    ] = None,
+    folder: Folder = HERE,
     against: Against = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check offline that no line was changed, removed, moved or put in between, nor the end rewritten."""
-    if log.is_dir():
-        _verify_folder(log, against or [], as_json)
+    if log is None:
+        _verify_folder(folder, against or [], as_json)
         return
     from common.audit import parts
     from common.audit import verify as verify_log
 
-    if not parts(log):
-        raise InputError(log.name, "the log is not there", "Give the path of an audit.jsonl")
+    if log.is_dir() or not parts(log):
+        remedy = "Give the path of an audit.jsonl, or a consortium's folder with --folder"
+        raise InputError(log.name, "it is not a log", remedy)
     head = verify_log(log)
     result = {"log": log.name, "lines": head.count, "head": head.digest}
     show(result, as_json, lambda: f"{log.name} is whole: {head.count} lines, head {head.digest}")

@@ -11,12 +11,11 @@ import typer
 
 from common.cli import JsonFlag, grid, say, show
 from common.logs import configure
-
-Folder = Annotated[Path, typer.Argument(help="The consortium's folder, where server.toml lies.")]
+from server.commands.options import HERE, Folder
 
 
 def start(
-    folder: Folder,
+    folder: Folder = HERE,
     insecure_loopback: Annotated[
         bool, typer.Option(help="No TLS, for simulated hospitals on this machine only.")
     ] = False,
@@ -39,19 +38,20 @@ def start(
 
 
 def submit(
-    folder: Folder,
     plan: Annotated[Path, typer.Argument(help="The study plan, a TOML file.")],
+    folder: Folder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
-    """Queue a study; `start` carries it out, and carries it on after whatever went down."""
+    """Queue a released study; `start` carries it out, and carries it on after whatever went down."""
     from common.plan import load_plan
-    from server.runs import submit as queue
+    from server.federation_folder import Consortium
+    from server.runs import submit as queued
 
-    study = queue(folder, load_plan(plan))
+    study = queued(Consortium.open(folder), load_plan(plan))
     show(study, as_json, lambda: f"{study.name} is queued; its result comes into runs/{study.name}/")
 
 
-def studies(folder: Folder, as_json: JsonFlag = False) -> None:
+def studies(folder: Folder = HERE, as_json: JsonFlag = False) -> None:
     """Every study that was submitted, and how it stands; a result on fewer sites says subset."""
     from server.runs import outcome
     from server.runs import studies as submitted
@@ -61,7 +61,7 @@ def studies(folder: Folder, as_json: JsonFlag = False) -> None:
     show(result, as_json, lambda: grid("Studies", ("study", "state", "attempts"), rows))
 
 
-def alive(folder: Annotated[Path, typer.Option(help="The consortium's folder.")] = Path()) -> None:
+def alive(folder: Folder = HERE) -> None:
     """Say by the exit status whether SuperLink and edge answer: 0 yes, 1 no; for health checks."""
     from server.deployment import Start, healthy
     from server.edge import answers

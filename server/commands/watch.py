@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,10 +13,8 @@ from server.commands.options import HERE, Folder
 if TYPE_CHECKING:
     from server.watching import Now, RunNow, SiteNow
 
-Where = Annotated[Path, typer.Argument(help="The consortium's folder, where server.toml lies.")]
 
-
-def status(folder: Where = HERE, as_json: JsonFlag = False) -> None:
+def status(folder: Folder = HERE, as_json: JsonFlag = False) -> None:
     """Show hospitals, studies, who trained, who was refused and why, and what each has spent."""
     from server.federation_folder import Consortium
     from server.watching import look

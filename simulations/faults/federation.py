@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,7 +36,8 @@ from common.plan import Plan
 from server.enrolment import admit, invite
 from server.federation_folder import Consortium
 from server.release import released
-from server.runs import outcome, studies, submit
+from server.runs import outcome, queue, studies
+from simulations.enrolment import enrol as enrol_virtual
 from simulations.faults.toy import AT_WORK, PACE
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -90,7 +92,7 @@ class Federation:
             parcel = self.consortium.book.release(made.id)
             for site in self.sites.values():
                 Approvals(site).approve(receive(site, b"" if parcel is None else parcel.body))
-        return submit(self.consortium.folder, plan).name
+        return queue(self.consortium.folder, plan).name
 
     def state(self, study: str) -> str:
         """How a study stands."""
@@ -126,6 +128,16 @@ class Federation:
             self.sides[side].process = self.sides[side].again()
         return at
 
+    def gone(self, side: str) -> None:
+        """End everything of one side; nobody starts it again."""
+        left = self.sides.pop(side)
+        left.process.send_signal(signal.SIGTERM)
+        try:
+            left.process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            left.process.kill()
+            left.process.wait()
+
     def at_work(self, site: str) -> bool:
         """Whether a hospital trains right now."""
         return (self.folder / site / "state" / AT_WORK).exists()
@@ -151,13 +163,16 @@ class Federation:
 
 
 @contextmanager
-def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False) -> Iterator[Federation]:
+def federation(
+    folder: Path, sites: Mapping[str, int], *, secured: bool = False, enrolled: bool = False
+) -> Iterator[Federation]:
     """Start a consortium and these hospitals (name to public bucket); everything is ended again.
 
     Args:
         folder: empty; everything lies there afterwards.
         sites: name to public bucket.
         secured: real TLS on loopback, through nginx and stunnel, with enrolled hospitals.
+        enrolled: a roster, and with it envelopes, without TLS too.
 
     Raises:
         FederationError: code `timeout` when it does not come up.
@@ -167,7 +182,9 @@ def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False)
     home, at = folder / "consortium", f"127.0.0.1:{outer}"
     Consortium.init(home, "faults", [at])
     with (home / "server.toml").open("a") as settings:
-        settings.write(f"\n[superlink]\nport = {inner}\n\n[api]\nport = {api}\n\n[dashboard]\nport = 0\n")
+        settings.write(
+            f"\n[superlink]\nport = {inner}\nhealth_port = 0\n\n[api]\nport = {api}\n\n[dashboard]\nport = 0\n"
+        )
         settings.write(f'\n[edge]\nlisten = ["{at}"]\nenrol_per_minute = 60000\n')
     made = Federation(folder, Consortium.open(home), environment, secured=secured)
     try:
@@ -175,22 +192,20 @@ def federation(folder: Path, sites: Mapping[str, int], *, secured: bool = False)
         start_side(
             made, SERVER, (*_SIDE, str(made.consortium.folder), *words), made.consortium.run / "processes"
         )
-        for name, bucket in sites.items():
-            site = _hospital(folder / name, bucket)
-            made.sites[name] = site
-            if secured:
-                _enrolled(made, site, outer)
+        made.sites.update({name: _hospital(folder / name, bucket) for name, bucket in sites.items()})
+        if secured:
+            _enrolled(made, outer)
+        elif enrolled:
+            enrol_virtual(made.sites.values(), home)
+        for name, site in made.sites.items():
             address = [] if secured else [f"127.0.0.1:{inner}"]
             start_side(made, name, (*_SIDE, str(site.folder), *address), site.state / "processes")
         yield made
     finally:
         for side in made.sides.values():
             side.process.send_signal(signal.SIGTERM)
-        for side in made.sides.values():
-            with suppress(subprocess.TimeoutExpired):
-                side.process.wait(_STOP_S)
-            side.process.kill()
-            side.process.wait()
+        for name in list(made.sides):
+            made.gone(name)
 
 
 def _hospital(home: Path, bucket: int) -> Site:
@@ -202,13 +217,17 @@ def _hospital(home: Path, bucket: int) -> Site:
     return load_site(home)
 
 
-def _enrolled(made: Federation, site: Site, port: int) -> None:
-    """Invited, asked, admitted, and the certificate fetched, as its people would."""
+def _enrolled(made: Federation, port: int) -> None:
+    """All invited, asked, admitted, and the certificates fetched with one roster of all, as their people would."""
     made.until(lambda: _listening(port), "the edge")
-    kit, code = invite(made.consortium, site.name)
-    made.until(lambda: _asked(site, kit, code), "the api")
-    admit(made.consortium, site.name)
-    enrol(site, kit, "")
+    kits: dict[str, Kit] = {}
+    for site in made.sites.values():
+        kits[site.name], code = invite(made.consortium, site.name)
+        made.until(partial(_asked, site, kits[site.name], code), "the api")
+    for site in made.sites.values():
+        admit(made.consortium, site.name)
+    for site in made.sites.values():
+        enrol(site, kits[site.name], "")
 
 
 def _asked(site: Site, kit: Kit, code: str) -> bool:

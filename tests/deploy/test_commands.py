@@ -60,7 +60,7 @@ def runbook_lines() -> list[str]:
     return sorted({line for line in [*lines, *INLINE.findall(RUNBOOK)] if line.startswith("consilium-")})
 
 
-NAMES_ALONE = {("consilium-server", "start"), ("consilium-site", "approve")}
+NAMES_ALONE = {("consilium-site", "approve")}
 """Commands that a sentence names without what they have to be told."""
 
 

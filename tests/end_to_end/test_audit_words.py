@@ -133,7 +133,7 @@ def test_whole_logs_verify_on_both_command_lines_against_the_words_of_the_other_
     )
     assert json.loads(told.output)["words"] == 3
     against = [word for site in sites for word in ("--against", tmp_path / f"server-at-{site.name}.json")]
-    told = _cli(server_app, "audit", "verify", server.folder, *against, "--json")
+    told = _cli(server_app, "audit", "verify", "--folder", server.folder, *against, "--json")
     found = json.loads(told.output)
     assert found["consortium"]["words"] == 4
     assert list(found["runs"].values()) == [verify(server.folder / "runs" / "toy" / "audit.jsonl").count]

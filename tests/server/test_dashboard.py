@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -19,14 +20,16 @@ from common.audit import AuditLog
 from common.checkpoints import write_whole
 from common.messages import Estimate, GroupMetrics, ModelMetrics, SiteHealth, SiteMetrics
 from server.cli import app
+from server.deployment import Start, healthy, programs
 from server.exposition import exposition
+from server.federation_folder import Consortium
 from server.journal import write_federation
 from server.records import FederationRecord, RoundRecord, SiteRound
 from server.sightings import Sighting
 from server.watching import look
 from tests.devtools import page as in_browser
 from tests.enrolled import consortium as made_consortium
-from tests.world.processes import until
+from tests.world.processes import Processes, free_ports, until
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 DIGEST = "sha256:" + "0" * 64
@@ -36,6 +39,10 @@ DIGEST = "sha256:" + "0" * 64
 def server(tmp_path):
     """A consortium with a member, one that was invited, and a study in its second round."""
     made = made_consortium(tmp_path)
+    port, health = free_ports(2)
+    with (made.folder / "server.toml").open("a") as settings:
+        settings.write(f"\n[superlink]\nport = {port}\nhealth_port = {health}\n")
+    made = Consortium.open(made.folder)
     now = datetime.now(UTC)
     for name in ("alpha", "beta"):
         made.book.invite(name, f"code {name}", now, now + timedelta(days=1))
@@ -102,10 +109,10 @@ def test_a_damaged_note_or_log_is_no_reason_to_see_nothing(server):
 
 
 def test_the_command_shows_it_as_a_table_and_as_json(server):
-    said = CliRunner().invoke(app, ["status", str(server.folder)], env={"COLUMNS": "250"}).output
+    said = CliRunner().invoke(app, ["status", "--folder", str(server.folder)], env={"COLUMNS": "250"}).output
     for word in ("alpha", "-72.5 s", "200 GB or more", "subset", "beta: no-reply", "1.25", "0.812"):
         assert word in said
-    told = json.loads(CliRunner().invoke(app, ["status", str(server.folder), "--json"]).output)
+    told = json.loads(CliRunner().invoke(app, ["status", "--folder", str(server.folder), "--json"]).output)
     assert told["runs"][0]["rounds"][0]["refused"] == {"gamma": HOSTILE}
 
 
@@ -171,13 +178,31 @@ def test_machines_get_health_readiness_and_metrics_and_strangers_nothing(served)
     status = server.run / "processes" / "status.json"
     _tell(status, superlink="running", edge="waiting")
     assert _get(f"http://{place}/readyz") == (503, "not ready: edge\n")
-    _tell(status, superlink="running", edge="running")
-    assert _get(f"http://{place}/readyz") == (200, "ready\n")
+    _tell(status, superlink="running", edge="running", tracker="waiting")
+    assert _get(f"http://{place}/readyz") == (503, "not ready: superlink does not answer\n")
+    _tell(status, superlink="waiting", edge="running")
+    assert _get(f"http://{place}/readyz") == (503, "not ready: superlink\n")
     assert 'consilium_process_up{process="edge"} 1.0' in _get(f"http://{place}/metrics")[1]
     for path in ("", "now", "x/now", "metrics/"):
         assert _get(f"http://{place}/{path}")[0] == 404
     assert _get(f"http://{place}/metrics", "evil.example")[0] == 421
     assert _get(f"http://{place}/metrics", "evil.example:" + place.split(":")[1])[0] == 421
+
+
+def test_a_superlink_that_is_there_and_does_nothing_is_not_ready(served, tmp_path):
+    """The real one, as `start` runs it; gRPC's health service is what an orchestrator asks too."""
+    server, place = served
+    (program,) = [one for one in programs(Start(server)) if one.name == "superlink"]
+    _tell(server.run / "processes" / "status.json", superlink="running", edge="running")
+    with Processes(tmp_path / "logs") as processes:
+        superlink = processes.start("superlink", list(program.command), **program.environment)
+        until("it is ready", lambda: _get(f"http://{place}/readyz") == (200, "ready\n"))
+        assert healthy(Start(server))
+        os.kill(superlink.pid, signal.SIGSTOP)
+        until("it is not", lambda: _get(f"http://{place}/readyz")[0] == 503)
+        assert "superlink does not answer" in _get(f"http://{place}/readyz")[1]
+        os.kill(superlink.pid, signal.SIGCONT)
+        until("it is again", lambda: _get(f"http://{place}/readyz")[0] == 200)
 
 
 def _tell(path, **states):

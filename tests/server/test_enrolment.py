@@ -12,17 +12,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import tomli_w
+from typer.testing import CliRunner
 
+from client.cli import app
 from client.enrolment import certificate, enrol, link_of, renew
 from client.membership import identity_of, load_membership, offered, pin
 from client.site import load_site
-from common.audit import verify
+from client.witnessing import asked
+from common.audit import AuditLog, verify
 from common.certificates import load_key, make_key, request
 from common.enrolment import PREFIX, SKEW_S, Ask, sign
 from common.errors import ConsiliumError, InputError
 from common.identity import Identity, fingerprint
 from common.kit import Kit, read_kit, write_kit
+from common.messages import LogHead
+from common.witness import Said, genuine, witness
 from server import enrolment
+from server.sightings import Sightings
 from server.site_rows import ReleaseRow
 from tests.world.consortium import World, hospital, make
 from tests.world.processes import Processes
@@ -426,7 +432,37 @@ def test_members_fetch_releases_and_the_head_that_was_seen_of_them(world, tmp_pa
     assert [(one["id"], one["title"]) for one in listed] == [("sha256:ab", "a study")]
     assert link.ask("GET", f"{PREFIX}/plans?id=sha256:ab") == b"\x00bundle"
     refused("not-there", lambda: link.ask("GET", f"{PREFIX}/plans?id=sha256:cd"))
-    assert json.loads(link.ask("GET", f"{PREFIX}/heads")) == {"site": "st-fetch", "ledger": None}
+    told = json.loads(link.ask("GET", f"{PREFIX}/heads"))
+    assert (told["site"], told["ledger"]) == ("st-fetch", None)
+
+
+def test_members_ask_for_the_server_s_word_on_the_audit_logs_and_check_their_own_with_it(world, tmp_path):
+    """Outside of rounds too; asking writes no line, and whoever cut the log's end at home is found by it."""
+    site = hospital(tmp_path / "st-sworn", "st-sworn")
+    world.enrol(site)
+    consortium = world.consortium
+    before = AuditLog(consortium.folder / "audit.jsonl").head()
+    given = asked(site)
+    assert (given.by, given.site, given.there) == ("server", "st-sworn", None)
+    assert genuine(given, consortium.identity.public)
+    assert (given.here.count, given.here.digest) == (before.count, before.digest)
+    assert AuditLog(consortium.folder / "audit.jsonl").head() == before
+    # What it last swore comes back, so that whoever rewrote the log at home is found by asking.
+    shown = AuditLog(site.audit).append("audit.given")
+    identity = load_membership(site).identity
+    word = witness(identity, Said("site", site.name, LogHead(shown.digest), None, "run-1", 1))
+    roster = consortium.book.roster()
+    Sightings(consortium.folder, consortium.identity, roster).heard(
+        site.name, {"audit": dataclasses.asdict(word)}, now(), 0.0
+    )
+    words = ["audit", "verify", "--site", str(site.folder)]
+    assert CliRunner().invoke(app, [*words, "--ask"]).exit_code == 0
+    lines = site.audit.read_bytes().splitlines(keepends=True)
+    site.audit.write_bytes(b"".join(lines[:-1]))
+    assert CliRunner().invoke(app, words).exit_code == 0
+    found = CliRunner().invoke(app, [*words, "--ask"])
+    assert found.exit_code != 0
+    assert "seen before" in " ".join(found.output.split())
 
 
 def test_enrolment_goes_through_the_hospitals_proxy_and_a_proxy_that_says_no_is_named(world, tmp_path):

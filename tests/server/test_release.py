@@ -33,6 +33,7 @@ from common.release import (
 from server.cli import app
 from server.federation_folder import Consortium
 from server.release import app_folder, make_bundle, parcel_of, released
+from server.site_rows import ReleaseRow
 from tests.toy import toy_plan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -200,3 +201,27 @@ def test_a_plan_that_cannot_be_trained_is_not_released(tmp_path):
     )
     assert done.exit_code == 2
     assert not (tmp_path / "consortium" / "releases").exists()
+
+
+def test_a_study_that_was_not_released_as_it_would_run_is_refused_by_name(tmp_path):
+    """Nobody could have approved it; neither could they another version, nor the same plan with other code."""
+    consortium = Consortium.init(tmp_path / "consortium", "lungs", ["localhost:9443"])
+    plan, folder = tmp_path / "plan.toml", ["--folder", str(tmp_path / "consortium")]
+    plan.write_text(plans.dump_plan(toy_plan()))
+    row = ReleaseRow(
+        f"{toy_plan().study.name}-{toy_plan().study.version}-0a1b2c3d", 0.0, "with other code", b""
+    )
+    for known in ([], [row]):
+        for one in known:
+            consortium.book.add_release(one)
+        refused = CliRunner().invoke(app, ["submit", str(plan), *folder])
+        assert refused.exit_code == FederationError.exit_status
+        assert "was not released" in refused.output
+        assert ("0a1b2c3d" in refused.output) == bool(known)
+        assert not (consortium.folder / "runs").exists()
+    assert CliRunner().invoke(app, ["release", str(plan), *folder]).exit_code == 0
+    queued = CliRunner().invoke(app, ["submit", str(plan), *folder, "--json"])
+    assert json.loads(queued.stdout)["state"] == "queued"
+    assert "run-exists" not in CliRunner().invoke(app, ["runs", *folder]).output
+    plan.write_text(plans.dump_plan(replace(toy_plan(), study=replace(toy_plan().study, version="2"))))
+    assert CliRunner().invoke(app, ["submit", str(plan), *folder]).exit_code == FederationError.exit_status
