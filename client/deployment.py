@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,8 @@ from client.keyfiles import NODE
 from client.site import Site
 from client.socket import healthy
 from common import executor
-from common.errors import PolicyRefused, StorageError
+from common.errors import ConsiliumError, PolicyRefused, StorageError
+from common.logs import Log
 from common.supervisor import Program, Supervisor
 
 ENVIRONMENT: Final = {
@@ -45,8 +47,11 @@ processes never leads through the hospital's proxy, which the tunnel alone speak
 PROCESSES: Final = "processes"
 """In the site's state: logs and status of the processes."""
 COURIER: Final = "courier"
+CERTIFICATE: Final = "tunnel.crt"
+"""The tunnel's, as the courier's node is handed it."""
 _HOST: Final = "127.0.0.1"
 _SECRET_BYTES: Final = 32
+_LOG: Final = Log("client.deployment")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,8 @@ class Start:
     """Of the node, for its executor, on loopback; 0: any that is free."""
     service: tuple[str, ...] = ()
     """The command of the site service; empty: that of `consilium-site serve`."""
+    look_s: float = 20.0
+    """How often it is looked whether the node believes the tunnel, and will for a while."""
 
     @property
     def folder(self) -> Path:
@@ -79,7 +86,49 @@ def serve(start: Start, go_on: Callable[[], bool]) -> None:
         PolicyRefused: code `loopback` for a hospital that is not simulated and asks for no TLS.
         FederationError: code `running` when this site is started already.
     """
-    Supervisor(programs(start), start.folder).run(go_on)
+    kept = Supervisor(programs(start), start.folder)
+    fresh = _Fresh(start, kept)
+
+    def going() -> bool:
+        fresh.look()
+        return go_on()
+
+    kept.run(going)
+
+
+class _Fresh:
+    """Has the tunnel and the node begin anew once the certificate between them ends soon, or the node's key is another.
+
+    The node reads both when it starts and never again. What comes of a question that is under way is as after a crash:
+    it is asked again.
+    """
+
+    def __init__(self, start: Start, kept: Supervisor) -> None:
+        self._start = start
+        self._kept = kept
+        self._due = time.monotonic() + start.look_s
+
+    def look(self) -> None:
+        """Do what is due; what fails is tried again at the next look, and the log says so."""
+        if self._start.loopback or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + self._start.look_s
+        try:
+            if self._known():
+                return
+            tunnel.write(self._start.site)
+            _superlink(self._start, _courier(self._start))
+        except (ConsiliumError, OSError) as error:
+            _LOG.warning("node.stale", code=error.code if isinstance(error, ConsiliumError) else "storage")
+            return
+        _LOG.info("node.renewed")
+        for name in ("tunnel", "node", "executor"):
+            self._kept.restart(name)
+
+    def _known(self) -> bool:
+        site, folder = self._start.site, _courier(self._start).folder
+        same_key = (folder / NODE).read_bytes() == (site.secrets / NODE).read_bytes()
+        return same_key and tunnel.is_known_by(site, folder / CERTIFICATE)
 
 
 def programs(start: Start) -> list[Program]:
@@ -184,7 +233,7 @@ def _superlink(start: Start, courier: _Courier) -> tuple[str, ...]:
         return ("--insecure", "--superlink", start.loopback)
     site = start.site
     key = _handed(courier, NODE, (site.secrets / NODE).read_bytes())
-    trusted = _handed(courier, "tunnel.crt", tunnel.root_certificate(site).read_bytes())
+    trusted = _handed(courier, CERTIFICATE, tunnel.root_certificate(site).read_bytes())
     return (
         *("--superlink", tunnel.address(site), "--root-certificates", str(trusted)),
         *("--auth-supernode-private-key", str(key)),

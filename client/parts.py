@@ -21,27 +21,23 @@ import socket as sockets
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from client import node, renewal, tunnel
 from client.courier import courier_of, furnish
-from client.deployment import COURIER, ENVIRONMENT
+from client.deployment import CERTIFICATE, COURIER, ENVIRONMENT
 from client.enrolment import kit_of
 from client.keyfiles import NODE
 from client.membership import FOLDER
 from client.site import Site
 from client.socket import healthy
 from common import executor
-from common.certificates import read_certificate
 from common.checkpoints import write_whole
 from common.errors import FederationError, SettingsError, StorageError
-from common.pki import RENEW_DAYS
 from common.supervisor import STATUS, Program
 
 NOTE: Final = "courier.json"
-CERTIFICATE: Final = "tunnel.crt"
 PROCESSES: Final = "processes"
 PARTS: Final = ("service", "connect", "courier")
 _HOST: Final = "127.0.0.1"
@@ -150,10 +146,7 @@ def stamp(site: Site | None, folder: Path) -> str:
         site: where the tunnel is; None beside the courier's folder alone.
         folder: the courier's.
     """
-    ends = ""
-    if site is not None:
-        left = read_certificate(tunnel.root_certificate(site).read_text()).left(datetime.now(UTC)).days
-        ends = "soon" if left < RENEW_DAYS else ""
+    ends = "" if site is None or tunnel.is_known_by(site, folder / CERTIFICATE) else "soon"
     told = []
     for name in (NOTE, NODE, CERTIFICATE):
         with suppress(OSError):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from common.kit import Kit
 
 CONF: Final = "tunnel.conf"
+LOCAL: Final = "local.crt"
 HOST: Final = "127.0.0.1"
 """Where its two halves meet; nowhere else."""
 _LEAVE_S: Final = 75
@@ -44,15 +45,30 @@ def address(site: Site) -> str:
 
 def root_certificate(site: Site) -> Path:
     """What Flower's node is given as root certificate: the tunnel's own, made where it is missing or ends soon."""
-    path, key = site.state / FOLDER / "local.crt", site.secrets / "local.key"
-    host = site.federation.tunnel_host
-    if path.exists() and key.exists():
-        known = read_certificate(path.read_text())
-        if known.name == host and known.left(datetime.now(UTC)).days >= RENEW_DAYS:
-            return path
+    path, key = site.state / FOLDER / LOCAL, site.secrets / "local.key"
+    if not ends_soon(site):
+        return path
     made = load_key(key) if key.exists() else make_key(key)
-    write_whole(path, self_signed(made, host).pem.encode())
+    write_whole(path, self_signed(made, site.federation.tunnel_host).pem.encode())
     return path
+
+
+def ends_soon(site: Site) -> bool:
+    """Whether the tunnel's own certificate is missing, for another host, or due to be made anew; nothing is written."""
+    path = site.state / FOLDER / LOCAL
+    if not path.exists() or not (site.secrets / "local.key").exists():
+        return True
+    known = read_certificate(path.read_text())
+    return known.name != site.federation.tunnel_host or known.left(datetime.now(UTC)).days < RENEW_DAYS
+
+
+def is_known_by(site: Site, handed: Path) -> bool:
+    """Whether whoever was handed this copy believes the tunnel, and will for a while."""
+    try:
+        same = handed.read_bytes() == (site.state / FOLDER / LOCAL).read_bytes()
+    except OSError:
+        return False
+    return same and not ends_soon(site)
 
 
 def write(site: Site) -> Path:

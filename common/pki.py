@@ -197,14 +197,15 @@ class Authority:
         )
 
 
-def self_signed(key: ec.EllipticCurvePrivateKey, address: str) -> Certificate:
+def self_signed(key: ec.EllipticCurvePrivateKey, address: str, now: datetime | None = None) -> Certificate:
     """A certificate for one address of this machine, believed only by who is given it; 90 days.
 
     Args:
         key: of the process that listens there.
         address: an IP address or host name.
+        now: when it is made; the present when not given.
     """
-    name, begins = _name(address, "this machine"), datetime.now(UTC) - EARLY
+    name, begins = _name(address, "this machine"), (now or datetime.now(UTC)) - EARLY
     made = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -177,7 +177,7 @@ def test_machines_get_health_readiness_and_metrics_and_strangers_nothing(served)
     assert (code, "nothing is started" in text) == (503, True)
     status = server.run / "processes" / "status.json"
     _tell(status, superlink="running", edge="waiting")
-    assert _get(f"http://{place}/readyz") == (503, "not ready: edge\n")
+    assert _get(f"http://{place}/readyz") == (503, "not ready: edge, superlink does not answer\n")
     _tell(status, superlink="running", edge="running", tracker="waiting")
     assert _get(f"http://{place}/readyz") == (503, "not ready: superlink does not answer\n")
     _tell(status, superlink="waiting", edge="running")

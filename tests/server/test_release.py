@@ -223,5 +223,5 @@ def test_a_study_that_was_not_released_as_it_would_run_is_refused_by_name(tmp_pa
     queued = CliRunner().invoke(app, ["submit", str(plan), *folder, "--json"])
     assert json.loads(queued.stdout)["state"] == "queued"
     assert "run-exists" not in CliRunner().invoke(app, ["runs", *folder]).output
-    plan.write_text(plans.dump_plan(replace(toy_plan(), study=replace(toy_plan().study, version="2"))))
+    plan.write_text(plans.dump_plan(replace(toy_plan(), study=replace(toy_plan().study, version=2))))
     assert CliRunner().invoke(app, ["submit", str(plan), *folder]).exit_code == FederationError.exit_status
