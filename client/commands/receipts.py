@@ -13,6 +13,8 @@ from common.cli import JsonFlag, grid, show
 if TYPE_CHECKING:
     from client.intake.receipt import StudyReceipt
 
+_SEARCHED = {True: "searched for", False: "not searched for, by the site's settings", None: "not said"}
+
 
 def receipts(
     study: Annotated[
@@ -55,6 +57,7 @@ def _rows(one: StudyReceipt) -> list[tuple[str, object]]:
         ("files", one.files),
     ]
     rows += [("taken in", one.images), ("refused", one.refused), ("second scan", one.verifier)]
+    rows += [("burned-in text", _SEARCHED[one.searched])]
     rows += [(f"elements: {name.replace('_', ' ')}", count) for name, count in one.actions.items()]
     rows += [("places blanked", one.blanked), ("methods", " ".join(one.methods)), ("profile", one.profile)]
     return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,7 @@ from common.audit import AuditLog, read, verify
 
 if TYPE_CHECKING:
     from client.index import Index
+    from client.intake.outcome import Outcome
     from client.intake.process import Finished
 
 _REFUSED: Final = "ingest.refused"
@@ -42,6 +43,9 @@ ACTIONS: Final = (
 """What may have been done to an element; `other` is what this release has no word for."""
 AGREED: Final = "agreed"
 STOPPED: Final = "stopped"
+NO_IMAGE: Final = "no-image"
+SEARCHED: Final = "text-searched"
+NOT_SEARCHED: Final = "text-not-searched"
 _VERIFY: Final = "deid-verify"
 """Begins the codes by which the second scan refuses."""
 
@@ -124,7 +128,9 @@ class StudyReceipt:
     methods: tuple[str, ...]
     """Codes of PS3.16 CID 7050 for what was really done."""
     verifier: str
-    """The second scan: `agreed` with every image taken in, or `stopped` at least one file."""
+    """The second scan: `agreed` with every image taken in, `stopped` at least one file, or `no-image`: none was taken in."""
+    searched: bool | None
+    """Whether pixels were searched for burned-in text; None in a line of an older release, which did not say."""
 
 
 def promise(site: Site, news: Iterable[Finished]) -> None:
@@ -140,8 +146,9 @@ def promise(site: Site, news: Iterable[Finished]) -> None:
             studies.setdefault(study, []).append(one)
     if not studies:
         return
-    profile = _profile(site)
-    lines = [_line(study, files, profile) for study, files in sorted(studies.items())]
+    note = SEARCHED if site.deid.burned_in_text == "find" else NOT_SEARCHED
+    common = {"digest": _profile(site), "note": note}
+    lines = [{**_line(study, files), **common} for study, files in sorted(studies.items())]
     proof = {one.key: one.outcome.code for one in changed[:1]}
     with whole_file(_promised(site)) as file:
         file.write(json.dumps({"proof": proof, "lines": lines}).encode("utf-8"))
@@ -190,7 +197,7 @@ def _profile(site: Site) -> str:
     return effective(site.deid, site.tighten).digest
 
 
-def _line(study: str, files: Iterable[Finished], profile: str) -> dict[str, object]:
+def _line(study: str, files: Iterable[Finished]) -> dict[str, object]:
     outcomes = [one.outcome for one in files]
     accepted = [outcome for outcome in outcomes if outcome.accepted]
     actions: Counter[str] = Counter()
@@ -200,18 +207,23 @@ def _line(study: str, files: Iterable[Finished], profile: str) -> dict[str, obje
             if name != "blanked":  # counted by its places, below
                 actions[name if name in ACTIONS else "other"] += count
     methods = sorted({code for outcome in accepted for code in outcome.methods})
-    stopped = any(outcome.code.startswith(_VERIFY) for outcome in outcomes)
     said: dict[str, object] = {
         "study": study,
         "files": len(outcomes),
         "images": len(accepted),
         "count": len(outcomes) - len(accepted),
         "blanked": sum(len(outcome.boxes) for outcome in accepted),
-        "digest": profile,
-        "status": STOPPED if stopped else AGREED,
+        "status": _verifier(outcomes),
         **{name: count for name, count in actions.items() if count},
     }
     return {**said, "methods": "/".join(methods)} if methods else said
+
+
+def _verifier(outcomes: Sequence[Outcome]) -> str:
+    """What the second scan said; of files that were refused before it, or after it, it is not claimed to have agreed."""
+    if any(outcome.code.startswith(_VERIFY) for outcome in outcomes):
+        return STOPPED
+    return AGREED if any(outcome.accepted for outcome in outcomes) else NO_IMAGE
 
 
 def _read(entry: Mapping[str, Any]) -> StudyReceipt:
@@ -227,4 +239,5 @@ def _read(entry: Mapping[str, Any]) -> StudyReceipt:
         profile=fields["digest"],
         methods=tuple(filter(None, str(fields.get("methods", "")).split("/"))),
         verifier=fields["status"],
+        searched={SEARCHED: True, NOT_SEARCHED: False}.get(fields.get("note", "")),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def study(site: Site, number: int) -> str:
     return Pseudonyms.of(site).uid(f"1.2.276.0.7230010.3.{number + 1}")
 
 
+def typed(site: Site, *words: str) -> str:
+    """What the command prints."""
+    result = CliRunner().invoke(app, ["receipts", *words, "--site", str(site.folder)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
 def test_every_study_has_one_receipt_with_what_was_done(site: Site) -> None:
     found = {one.study: one for one in study_receipts(site)}
     assert set(found) == {study(site, number) for number in (0, 1, 2, 7)}
@@ -61,6 +69,8 @@ def test_every_study_has_one_receipt_with_what_was_done(site: Site) -> None:
     assert first.actions["kept"] > 0
     assert first.actions["removed"] > 0
     assert found[study(site, 7)].methods == ()
+    assert found[study(site, 7)].verifier == "no-image"  # it waits for a person: no scan agreed with anything
+    assert all(one.searched for one in found.values())
     verify(site.audit)
     assert not any(name in site.audit.read_text() for name in NAMES)
     assert "refused" not in {value for e in read(site.audit) for value in e["fields"].values()}
@@ -72,6 +82,29 @@ def test_an_ingestion_that_changes_nothing_writes_none(site: Site, tmp_path: Pat
     assert study_receipts(site) == before
 
 
+def test_a_receipt_says_that_pixels_were_not_searched(site: Site, tmp_path: Path) -> None:
+    """A hospital that turns the search for text off stands by it in every receipt; what an older release wrote says nothing."""
+    other = replace(site, deid=replace(site.deid, burned_in_text="ignore"))
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "more.dcm").write_bytes(to_bytes(image(9)))
+    ingest(other, folder, None, workers=1)
+    said = study_receipts(site)
+    assert [one.searched for one in said] == [*[True] * 4, False]
+    assert "not searched for" in typed(site, study(site, 9))
+    line = {
+        "study": "9.8.7.6",
+        "files": 1,
+        "images": 1,
+        "count": 0,
+        "blanked": 0,
+        "digest": "sha256:0",
+        "status": "agreed",
+    }
+    AuditLog(site.audit).append("ingest.study", **line)
+    assert study_receipts(site, "9.8.7.6")[0].searched is None
+
+
 def test_a_release_gives_the_study_another(site: Site) -> None:
     (name,) = [one.id for one in Quarantine.of(site).refusals() if one.waits]
     release(site, name, (), Reason("harmless"))
@@ -81,17 +114,12 @@ def test_a_release_gives_the_study_another(site: Site) -> None:
 
 
 def test_the_command_prints_all_or_one(site: Site) -> None:
-    def typed(*words: str) -> str:
-        result = CliRunner().invoke(app, ["receipts", *words, "--site", str(site.folder)])
-        assert result.exit_code == 0, result.output
-        return result.stdout
-
-    assert len(json.loads(typed("--json"))) == 4
-    assert all(study(site, number) in typed() for number in (0, 1, 2, 7))
-    one = typed(study(site, 1)[:20])
+    assert len(json.loads(typed(site, "--json"))) == 4
+    assert all(study(site, number) in typed(site) for number in (0, 1, 2, 7))
+    one = typed(site, study(site, 1)[:20])
     assert "second scan" in one
     assert "elements: kept" in one
-    assert "No receipt of this study" in typed("9.9.9")
+    assert "No receipt of this study" in typed(site, "9.9.9")
 
 
 def test_a_broken_log_gives_no_receipts(site: Site) -> None:
