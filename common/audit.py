@@ -29,12 +29,17 @@ from common.errors import StorageError
 from common.logs import EVENT, REFUSED, allowed
 from common.types import Digest
 
-__all__ = ["ANYWHERE", "EMPTY", "AuditLog", "Head", "Keeping", "parts", "read", "verify"]
+__all__ = ["ANYWHERE", "EMPTY", "AuditLog", "Head", "Keeping", "parts", "read", "this_user", "verify"]
 
 _FIELD: Final = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 ANYWHERE: Final = -1
 """Instead of a known head's count, where only its hash was told."""
 _KEEPING: Final = Keeping()
+
+
+def this_user() -> str:
+    """Who runs this process, as this machine counts its users; for the field `user` of a line."""
+    return f"uid-{os.getuid()}"
 
 
 class AuditLog:

@@ -103,7 +103,7 @@ def lookup(
     ],
     *,
     reason: Annotated[
-        str, typer.Option(help="Why you ask; one of the words the help of the page lists.")
+        str, typer.Option(help="Why you ask: one of the words above. It is written into the audit log.")
     ] = "unspecified",
     site: SiteFolder = HERE,
     as_json: JsonFlag = False,

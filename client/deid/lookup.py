@@ -3,7 +3,7 @@
 A worker seals each entry where it reads the file, so that no other process holds a patient's number. An entry
 is AES-256-GCM under a key that HKDF derives from the pseudonym key, with a nonce of its own; its pseudonym is
 bound into it, so that no entry can stand in another's place. The table lies in the site's state, never in
-data. Every look-up, also one that finds nothing, is in the audit log before its answer is known to anybody.
+data. Every look-up, also one that finds nothing, is in the audit log with who asked before its answer is known to anybody.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from client.deid.deidentify import identity
 from client.deid.pseudonyms import Pseudonyms
 from client.files import FULL
 from client.site import KEY_BYTES, Site
-from common.audit import AuditLog
+from common.audit import AuditLog, this_user
 from common.errors import FileRefused, InputError, StorageError
 
 REASONS: Final = ("unspecified", "care", "consent", "labels", "quality", "audit", "legal")
@@ -211,7 +211,7 @@ def look_up(site: Site, pseudonym: str, reason: str) -> Original:
         _record(site, "malformed", reason, "malformed")  # what was typed may be a name
         raise InputError(
             "the pseudonym",
-            "it is P and 32, A and 15 characters of 0-9 and a-f, or a UID that begins with 2.25.",
+            "it is P and 32 characters of 0-9 and a-f, A and 15 of them, or a UID that begins with 2.25",
             "Copy it whole from the image, the index or the report",
         )
     try:
@@ -268,7 +268,9 @@ def _anywhere(site: Site, pseudonym: str) -> Original | None:
 
 
 def _record(site: Site, pseudonym: str, reason: str, status: str) -> None:
-    AuditLog(site.audit).append("deid.lookup", digest=pseudonym.lower(), code=reason, status=status)
+    AuditLog(site.audit).append(
+        "deid.lookup", digest=pseudonym.lower(), code=reason, status=status, user=this_user()
+    )
 
 
 @lru_cache(maxsize=4)

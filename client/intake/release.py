@@ -10,7 +10,6 @@ Laws, in order:
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from client.intake.reasons import DISCARD, RELEASE, Reason, check_boxes, check_r
 from client.intake.report import UNCHANGED, IngestReport
 from client.intake.staging import Staging
 from client.site import Site
-from common.audit import AuditLog
+from common.audit import AuditLog, this_user
 from common.errors import FileRefused, InputError
 
 RELEASABLE: Final = (REVIEW, "quality-")
@@ -141,7 +140,7 @@ def undo_discard(site: Site, name: str) -> None:
     with begun(site) as index:
         if not index.forget_file(name, DISCARDED.code):
             raise _unknown(name)
-        AuditLog(site.audit).append(UNDONE, quarantine=name, user=_user())
+        AuditLog(site.audit).append(UNDONE, quarantine=name, user=this_user())
 
 
 def find(quarantine: Quarantine, name: str) -> Refusal:
@@ -213,15 +212,10 @@ def _result(quarantine: Quarantine, refusal: Refusal, one: Finished, *, accepted
 
 def _decided(site: Site, refusal: Refusal, kind: str, reason: Reason, blanked: int) -> None:
     said: dict[str, object] = {"quarantine": refusal.id, "kind": kind, "code": refusal.code}
-    said |= {"reason": reason.code, "blanked": blanked, "user": _user()}
+    said |= {"reason": reason.code, "blanked": blanked, "user": this_user()}
     if reason.note:
         said["note"] = reason.note
     AuditLog(site.audit).append(DECIDED, **said)
-
-
-def _user() -> str:
-    """Who decided, as this machine counts its users."""
-    return f"uid-{os.getuid()}"
 
 
 def _check_name(name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import sqlite3
 from dataclasses import replace
 
@@ -73,6 +74,7 @@ def test_every_look_up_is_in_the_audit_log_also_one_that_fails(site):
     told = [(line["digest"], line["status"]) for line in asked(site)[before:]]
     unknown = ("p" + "0" * 32, "unknown")
     assert told == [(who.lower(), "found"), unknown, *[("malformed", "malformed")] * 3]
+    assert {line["user"] for line in asked(site)[before:]} == {f"uid-{os.getuid()}"}
     assert "Abendroth" not in site.audit.read_text()
     verify(site.audit)
 
