@@ -7,16 +7,21 @@ from datetime import UTC, datetime
 from typing import ClassVar
 
 import pytest
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 
 from client import direct
+from client.privacy.ledger import Ledger
 from client.privacy.masking_store import NAME
 from client.witnessing import Witnessing
 from common import envelope, heads, wire, witness
 from common.audit import read, verify
+from common.errors import SubsetError
 from common.identity import Identity
 from common.messages import Kind, Masked
 from common.plan import replace
 from server.audit_book import check_all
+from server.journal import read_federation
 from server.sightings import read_sighting
 from simulations.grid import InProcessGrid, run_on
 from tests.enrolled import consortium as made_consortium
@@ -131,3 +136,31 @@ def test_a_hospital_put_back_to_an_older_state_masks_nothing_and_the_others_sum_
     assert record.rounds[0].refused == {"bert": "ledger-rollback"}
     assert [reply.site for reply in grid.told] == [name for name in SITES if name != "bert"]
     assert record.trained == tuple(name for name in SITES if name != "bert")
+
+
+class Leaving(InProcessGrid):
+    """A grid from which two of four vanish once their updates are in."""
+
+    def deliver(self, message):
+        if message.metadata.dst_node_id > 2 and _inside(message).kind is Kind.CONSENT:
+            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, ""), reply_to=message)]
+        return super().deliver(message)
+
+
+def test_a_round_that_is_given_up_stays_charged_and_is_not_charged_again_when_it_goes_on(world):
+    server, services, _ = world
+    folders = [service.site.folder for service in services]
+    plan, out = replace(PLAN, model={"init_seed": 5}), server.folder / "runs" / "again"
+    with pytest.raises(SubsetError, match="stays charged"):
+        run_on(Leaving(folders), plan, out)
+    assert [_charges(service) for service in services] == [3] * 4
+    assert read_federation(out / "federation.json").status == "subset"
+    assert run_on(InProcessGrid(folders), plan, out).trained == SITES
+    assert [_charges(service) for service in services] == [4] * 4, (
+        "one more for the second round, none for the first"
+    )
+
+
+def _charges(service):
+    with Ledger(service.site.ledger, simulated=True) as ledger:
+        return len(ledger.charges)
