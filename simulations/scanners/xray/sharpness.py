@@ -1,7 +1,8 @@
 """Unsharpness before quanta are counted, and the spread of light after.
 
 A transfer function of each axis becomes a short symmetric kernel: the least-squares fit of its cosine series,
-with a sum of exactly one. With eight taps a side or more its error is below 0.01 at every frequency (tested).
+with a sum of exactly one. With eight taps a side or more it is wrong by less than 0.006
+up to 0.4 cycles a pixel and 0.02 up to half a cycle (tested).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def unsharpness(frame: Frame) -> None:
     Source: geometric magnification; transforms of a square spot, a square aperture and an even movement.
     """
     across, down = kernels(frame.exposure)
-    frame.image = convolve(frame.image, across, down)
+    # A band-limited box swings below nothing beside a letter of lead by a percent of what is next to it.
+    frame.image = np.maximum(convolve(frame.image, across, down), 0)
 
 
 def kernels(exposure: Exposure) -> tuple[FloatMap, FloatMap]:
