@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
 from client.privacy.limits import Limits, Span, Usage
@@ -74,10 +75,16 @@ def cohort_digest(spend_keys: Iterable[str]) -> Digest:
 
 @dataclass
 class Window:
-    """The charges of the last 365 days, kept as sums; it only ever moves forward."""
+    """The charges of the 365 days before a moment, kept as sums; of the others none is forgotten.
+
+    The moment moves on with every question, and back again where a clock ran ahead and was set right: a question
+    that was asked meanwhile must not have freed anything.
+    """
 
     sums: _Sums = field(default_factory=dict)
-    _charges: deque[Charge] = field(default_factory=deque)
+    _charges: list[Charge] = field(default_factory=list)
+    _first: int = 0
+    """Of the charges that count."""
 
     def add(self, charge: Charge) -> None:
         """Put in a charge that is not older than those before."""
@@ -85,14 +92,19 @@ class Window:
         _count(self.sums, charge, 1)
 
     def move(self, now: str) -> None:
-        """Let go of what happened more than 365 days before `now`."""
+        """Leave out what happened more than 365 days before `now`."""
         oldest = (datetime.fromisoformat(now) - YEAR).isoformat(timespec="seconds")
-        while self._charges and self._charges[0].time <= oldest:
-            _count(self.sums, self._charges.popleft(), -1)
+        while self._first < len(self._charges) and self._charges[self._first].time <= oldest:
+            _count(self.sums, self._charges[self._first], -1)
+            self._first += 1
+        while self._first and self._charges[self._first - 1].time > oldest:
+            self._first -= 1
+            _count(self.sums, self._charges[self._first], 1)
 
     def delta(self, least: float) -> float:
         """The smallest delta promised within the window, at most `least`."""
-        return min([least, *(c.delta for c in self._charges if c.event.private)])
+        within = islice(self._charges, self._first, None)
+        return min([least, *(c.delta for c in within if c.event.private)])
 
 
 @dataclass

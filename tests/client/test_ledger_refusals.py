@@ -88,6 +88,25 @@ def test_no_window_of_a_year_holds_more_than_the_limit_wherever_it_begins(path):
     refused("ledger-spent", lambda: at(path, datetime(2031, 1, 1, 1, tzinfo=UTC), 2, limits, "run-b"))
 
 
+@pytest.mark.parametrize("meanwhile", ["asked", "refused"])
+def test_a_clock_that_ran_ahead_and_was_set_right_has_freed_nothing_of_the_year(path, meanwhile):
+    """Nothing was charged while it was wrong, so it is not behind the last charge, and is not refused as such."""
+    shutil.rmtree(path.parent)
+    Ledger.create(path).close()
+    limits, clock = replace(WIDE, yearly_epsilon=compose([EVENT], DELTA)), [NOON]
+    with Ledger(path, clock=lambda: clock[0]) as ledger:
+        ledger.charge(release(1), COHORT, EVENT, limits)
+        clock[0] = NOON + timedelta(days=800)
+        if meanwhile == "asked":
+            ledger.usage(limits)
+        else:
+            none = replace(limits, lifetime_epsilon=0.01)
+            refused("ledger-spent", lambda: ledger.charge(release(2, "run-b"), COHORT, EVENT, none))
+        clock[0] = NOON + timedelta(days=1)
+        error = refused("ledger-spent", lambda: ledger.charge(release(3, "run-c"), COHORT, EVENT, limits))
+        assert "yearly" in error.rule
+
+
 def test_a_clock_set_back_is_refused_and_frees_nothing(path):
     at(path, NOON, 3)
     before = Ledger(path)
