@@ -27,7 +27,7 @@ from common.checkpoints import write_whole
 from common.errors import ConsiliumError, FederationError, StorageError
 from common.plan import Plan, dump_plan, load_plan
 from server.federation_folder import Consortium
-from server.journal import COMPLETED, RUNNING, is_owned, read_federation
+from server.journal import COMPLETED, RUNNING, is_owned, read_federation, read_live
 from server.release import app_folder, make_bundle, require_released
 
 QUEUED: Final = "queued"
@@ -97,9 +97,9 @@ def studies(folder: Path) -> list[Study]:
 
 
 def outcome(folder: Path, study: Study) -> str:
-    """How a study stands, with the word `subset` where sites are missing in it, and its rounds so far."""
+    """How a study stands, with the word `subset` where sites are missing in it, also while it is under way."""
     try:
-        record = read_federation(folder / "runs" / study.name / "federation.json")
+        record = read_live(folder / "runs" / study.name)
     except ConsiliumError:
         return study.state
     missing = f", subset: {len(record.trained)} of {len(record.expected)} sites" if record.subset else ""

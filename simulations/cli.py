@@ -273,22 +273,32 @@ def clipping(
     say(f"The figure is {out / 'clipping.png'}.")
 
 
-@app.command(epilog=example("consilium-sim faults --write docs/faults.md"))
+@app.command(epilog=example("consilium-sim faults --kept faults.json --write docs/faults.md"))
 def faults(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of this name, or all like it, as 'tls-*'; may be given again. All when not given."
+        ),
+    ] = None,
+    kept: Annotated[
+        Path | None,
+        typer.Option(help="Holds what was measured; a case that is well in it is not measured again."),
+    ] = None,
     short: Annotated[bool, typer.Option(help="A few faults only, within two minutes.")] = False,
     write: Annotated[
-        Path | None, typer.Option(help="Put both tables into this file, between its marks.")
+        Path | None, typer.Option(help="Put the tables into this file, between their marks.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Kill every process of a federation in the middle of a round, and let hospitals answer wrongly: two tables."""
-    from simulations.faults.report import both_tables, measure, put
+    """Kill every process of a federation at every moment of a round, cut its network, let hospitals hang and lie."""
+    from simulations.faults.report import measure, names, put, tables
 
-    measured = measure(say, short=short)
+    measured = measure(say, names(case or [], short=short), kept)
     if write is not None:
         put(write, measured)
-    show(measured, as_json, lambda: both_tables(measured))
-    if not measured.well:
+    show(measured, as_json, lambda: "\n\n".join(tables(measured).values()))
+    if measured.unwell:
         raise typer.Exit(1)
 
 

@@ -61,6 +61,8 @@ _FILES: Final[dict[str, tuple[str, str]]] = {
     "withdrawn": ("its patient has withdrawn", "Nothing; it is rightly refused"),
 }
 
+_SAME: Final = "Install the same release on both"
+_ASK: Final = "Ask the hospital what its node runs; its key may be in other hands"
 _REPLIES: Final[dict[str, tuple[str, str]]] = {
     "no-reply": ("no answer before the deadline", "Ask the hospital whether its site service runs"),
     "policy-non-private": ("the hospital trains under differential privacy only", "Release a private plan"),
@@ -103,16 +105,48 @@ _REPLIES: Final[dict[str, tuple[str, str]]] = {
     "egress": ("the hospital's door refused to let it out", "The hospital reads its audit log"),
     "wire": ("the message could not be read", "Install the same release on both"),
     "busy": ("the hospital was busy with another instruction", "Try again"),
+    "timeout": (
+        "the hospital's work did not end within the deadline",
+        "Raise federation.deadline_s, or look at the hospital's load",
+    ),
+    "internal": ("the hospital's program failed", "The hospital looks at its log and reports it"),
+    "client-crashed": ("the hospital's courier ended under the question", "The hospital looks at its log"),
+    "client-error": ("the hospital's node answered with an error", "The hospital looks at its log"),
+    "no-service": ("the hospital's site service did not answer its courier", "The hospital looks at its log"),
+    "not-approved": ("nobody at the hospital approved this study", "Ask the hospital to approve it"),
+    "not-finite": ("it held a value that is no finite number", "The hospital looks at its training"),
+    "too-large": ("it held a value too large to be summed", "The hospital looks at its training"),
+    "norm": ("the update was longer than the plan allows", "Look at federation.max_update_norm"),
+    "names": ("it lacked a tensor of the model, or had one more", _SAME),
+    "shape": ("a tensor had another shape than the model's", _SAME),
+    "dtype": ("a tensor was of another type of number than float32", _SAME),
+    "bits": ("it was not in the bits that the plan asks for", _SAME),
+    "weight": ("its weight was not the number of patients the hospital declared", _ASK),
+    "duplicate": ("the hospital had answered this round already; the first answer counts", "Nothing"),
+    "round": ("the answer was of another round", _ASK),
+    "run": ("the answer was of another run", _ASK),
+    "site": ("the answer named another hospital than the one that was asked", _ASK),
+    "site-twice": ("two nodes claimed to be this hospital", _ASK),
+    "kind": ("it was no answer to what was asked", _SAME),
+    "too-long": ("it was longer than any answer may be, and was not read", _ASK),
+    "envelope": ("its envelope did not hold: signature, addressee, run or clock", _ASK),
+    "secagg": ("it broke the protocol of masked rounds", _SAME),
 }
 
-_MEANINGS: Final = {**_FILES, **_REPLIES}
+_OF_FILES: Final = {**_REPLIES, **_FILES}
+_OF_REPLIES: Final = {**_FILES, **_REPLIES}
 
 
-def meaning(code: str) -> tuple[str, str]:
-    """The reason and the remedy behind a code; for a code not known here, where to look it up."""
-    words = code.split("-")
+def meaning(code: str, *, reply: bool = False) -> tuple[str, str]:
+    """The reason and the remedy behind a code; for a code not known here, where to look it up.
+
+    Args:
+        code: of a file, or of a hospital's answer.
+        reply: of an answer: `timeout`, for one, is another thing there.
+    """
+    meanings, words = _OF_REPLIES if reply else _OF_FILES, code.split("-")
     for length in range(len(words), 0, -1):
-        found = _MEANINGS.get("-".join(words[:length]))
+        found = meanings.get("-".join(words[:length]))
         if found:
             return found
     return NOTHING, "The hospital's own report explains this code"

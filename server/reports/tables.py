@@ -221,9 +221,9 @@ def refused_replies(record: RunRecord) -> Table:
     rows = tuple(
         (
             Cell(site, note=select.look(arm).label),
-            Cell(code, "text", meaning(code)[0]),
+            Cell(code, "text", meaning(code, reply=True)[0]),
             Cell(", ".join(rounds), "text"),
-            Cell(meaning(code)[1], "text"),
+            Cell(meaning(code, reply=True)[1], "text"),
         )
         for (arm, site, code), rounds in sorted(found.items())
     )

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +27,6 @@ from client.policy import Policy
 from client.site import Site, init_site, load_site
 from client.studies import receive
 from common.audit import read
-from common.code import PACKAGES
 from common.errors import FederationError
 from common.kit import Kit
 from common.plan import Plan
@@ -38,9 +35,10 @@ from server.federation_folder import Consortium
 from server.release import released
 from server.runs import outcome, queue, studies
 from simulations.enrolment import enrol as enrol_virtual
+from simulations.faults.machine import bucket as put_bucket
+from simulations.faults.machine import child, copied, free_ports, listening
 from simulations.faults.toy import AT_WORK, PACE
 
-_ROOT: Final = Path(__file__).resolve().parents[2]
 _POLL_S: Final = 0.05
 _START_S: Final = 120.0
 _STOP_S: Final = 20.0
@@ -66,7 +64,7 @@ class Side:
             return self.process.pid
         if what in _APPS:
             parent = self.pid("executor")
-            return None if parent is None else _child(parent, _APPS[what])
+            return None if parent is None else child(parent, _APPS[what])
         with suppress(OSError, ValueError, KeyError):
             told = json.loads((self.processes / "status.json").read_text())["programs"][what]
             return None if told["pid"] is None else int(told["pid"])
@@ -177,8 +175,8 @@ def federation(
     Raises:
         FederationError: code `timeout` when it does not come up.
     """
-    environment = {**os.environ, "PYTHONPATH": str(_copied(folder / "code")), "OMP_NUM_THREADS": "1"}
-    inner, api, outer = (_free_ports(1)[0] for _ in range(3))
+    environment = {**os.environ, "PYTHONPATH": str(copied(folder / "code")), "OMP_NUM_THREADS": "1"}
+    inner, api, outer = (free_ports(1)[0] for _ in range(3))
     home, at = folder / "consortium", f"127.0.0.1:{outer}"
     Consortium.init(home, "faults", [at])
     with (home / "server.toml").open("a") as settings:
@@ -210,16 +208,16 @@ def federation(
 
 def _hospital(home: Path, bucket: int) -> Site:
     site = init_site(home, home.name, simulation_seed=1, policy=Policy(allow_non_private=True))
-    _bucket(home / "site.toml", bucket)
+    put_bucket(home / "site.toml", bucket)
     with (home / "site.toml").open("a") as settings:
-        settings.write(f"\n[federation]\ntunnel_port = {_free_ports(2)[0]}\n")
+        settings.write(f"\n[federation]\ntunnel_port = {free_ports(2)[0]}\n")
     site.state.mkdir(exist_ok=True)
     return load_site(home)
 
 
 def _enrolled(made: Federation, port: int) -> None:
     """All invited, asked, admitted, and the certificates fetched with one roster of all, as their people would."""
-    made.until(lambda: _listening(port), "the edge")
+    made.until(lambda: listening(port), "the edge")
     kits: dict[str, Kit] = {}
     for site in made.sites.values():
         kits[site.name], code = invite(made.consortium, site.name)
@@ -262,46 +260,3 @@ def start_side(made: Federation, name: str, command: tuple[str, ...], processes:
             )
 
     made.sides[name] = Side(name, start(), processes, start)
-
-
-def _copied(folder: Path) -> Path:
-    for package in (*PACKAGES, "simulations"):
-        shutil.copytree(_ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(_ROOT / "pyproject.toml", folder)
-    return folder
-
-
-def _bucket(settings: Path, bucket: int) -> None:
-    lines = [line for line in settings.read_text().splitlines() if not line.startswith("patients_bucket")]
-    place = lines.index("[site]") + 1
-    settings.write_text("\n".join([*lines[:place], f"patients_bucket = {bucket}", *lines[place:], ""]))
-
-
-def _child(parent: int, name: str) -> int | None:
-    """A running child of a process whose command line holds this name."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError, ValueError):
-            after = stat.read_text().rpartition(")")[2].split()
-            if int(after[1]) == parent and after[0] != "Z" and name in (stat.parent / "cmdline").read_text():
-                return int(stat.parent.name)
-    return None
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports in a row that nobody listens at."""
-    while True:
-        with ExitStack() as open_:
-            first = open_.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            ports = [first.getsockname()[1] + number for number in range(count)]
-            try:
-                for port in ports[1:]:
-                    open_.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return ports
-
-
-def _listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,47 +1,38 @@
-"""Every process killed in the middle of a round, one fault a round, and what the federation made of it.
+"""Whatever can go wrong between processes, one fault a round, and what the federation made of it.
 
-The figures are measured: from the kill until the process is there again, and until the round that was under way is
-complete. At the end the model must be that of a run in which nothing happened, to the bit.
+The figures are measured: from the fault until what was hurt is there again, and until the round that was under way is
+complete. After each round the model must be that of a run in which nothing happened, to the bit. Where a round does not
+complete, its fault is written down as failed and the others are tried in a federation of their own.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from client import direct
 from client.policy import Policy
 from client.service import SiteService
 from client.site import init_site
-from common.audit import verify
-from common.checkpoints import load
+from common.audit import read, verify
+from common.errors import ConsiliumError
 from common.plan import Plan
 from common.types import SiteName
-from server.journal import read_federation
+from server.journal import COMPLETED, read_federation
+from simulations.faults.cases import ASKED, HALF, REPLY, SITES, SLOW, Fault
 from simulations.faults.federation import SERVER, Federation, federation
+from simulations.faults.hurt import Hurting, hurting
 from simulations.faults.toy import ToyDuties, toy_plan
 from simulations.grid import InProcessGrid, run_on
 
-SITES: Final = {"alpha": 100, "beta": 200}
-SLOW: Final = "beta"
-"""The site that takes longer, so that the other's update is in while it still works."""
-PACE_S: Final = {"alpha": 0.5, "beta": 6.0}
-"""Seconds that a hospital trains."""
-_ROUND_S: Final = 180.0
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One process of one side, killed at one moment of a round."""
-
-    side: str
-    what: str
-    moment: str
-    """`training`: both hospitals are asked and the slow one works; `half`: the other's update is in already."""
+PACE_S: Final = 3.0
+"""Seconds that the slow hospital trains on after a fault; the other takes no time."""
+_ROUND_S: Final = 240.0
+_WAIT_S: Final = 3600.0
+"""The plan's patience beyond its deadline, for faults that last."""
 
 
 @dataclass(frozen=True)
@@ -50,164 +41,210 @@ class Happened:
 
     fault: Fault
     round: int
-    back_s: float | None
-    """Until the process was there again; None for one that is started for each question only."""
+    back_s: float
+    """From the fault until what was hurt was there again."""
     complete_s: float
-    """Until the round was complete, the slow hospital's work included."""
-    attempts: int
+    """From then until the round was complete, what the slow hospital still had to work included."""
+    attempts: int = 0
     """Times the run was handed to Flower because of it."""
+    trainings: int = 1
+    """Times the slow hospital trained in this round."""
+    kept: bool = False
+    """Whether an update that was in was read back from disk."""
+    same_bits: bool = False
+    """Whether the model after the round is that of an undisturbed run."""
+    everybody: bool = False
+    """Whether every site is in the round."""
+    twice: int = 0
+    """Updates of the round that the log admits more than once; must be 0."""
+    failed: str = ""
+    """Why there is no figure."""
 
-
-FAULTS: Final = tuple(
-    Fault(side, what, moment)
-    for side, what in (
-        (SERVER, "superlink"),
-        (SERVER, "serverapp"),
-        (SERVER, "executor"),
-        (SERVER, "supervisor"),
-        (SLOW, "service"),
-        (SLOW, "node"),
-        (SLOW, "executor"),
-        (SLOW, "clientapp"),
-        (SLOW, "supervisor"),
-    )
-    for moment in ("training", "half")
-)
-
-
-SECURED: Final = tuple(
-    Fault(side, what, "half")
-    for side, what in (
-        (SERVER, "edge"),
-        (SERVER, "api"),
-        (SLOW, "tunnel"),
-        (SLOW, "node"),
-        (SLOW, "supervisor"),
-    )
-)
-"""Of a federation with TLS: what plain loopback does not have, and a node that has a key of its own."""
+    @property
+    def well(self) -> bool:
+        """Whether nothing was lost and nothing counted twice."""
+        return not self.failed and self.same_bits and self.everybody and not self.twice
 
 
 @dataclass(frozen=True)
 class Result:
-    """All faults of one run."""
+    """All faults of one federation."""
 
     rows: tuple[Happened, ...]
-    same_bits: bool
-    """Whether the model is that of an undisturbed run."""
-    everybody: bool
-    """Whether every site is in every round."""
-    twice: int
-    """Updates that the log admits more than once; must be 0."""
+    whole: bool
+    """Whether the run came to its end with everybody in it, an audit log that verifies, and the undisturbed model."""
+
+    @property
+    def well(self) -> bool:
+        """Whether the federation came through everything."""
+        return self.whole and all(row.well for row in self.rows)
+
+
+Told = Callable[[Happened], None]
 
 
 def _untold(_row: Happened) -> None:
     """Nobody watches."""
 
 
-def run(
-    folder: Path,
-    faults: Sequence[Fault],
-    told: Callable[[Happened], None] = _untold,
-    *,
-    secured: bool = False,
-) -> Result:
-    """Make the faults happen, each in a round of its own.
+def run(folder: Path, faults: Sequence[Fault], told: Told = _untold) -> Result:
+    """Make the faults happen in one federation, each in a round of its own; ends early where a round does not complete.
 
     Args:
         folder: empty; everything of the federation lies there afterwards.
-        faults: in this order.
+        faults: in this order, all of them with TLS or none.
         told: called after each round with a fault.
-        secured: as `simulations.faults.federation.federation`.
 
     Raises:
-        FederationError: code `timeout` when the federation did not go on.
+        FederationError: code `timeout` when the federation did not come up or the run did not end.
     """
-    plan = toy_plan(sites=list(SITES), rounds=len(faults) + 1)
-    with federation(folder, SITES, secured=secured) as made:
-        for site, seconds in PACE_S.items():
-            made.pace(site, seconds)
+    plan = toy_plan(sites=list(SITES), rounds=len(faults) + 1, longest_wait_s=_WAIT_S)
+    clean = undisturbed(folder / "undisturbed", plan, SITES)
+    rows: list[Happened] = []
+    with (
+        federation(folder, SITES, secured=faults[0].secured) as made,
+        hurting(made, tuple(faults)) as hurt,
+    ):
+        hurt.hold()
         study = made.submit(plan)
-        rows = []
         for number, fault in enumerate(faults, start=1):
-            rows.append(_hurt(made, study, number, fault))
+            rows.append(_Round(hurt, study, number, clean).with_(fault))
             told(rows[-1])
-        for site in SITES:
-            made.pace(site, 0.0)
-        made.until(lambda: made.state(study) == "completed", "the end of the run", _ROUND_S)
-        return _judged(tuple(rows), made, study, undisturbed(folder / "undisturbed", plan, SITES))
+            if rows[-1].failed:
+                return Result(tuple(rows), whole=False)
+        hurt.release()
+        made.until(lambda: made.state(study) == COMPLETED, "the end of the run", _ROUND_S)
+        return Result(tuple(rows), _is_whole(made, study, clean))
 
 
-def undisturbed(folder: Path, plan: Plan, sites: Mapping[str, int]) -> Path:
-    """The model of the same plan at the same hospitals, in one process and without any fault."""
+def undisturbed(folder: Path, plan: Plan, sites: Mapping[str, int]) -> dict[int, str]:
+    """The digest of the model after each round of the same plan, in one process and without any fault."""
     folders = []
     for name, bucket in sites.items():
         site = init_site(folder / name, name, simulation_seed=1, policy=Policy(allow_non_private=True))
         direct.host(SiteService(site, ToyDuties(SiteName(name), site.state, bucket)))
         folders.append(site.folder)
     run_on(InProcessGrid(folders), plan, folder / "out")
-    return folder / "out" / "model.safetensors"
+    lines = [e["fields"] for e in read(folder / "out" / "audit.jsonl") if e["event"] == "round.completed"]
+    return {line["round"]: line["digest"] for line in lines}
 
 
-def _hurt(made: Federation, study: str, round_: int, fault: Fault) -> Happened:
-    made.until(lambda: made.completed(study) == round_ - 1, f"round {round_}", _ROUND_S)
-    made.until(lambda: _is_moment(made, study, round_, fault.moment), f"{fault.moment} of round {round_}")
-    before, tries = made.sides[fault.side].pid(fault.what), made.attempts(study)
-    at = made.kill(fault.side, fault.what)
-    back_s = None
-    if fault.what != "clientapp":
-        made.until(lambda: made.sides[fault.side].pid(fault.what) not in (None, before), fault.what)
-        back_s = (datetime.now(UTC) - at).total_seconds()
-    made.until(lambda: made.completed(study) >= round_, f"the end of round {round_}", _ROUND_S)
-    complete = (_completed_at(made, study, round_) - at).total_seconds()
-    return Happened(fault, round_, back_s, complete, made.attempts(study) - tries)
+@dataclass
+class _Round:
+    """One round of a run, and the fault in it."""
+
+    hurt: Hurting
+    study: str
+    number: int
+    clean: Mapping[int, str]
+
+    def with_(self, fault: Fault) -> Happened:
+        """Make the fault happen and see what comes of it."""
+        try:
+            return self._measured(fault)
+        except ConsiliumError as error:
+            return Happened(fault, self.number, 0.0, 0.0, failed=str(error))
+
+    def _measured(self, fault: Fault) -> Happened:
+        made = self.hurt.made
+        self._await(fault.moment)
+        tries, pid = self._submissions(), made.sides[fault.side].pid(fault.what)
+        if fault.moment == REPLY:
+            self.hurt.ended_work(self.number)
+        at, back = self.hurt.happen(fault, pid, self._go_on)
+        completed = made.until(self._completed_at, f"the end of round {self.number}", _ROUND_S)
+        self.hurt.hold()
+        return Happened(
+            fault,
+            self.number,
+            (back - at).total_seconds(),
+            (completed - back).total_seconds(),
+            self._submissions() - tries,
+            self.hurt.trainings(self.number),
+            bool(self._events("update.kept")),
+            *self._found(),
+        )
+
+    def _go_on(self) -> None:
+        self.hurt.made.pace(SLOW, PACE_S)
+        self.hurt.release()
+
+    def _await(self, moment: str) -> None:
+        made = self.hurt.made
+        begun = "survey.completed" if self.number == 1 else "round.completed"
+        made.until(lambda: self._events(begun, self.number - 1), f"round {self.number}", _ROUND_S)
+        if moment == ASKED:
+            return
+        made.until(lambda: self.hurt.trains(self.number), f"training in round {self.number}", _ROUND_S)
+        if moment in (HALF, REPLY):
+            made.until(lambda: self._events("update.admitted"), f"an update of round {self.number}", _ROUND_S)
+
+    def _submissions(self) -> int:
+        return self.hurt.made.attempts(self.study)
+
+    def _events(self, event: str, round_: int | None = None) -> list[dict[str, Any]]:
+        """Of this round, or of another; the survey has none."""
+        wanted = self.number if round_ is None else round_
+        return [
+            e
+            for e in self.hurt.made.events(self.study)
+            if e["event"] == event and e["fields"].get("round", 0) == wanted
+        ]
+
+    def _completed_at(self) -> datetime | None:
+        found = self._events("round.completed")
+        return datetime.fromisoformat(found[0]["time"]) if found else None
+
+    def _found(self) -> tuple[bool, bool, int]:
+        """Whether the model is the undisturbed one, whether all sites are in it, and how many updates came in twice."""
+        (done,) = self._events("round.completed")
+        fields = done["fields"]
+        sites = [e["fields"]["site"] for e in self._events("update.admitted")]
+        same = fields["digest"] == self.clean[self.number]
+        return same, set(sites) == set(SITES), len(sites) - len(set(sites))
 
 
-def _is_moment(made: Federation, study: str, round_: int, moment: str) -> bool:
-    if not made.at_work(SLOW):
-        return False
-    return moment == "training" or any(
-        e["event"] == "update.admitted" and e["fields"]["round"] == round_ for e in made.events(study)
-    )
-
-
-def _completed_at(made: Federation, study: str, round_: int) -> datetime:
-    return next(
-        datetime.fromisoformat(e["time"])
-        for e in made.events(study)
-        if e["event"] == "round.completed" and e["fields"]["round"] == round_
-    )
-
-
-def _judged(rows: tuple[Happened, ...], made: Federation, study: str, clean: Path) -> Result:
+def _is_whole(made: Federation, study: str, clean: Mapping[int, str]) -> bool:
     home = made.home(study)
     record = read_federation(home / "federation.json")
     verify(home / "audit.jsonl")
-    one, two = load(home / "model.safetensors").arrays, load(clean).arrays
-    admitted = Counter(
-        (e["fields"]["site"], e["fields"]["round"])
-        for e in made.events(study)
-        if e["event"] == "update.admitted"
-    )
-    return Result(
-        rows,
-        same_bits=list(one) == list(two) and all(one[n].tobytes() == two[n].tobytes() for n in one),
-        everybody=all(set(r.sites) == set(SITES) for r in record.rounds) and not record.subset,
-        twice=sum(count > 1 for count in admitted.values()),
-    )
+    ended = [e["fields"]["digest"] for e in made.events(study) if e["event"] == "round.completed"]
+    everybody = all(set(r.sites) == set(SITES) for r in record.rounds) and not record.subset
+    return everybody and len(ended) == len(clean) and ended[-1] == clean[max(clean)]
 
 
-def table(result: Result) -> str:
+def what_happened(row: Happened) -> str:
+    """In words, from what was counted."""
+    if row.failed:
+        return f"FAILED: {row.failed}"
+    words = []
+    if row.attempts:
+        words.append("the run was submitted again and went on in this round")
+    if row.kept:
+        words.append("the update that was in was read back")
+    words.append("the hospital trained again" if row.trainings > 1 else "the hospital trained once")
+    if not row.well:
+        words.append("NOT WELL")
+    return "; ".join(words)
+
+
+def table(rows: Sequence[Happened]) -> str:
     """The matrix as a table of Markdown."""
     lines = [
-        "| killed | of | while | back after | round complete after | run submitted again |",
-        "|---|---|---|---|---|---|",
+        "| what | of | how | while | what happened | there again after | round complete, after that |",
+        "|---|---|---|---|---|---|---|",
     ]
-    words = {"training": "a hospital trains", "half": "one update is in, one hospital trains"}
-    for row in result.rows:
-        back = "started for each question" if row.back_s is None else f"{row.back_s:.1f} s"
-        side = "the consortium" if row.fault.side == SERVER else "a hospital"
-        again = "yes" if row.attempts else "no"
-        when = words[row.fault.moment]
-        lines.append(f"| {row.fault.what} | {side} | {when} | {back} | {row.complete_s:.1f} s | {again} |")
+    words = {
+        ASKED: "the round's questions go out",
+        "training": "a hospital trains",
+        HALF: "one update is in, one hospital trains",
+        REPLY: "the answer is on its way",
+    }
+    for row in rows:
+        fault = row.fault
+        side = "the consortium" if fault.side == SERVER else "a hospital"
+        how = f"{fault.way} for {fault.seconds:g} s" if fault.seconds else fault.way
+        figures = "| | |" if row.failed else f"| {row.back_s:.1f} s | {row.complete_s:.1f} s |"
+        head = f"| {fault.what} | {side} | {how} | {words[fault.moment]} "
+        lines.append(f"{head}| {what_happened(row)} {figures}")
     return "\n".join(lines)

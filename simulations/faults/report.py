@@ -1,74 +1,138 @@
-"""Both tables of faults, measured now: what was killed, and who answered wrongly (`consilium-sim faults`)."""
+"""The tables of faults, measured now or before: what was hurt, who hung, who answered wrongly (`consilium-sim faults`)."""
 
 from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from common.errors import InputError
-from simulations.faults import matrix, wrong
-from simulations.faults.matrix import FAULTS, SLOW, Fault, Happened, Result
-from simulations.faults.wrong import CASES, Outcome
+from common.errors import ConsiliumError, InputError
+from simulations.faults import hung, matrix, wrong
+from simulations.faults.cases import ALL, CUT, FAULTS, HALF, LEFT, SECURED, SLOW, TRAINING, Fault
+from simulations.faults.kept import HUNG, Kept, read_kept, write_kept
+from simulations.faults.matrix import Happened
+from simulations.faults.wrong import CASES
 
 SHORT: Final = (
-    Fault("server", "serverapp", "half"),
-    Fault(SLOW, "node", "training"),
+    Fault("server", "serverapp", HALF),
+    Fault(SLOW, "node", TRAINING),
 )
 """One fault of each side: what an ordinary test has time for."""
+_SHORT_WRONG: Final = tuple(CASES)[::6]
+_BATCH: Final = 6
+"""Faults of one federation: the fewer, the less is lost by one that cannot be got up again."""
 _MARK: Final = "<!-- measured: {} -->"
+_TABLES: Final = {"killed": FAULTS, "secured": SECURED, "cut": CUT, "away": LEFT}
+Told = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What `consilium-sim faults` found."""
+def names(wanted: Sequence[str], *, short: bool = False) -> list[str]:
+    """The cases that these words choose; all of them without a word.
 
-    killed: Result
-    wrong: tuple[Outcome, ...]
-
-    @property
-    def well(self) -> bool:
-        """Whether the federation came through everything."""
-        aside = all(row.code == CASES[row.case].code and row.clean and row.noted for row in self.wrong)
-        return aside and self.killed.same_bits and self.killed.everybody and not self.killed.twice
-
-
-def measure(told: Callable[[str], None], *, short: bool = False) -> Measured:
-    """Make all faults happen, or a few of them; takes about ten minutes, or two.
+    Args:
+        wanted: names, or patterns such as `tls-*`.
+        short: a few only, where no word is given.
 
     Raises:
-        ConsiliumError: when a federation did not go on.
+        InputError: a word chooses none.
     """
-    chosen = list(CASES)[::6] if short else list(CASES)
-    outcomes = []
+    there = [*CASES, HUNG, *(fault.name for fault in ALL)]
+    if not wanted:
+        return [*_SHORT_WRONG, *(fault.name for fault in SHORT)] if short else there
+    chosen = []
+    for word in wanted:
+        found = [name for name in there if fnmatch(name, word)]
+        if not found:
+            raise InputError(word, "no case is called so", f"Choose among: {', '.join(there)}")
+        chosen += [name for name in found if name not in chosen]
+    return chosen
+
+
+def measure(told: Told, chosen: Sequence[str], path: Path | None = None) -> Kept:
+    """Make these cases happen, but for those that the file at `path` holds already; each is put there at once.
+
+    Raises:
+        InputError: the file is not one of ours.
+    """
+    kept = read_kept(path)
+    left = [name for name in chosen if not kept.has(name)]
     with tempfile.TemporaryDirectory(prefix="consilium-faults-") as folder:
-        for number, name in enumerate(chosen):
-            outcomes.append(wrong.run(Path(folder) / f"wrong-{number}", name))
-            told(f"{name}: {outcomes[-1].code or 'let in once'}")
-
-        def row(happened: Happened) -> None:
-            told(f"{happened.fault.what} killed ({happened.fault.moment}): {happened.complete_s:.1f} s")
-
-        killed = matrix.run(Path(folder) / "killed", SHORT if short else FAULTS, row)
-    return Measured(killed, tuple(outcomes))
+        for number, name in enumerate(name for name in left if name in (*CASES, HUNG)):
+            _alone(Path(folder) / f"alone-{number}", name, kept, told)
+            write_kept(kept, path)
+        for number, faults in enumerate(_batches([fault for fault in ALL if fault.name in left])):
+            _carried_out(Path(folder) / f"faults-{number}", faults, kept, path, told)
+    return kept
 
 
-def both_tables(measured: Measured) -> str:
-    """Both as Markdown."""
-    return f"{matrix.table(measured.killed)}\n\n{wrong.table(measured.wrong)}"
+def _alone(folder: Path, name: str, kept: Kept, told: Told) -> None:
+    """A case that has a federation of its own."""
+    kept.failed.pop(name, None)
+    try:
+        if name == HUNG:
+            kept.hung = hung.run(folder)
+            told(f"a hospital that hangs: its process ended after {kept.hung.freed_s:.1f} s")
+        else:
+            kept.wrong[name] = wrong.run(folder, name)
+            told(f"{name}: {kept.wrong[name].code or 'let in once'}")
+    except ConsiliumError as error:
+        kept.failed[name] = str(error)
+        told(f"{name}: {error}")
 
 
-def put(path: Path, measured: Measured) -> None:
-    """Replace the tables in a document, each between its two marks.
+def _batches(faults: Sequence[Fault]) -> Iterator[list[Fault]]:
+    for secured in (False, True):
+        of = [fault for fault in faults if fault.secured is secured]
+        yield from (of[begin : begin + _BATCH] for begin in range(0, len(of), _BATCH))
+
+
+def _carried_out(folder: Path, faults: list[Fault], kept: Kept, path: Path | None, told: Told) -> None:
+    """One batch; where a fault is not got over, what comes after it is tried in a federation of its own."""
+
+    def row(happened: Happened) -> None:
+        kept.happened[happened.fault.name] = happened
+        write_kept(kept, path)
+        figures = f"{happened.back_s:.1f} s, and {happened.complete_s:.1f} s"
+        told(f"{happened.fault.name}: {happened.failed or figures}{'' if happened.well else ' NOT WELL'}")
+
+    failed = ""
+    try:
+        result = matrix.run(folder, faults, row)
+        if not result.whole and not result.rows[-1].failed:
+            failed = "the run did not end as an undisturbed one"
+    except ConsiliumError as error:
+        failed = str(error)
+    done = [fault for fault in faults if fault.name in kept.happened]
+    if failed:
+        for fault in done or faults[:1]:
+            row(replace(kept.happened.get(fault.name, Happened(fault, 0, 0.0, 0.0)), failed=failed))
+    left = faults[max(len(done), 1) :]
+    if left:
+        _carried_out(folder.with_name(f"{folder.name}-again"), left, kept, path, told)
+
+
+def tables(kept: Kept) -> dict[str, str]:
+    """All that was measured, as Markdown, by the name of its place in a document."""
+    found = {name: matrix.table(rows) for name, of in _TABLES.items() if (rows := kept.rows(of))}
+    if kept.hung is not None:
+        found[HUNG] = hung.table(kept.hung)
+    if kept.wrong:
+        found["wrong"] = wrong.table(kept.outcomes())
+    return found
+
+
+def put(path: Path, kept: Kept) -> None:
+    """Replace the tables in a document that were measured, each between its two marks.
 
     Raises:
         InputError: when the file has no such marks.
     """
     text = path.read_text(encoding="utf-8")
-    for name, table in (("killed", matrix.table(measured.killed)), ("wrong", wrong.table(measured.wrong))):
+    for name, table in tables(kept).items():
         begin, end = _MARK.format(name), _MARK.format(f"end of {name}")
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
         if not pattern.search(text):

@@ -22,7 +22,11 @@ from common.types import SiteName
 
 AT_WORK: Final = "at-work"
 PACE: Final = "pace"
-"""Files in a toy hospital's state: there while it trains; seconds that a training takes."""
+HOLD: Final = "hold"
+TRAINED: Final = "trained"
+"""Files in a toy hospital's state: there while it trains, with the round in it; seconds that a training takes, once
+`hold` is not there; a line with the round for each training that was begun."""
+_LOOK_S: Final = 0.02
 
 
 def toy_plan(**federation: object) -> Plan:
@@ -69,6 +73,10 @@ class ToyDuties:
     def _trained(self, instruction: Instruction, plan: Plan) -> Update:
         mark = self.state / AT_WORK
         mark.write_text(str(instruction.round))
+        with (self.state / TRAINED).open("a") as begun:
+            begun.write(f"{instruction.round}\n")
+        while (self.state / HOLD).exists():
+            time.sleep(_LOOK_S)
         time.sleep(_seconds(self.state / PACE))
         arrays = {
             name: ((target_of(self.name, name, array.shape) - array) / 2).astype(np.float32)

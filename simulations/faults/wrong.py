@@ -26,10 +26,15 @@ from common.audit import read
 from common.checkpoints import load
 from common.errors import StorageError
 from common.messages import Instruction, Kind, Update
+from common.pages.page import NOTHING
 from common.parts import RECORD
 from common.plan import Plan
 from common.types import SiteName
+from server.exchange import NO_REPLY
 from server.journal import read_federation
+from server.reports.reasons import meaning
+from server.survey import SKEW
+from simulations.faults.absent import expected
 from simulations.faults.toy import ToyDuties, toy_plan
 from simulations.grid import InProcessGrid, run_on
 
@@ -37,6 +42,7 @@ _PICKLE: Final = b"\x80\x04\x95\x0f\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x06weig
 """A dictionary as Python pickles it; written out, because nothing here reads or writes a pickle."""
 SITES: Final = {"alpha": 100, "beta": 200, "gamma": 50}
 WRONG: Final = "beta"
+DUPLICATE: Final = "duplicate"
 _ROUND: Final = 2
 """The round in which it goes wrong: not the first, so that there is an old reply to send again."""
 _DEADLINE_S: Final = 1.5
@@ -65,8 +71,13 @@ class Outcome:
     clean: bool
     """Whether the model is, to the bit, that of the sites which were let in."""
     noted: bool
-    """Whether the log names sender and reason."""
+    """Whether the log names sender and reason, for which the reports have words."""
     seconds: float
+
+    @property
+    def well(self) -> bool:
+        """Whether it came to what it must."""
+        return self.code == CASES[self.case].code and self.clean and self.noted
 
 
 def _edited(**changes: Any) -> Change:
@@ -216,41 +227,28 @@ def run(folder: Path, name: str) -> Outcome:
     read_federation(folder / "out" / "federation.json")
     rounds = [set(r.sites) for r in record.rounds]
     lines = list(read(folder / "out" / "audit.jsonl"))
-    noted = any(
-        e["event"] == "update.refused" and e["fields"]["site"] == WRONG for e in lines
-    ) or case.code in ("", "no-reply")
     told = json.dumps([e["fields"] for e in lines])
     return Outcome(
         name,
         record.rounds[_ROUND - 1].refused.get(WRONG, ""),
-        clean=_same(folder / "out", _expected(folder / "expected", plan, rounds)) and "Anna" not in told,
-        noted=noted,
+        clean=_same(folder / "out", expected(folder / "expected", plan, rounds, SITES))
+        and "Anna" not in told,
+        noted=_noted(case, lines),
         seconds=seconds,
     )
 
 
-@dataclass
-class _Absent(ToyDuties):
-    """A hospital that takes part in some rounds only, and says so."""
-
-    rounds: frozenset[int] = frozenset()
-
-    def train(self, instruction: Instruction, plan: Plan) -> Update:
-        if instruction.round not in self.rounds:
-            raise StorageError("update", "it stays away", "Nothing", code="storage")
-        return super().train(instruction, plan)
-
-
-def _expected(folder: Path, plan: Plan, rounds: Sequence[set[str]]) -> Path:
-    """The same run in which whoever was put aside was never there."""
-    folders = []
-    for name, bucket in SITES.items():
-        site = init_site(folder / name, name, simulation_seed=1, policy=Policy(allow_non_private=True))
-        there = frozenset(number for number, sites in enumerate(rounds, start=1) if name in sites)
-        direct.host(SiteService(site, _Absent(SiteName(name), site.state, bucket, rounds=there)))
-        folders.append(site.folder)
-    run_on(InProcessGrid(folders), plan, folder / "out")
-    return folder / "out"
+def _noted(case: Case, lines: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the log names sender and reason, and of two releases both; silence is in the round's record alone."""
+    if case.code == NO_REPLY:
+        return True
+    seen = [(e["event"], e["fields"]) for e in lines if e["fields"].get("site") == WRONG]
+    refused = {fields["code"] for event, fields in seen if event == "update.refused"}
+    skew = [fields for event, fields in seen if event == "version.skew"]
+    both = all(fields["version"] != fields["digest"] for fields in skew)
+    named = both and len(skew) == (case.code == SKEW)
+    code = case.code or DUPLICATE
+    return code in refused and named and meaning(code, reply=True)[0] != NOTHING
 
 
 def _hospitals(folder: Path, case: Case) -> list[Path]:

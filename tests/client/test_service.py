@@ -196,6 +196,13 @@ def test_a_survey_that_prepares_many_images_has_ten_deadlines(tmp_path):
     duties.go.set()
 
 
+def test_a_server_of_another_release_is_refused_and_both_releases_are_in_the_log(tmp_path):
+    service, theirs = toy_service(tmp_path, "alpha"), "sha256:" + "0" * 64
+    assert service.handle(_instruction(code_digest=theirs)).code == "code-mismatch"
+    (skew,) = [line["fields"] for line in read(service.site.audit) if line["event"] == "version.skew"]
+    assert skew == {"version": code_digest(), "digest": theirs}
+
+
 def test_the_stricter_of_plan_and_policy_suppresses(tmp_path):
     service = toy_service(tmp_path, "alpha")
     assert service.site.policy.min_cell == 11

@@ -18,6 +18,7 @@ from server.reports.chance import mean
 from server.reports.consortium import report_html, write_report
 from server.reports.reasons import meaning
 from server.reports.statistics import group_rows
+from simulations.faults.wrong import CASES
 from tests.server.report_records import only, realistic, with_external
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -258,6 +259,12 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         write_report(realistic(), tmp_path / "file" / "report.html")
+
+
+def test_every_way_in_which_a_hospital_can_be_wrong_has_words_of_its_own():
+    codes = [case.code or "duplicate" for case in CASES.values()]
+    assert {code for code in codes if meaning(code, reply=True)[0] == "\u2014"} == set()
+    assert meaning("timeout")[0] != meaning("timeout", reply=True)[0], "reading a file is not a round"
 
 
 def test_every_code_a_file_can_be_refused_with_has_a_meaning():
