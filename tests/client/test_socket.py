@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import stat
+import sys
+import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.socket import call, healthy, serve
+from client.socket import APPROVED, METHOD, call, healthy, serve
 from common.errors import FederationError
+from tests.world.processes import Processes, until
 
 
 class Echo:
@@ -81,3 +85,101 @@ def test_a_path_too_long_for_a_socket_is_an_error_of_ours(tmp_path):
     with pytest.raises(FederationError) as caught:
         serve(Echo(), tmp_path / ("x" * 200) / "site.sock")
     assert caught.value.code == "socket"
+
+
+MIB = 1 << 20
+SERVICE = """
+import sys, threading
+from pathlib import Path
+from client.socket import serve
+
+class Counts:
+    def answer(self, blob):
+        return str(len(blob)).encode()
+
+serve(Counts(), Path(sys.argv[1]), 64 << 20).wait_for_termination()
+"""
+
+
+@pytest.fixture
+def resident(tmp_path):
+    """A service in a process of its own with room for 64 MiB: its socket, and its peak memory in MiB so far."""
+    path = tmp_path / "s" / "site.sock"
+    with Processes(tmp_path / "logs") as processes:
+        child = processes.start("service", [sys.executable, "-c", SERVICE, str(path)])
+        until("it serves", lambda: healthy(path))
+
+        def peak() -> float:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            return (
+                int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+            )
+
+        yield path, peak
+
+
+def pushed(path: Path, push) -> grpc.StatusCode | bytes:
+    """What a call that is not ours comes to."""
+    options = (("grpc.max_send_message_length", -1),)
+    with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
+        try:
+            return push(channel)
+        except grpc.RpcError as error:
+            return error.code()
+
+
+def endless(pieces: int = 1 << 20):
+    piece = bytes(MIB)
+    return (piece for _ in range(pieces))
+
+
+def test_large_pushes_over_the_socket_do_not_grow_the_service(resident):
+    """Without an end, in one piece, by the other method, many at once: all turned away, and the next call is answered."""
+    path, peak = resident
+    full = grpc.StatusCode.RESOURCE_EXHAUSTED
+    before = peak()
+    assert pushed(path, lambda line: line.stream_unary(METHOD)(endless(), timeout=60)) == full
+    huge = bytes(300 * MIB)
+    for method in (METHOD, APPROVED):
+        assert pushed(path, lambda line, at=method: line.unary_unary(at)(huge, timeout=60)) != b""
+    said: list[object] = []
+    crowd = [
+        threading.Thread(
+            target=lambda: said.append(
+                pushed(path, lambda line: line.stream_unary(METHOD)(endless(128), timeout=60))
+            )
+        )
+        for _ in range(12)
+    ]
+    for one in crowd:
+        one.start()
+    for one in crowd:
+        one.join()
+    assert set(said) == {full}
+    assert call(path, bytes(60 * MIB), 60) == str(60 * MIB).encode(), "the room is free again"
+    assert healthy(path, 5)
+    assert peak() - before < 64 * 2.5 + 60, "the room, its copy as one piece, and what gRPC holds"
+
+
+def test_a_caller_that_stays_away_in_the_middle_gives_its_room_back(resident):
+    path, _ = resident
+    held = threading.Event()
+
+    def half():
+        yield from [bytes(MIB)] * 4
+        held.wait(30)
+
+    for _ in range(20):
+        assert pushed(path, lambda line: line.stream_unary(METHOD)(half(), timeout=0.2)) in {
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+        }
+    held.set()
+
+    def free() -> bool:
+        try:
+            return call(path, bytes(60 * MIB), 20) == str(60 * MIB).encode()
+        except FederationError:
+            return False
+
+    until("the room is free again", free)
