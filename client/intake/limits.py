@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +22,17 @@ def limit_memory(extra_bytes: int) -> None:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + extra_bytes
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def limit_cpu(seconds: float) -> None:
+    """Let this process use so many more seconds of processor time, over all its threads; then the kernel ends it.
+
+    The clock of the parent limits a file too; this one holds where a codec starts threads, or the parent is held up.
+    """
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        resource = importlib.import_module("resource")  # absent on some systems
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time() + seconds), most))
 
 
 def die_with_parent(parent: int) -> None:

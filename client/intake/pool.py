@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from common.errors import IntakeError
 MEMORY_BYTES: Final = 2**30
 """What one file may take on top of what a worker needs when it starts."""
 TIME_LIMIT_S: Final = 60.0
+CPU_LIMIT_S: Final = 60.0
 START_LIMIT_S: Final = 120.0
 _IN_HAND: Final = 2
 """Tasks a worker has been sent: the one it works on, and the next."""
@@ -50,6 +52,8 @@ class Limits:
 
     memory_bytes: int = MEMORY_BYTES
     time_s: float = TIME_LIMIT_S
+    cpu_s: float = CPU_LIMIT_S
+    """Of the processor, over all threads of the worker; in whole seconds, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Setup:
                 "spend": self.names.spend.hex(),
                 "percentiles": rows,
                 "memory": self.limits.memory_bytes,
+                "cpu": self.limits.cpu_s,
                 "deid": asdict(self.deid),
                 "tighten": self.tighten,
                 "parent": os.getpid(),
@@ -219,7 +224,7 @@ class _Hand:
             return self._lost(too_much_outcome())
         chunk = os.read(self.answers, 2**16)
         if not chunk:
-            return self._lost(_crash())
+            return self._lost(self._ended())
         self._buffer += chunk
         return self._lines()
 
@@ -241,6 +246,12 @@ class _Hand:
             found.append((self.tasks.popleft(), outcome))
             self._begin()
         return found
+
+    def _ended(self) -> Outcome:
+        """Why the process is gone: the kernel says when its processor time was used up."""
+        with suppress(subprocess.TimeoutExpired):  # one that closed its pipe and lives is killed by `stop`
+            self._process.wait(1.0)
+        return too_much_outcome() if self._process.returncode == -signal.SIGXCPU else _crash()
 
     def _has_bytes(self) -> bool:
         return bool(select.select([self.answers], [], [], 0)[0])

@@ -1,4 +1,4 @@
-"""The process that touches untrusted files: little memory, no core dump, nothing on its screen.
+"""The process that touches untrusted files: little memory and processor time, no core dump, nothing on its screen.
 
 It reads one line of JSON per file and answers with the file's number and one line of JSON. Keys come over the same pipe, never by
 argument or environment. Whatever a codec prints goes nowhere, because it may be patient text.
@@ -11,7 +11,7 @@ import json
 import sys
 
 from client.intake.bench import Bench
-from client.intake.limits import die_with_parent, limit_memory, private_pipe
+from client.intake.limits import die_with_parent, limit_cpu, limit_memory, private_pipe
 from client.intake.outcome import Outcome, task_from, to_json
 from common.errors import StorageError
 
@@ -27,6 +27,7 @@ def main() -> None:
     answers.write("ready\n")
     for line in sys.stdin:
         task = task_from(line)
+        limit_cpu(hello["cpu"])
         try:
             outcome = bench.process(task)
         except StorageError as error:

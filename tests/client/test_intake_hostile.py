@@ -6,8 +6,12 @@ import io
 import os
 import signal
 import struct
+import subprocess
+import sys
+import threading
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -22,7 +26,7 @@ from client.intake.outcome import Outcome, Task, outcome_from, to_json
 from client.intake.parse import parse, quiet
 from client.intake.pool import Limits, Pool, Setup
 from common.errors import FileRefused
-from tests.client.intake_files import export, image, new_site, to_bytes
+from tests.client.intake_files import chest, export, image, new_site, set_pixels, to_bytes
 
 
 def head_of(data: bytes) -> bytes:
@@ -173,6 +177,51 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path):
         codes = [outcome.code for _, outcome in pool.run(tasks(folder, tmp_path / "st"))]
     assert codes == ["accepted", "parser-limit", "accepted"]
     assert time.monotonic() - started < 30
+
+
+def cpu_limit(pid: int) -> int:
+    """Seconds of processor time after which the kernel ends a process."""
+    return int(Path(f"/proc/{pid}/limits").read_text().split("Max cpu time")[1].split()[0])
+
+
+def test_every_file_has_the_processor_time_of_a_file(tmp_path):
+    """What one file has used, more than a second here, is not taken from the next one's."""
+    folder = export(tmp_path / "in", 1)
+    slow, before = folder / "A_first.dcm", []
+    os.mkfifo(slow)
+    big = image(1)
+    set_pixels(big, chest(1, 2500))
+
+    def feed(pool: Pool) -> None:
+        with slow.open("wb") as pipe:  # opened once the worker is at this file
+            before.append(cpu_limit(pool.pids[0]))
+            pipe.write(to_bytes(big))
+
+    with Pool(Setup(SETUP.names, limits=Limits(cpu_s=30.0)), 1) as pool:
+        feeder = threading.Thread(target=feed, args=(pool,), daemon=True)
+        feeder.start()
+        for _, outcome in pool.run(tasks(folder, tmp_path / "st")):
+            assert outcome.accepted
+        assert 30 < before[0] < cpu_limit(pool.pids[0]) < 90
+
+
+def test_processor_time_that_is_used_up_ends_the_process_whatever_it_is_doing():
+    code = "from client.intake.limits import limit_cpu\nlimit_cpu(1)\nx = 0\nwhile True: x += 1"
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert done.returncode == -signal.SIGXCPU
+
+
+def test_a_file_that_uses_up_its_processor_time_is_named_so_and_the_others_go_on(tmp_path):
+    """The kernel's signal comes while the worker hangs in a pipe, as it would in a decoder."""
+    folder = export(tmp_path / "in", 2)
+    os.mkfifo(folder / "Abendroth_0b.dcm")
+    codes = []
+    with Pool(SETUP, 1) as pool:
+        for task, outcome in pool.run(tasks(folder, tmp_path / "st")):
+            codes.append(outcome.code)
+            if task.number == 0:
+                threading.Timer(1.0, os.kill, (pool.pids[0], signal.SIGXCPU)).start()
+    assert codes == ["accepted", "parser-limit", "accepted"]
 
 
 def test_a_file_that_wants_too_much_memory_is_given_up(tmp_path):
