@@ -20,7 +20,7 @@ from client.intake.summary import intake_summary
 from client.patients import PatientSet
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
-from client.privacy.masking import judged
+from client.privacy.masking_votes import judged
 from client.privacy.plan import DpPlan
 from client.site import Site
 from client.suppression import Least

@@ -32,9 +32,9 @@ from client.privacy.masking_round import (
     opened_for,
     shared_out,
     unsealed,
-    worse,
 )
 from client.privacy.masking_store import NAME, Book, Held, Store
+from client.privacy.masking_votes import worse
 from client.site import Site
 from common import wire
 from common.arrays import digest
@@ -241,19 +241,14 @@ class Masking:
                 head_of(update, vote).encode(),
             )
             book.masked(content, run, asked.instruction.round, held.bond)
-            return self._kept(
-                book,
-                asked,
-                Masked(
-                    *self._said(asked)[:3],
-                    update.plan_digest,
-                    code_digest(),
-                    masked,
-                    update.epsilon,
-                    update.simulated,
-                    update.head,
-                ),
+            name, run, round_, code = self._said(asked)
+            reply = Masked(
+                *(name, run, round_, update.plan_digest, code, masked),
+                epsilon=update.epsilon,
+                simulated=update.simulated,
+                head=update.head,
             )
+            return self._kept(book, asked, reply)
 
     def _vote(self, book: Book, asked: Asked, loss: float | None) -> bool | None:
         """Whether the incoming model is worse than the one before; the figures themselves stay here."""
@@ -290,19 +285,6 @@ class Masking:
     def _kept(self, book: Book, asked: Asked, reply: Reply) -> Reply:
         book.answer(asked.instruction.run, asked.instruction.kind, asked.digest, wire.pack(reply))
         return reply
-
-
-def judged(site: Site, run: RunId, after: int, loss: float | None) -> bool | None:
-    """Whether the final model is worse than the one that round `after`, the last one, began with; None where nobody knows.
-
-    The caller has asked the door's rules (`client.coarsen.Rules.vote`), and the door asks them again.
-
-    Raises:
-        StorageError: as `Store.open`.
-    """
-    with Store(site.state / NAME).open() as book:
-        before = book.loss_before(run, after + 1, loss)
-    return worse(loss, before)
 
 
 def _reply(blob: bytes) -> Reply:

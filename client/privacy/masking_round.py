@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,6 @@ from common.secagg.keys import Secrets
 from common.secagg.masks import Vector
 from common.secagg.sharing import Route, Share
 from common.types import Arrays, SiteName
-
-HARM: Final = 1.05
-"""The incoming model is worse where its validation loss is above that of the one before by more than a twentieth:
-a loss over some dozens of patients moves by a few hundredths from round to round without any harm."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +129,3 @@ def head_of(update: Update, vote: bool | None) -> Head:  # noqa: FBT001 - a thir
         judged=int(vote is not None),
         worse=int(vote is True),
     )
-
-
-def worse(loss: float | None, before: float | None) -> bool | None:
-    """Whether a loss is above that of the model before by more than `HARM`; None where either is not known."""
-    return None if loss is None or before is None else loss > HARM * before
