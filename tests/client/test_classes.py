@@ -90,6 +90,13 @@ def test_a_scanner_with_fixed_regions_passes_and_its_neighbours_wait():
         assert outcome(ds, scanner(**other)) == "review-ultrasound"
 
 
+def test_a_head_ct_of_a_named_scanner_is_refused_all_the_same():
+    """Fixed regions say where its text stands, not that it shows no face."""
+    named = scanner(modality="CT")
+    assert outcome(image(**CT, ImageType=["DERIVED", "SECONDARY"]), named) == "passes"
+    assert outcome(image(**{**CT, "BodyPartExamined": "HEAD"}, ImageType=AXIAL), named) == "head-ct"
+
+
 def test_regions_are_blanked_in_every_frame_and_an_unnamed_scanner_has_none():
     ds = image(Modality="US")
     region = region_of(ds, scanner())

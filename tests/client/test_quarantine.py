@@ -18,7 +18,7 @@ from client.deid.pseudonyms import Identity, Pseudonyms
 from client.deid.text.found import Box
 from client.index import Index
 from client.intake import intake_summary
-from client.intake.begin import alone
+from client.intake.begin import alone, expire
 from client.intake.ingest import ingest
 from client.intake.outcome import Outcome
 from client.intake.quarantine import Quarantine
@@ -232,6 +232,17 @@ def test_each_ingestion_and_the_command_remove_what_is_over_and_audit_it(day: Da
     ingest(day.site, day.folder, None, workers=1)
     older(day.site, 90)
     assert said("quarantine", "list", "--expire", "--site", day.site.folder) == []
+
+
+def test_the_policy_says_for_how_long_and_no_number_of_ours(day: Day) -> None:
+    older(day.site, 100)
+    longer, shorter = (
+        replace(day.site, policy=replace(day.site.policy, quarantine_days=days)) for days in (101, 100)
+    )
+    assert expire(longer) == {}
+    assert len(Quarantine.of(day.site).refusals()) == 4
+    assert sum(expire(shorter).values()) == 4
+    assert Quarantine.of(day.site).refusals() == []
 
 
 def test_the_same_file_sent_again_keeps_its_first_day(day: Day) -> None:
