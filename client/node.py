@@ -4,7 +4,8 @@
 
 Flower's own check of bundles needs a verification by Flower's hub. Here the site service is asked instead, by the bundle's
 SHA-256; a bundle it does not know is answered with Flower's error INVALID_FAB, which the server reads as `not-approved`,
-and the node stays up for the next. Nothing of such a bundle is stored, unpacked or imported.
+and the node stays up for the next. Nothing of such a bundle is stored, unpacked or imported. And no error of Flower's own
+says more than its number (`client.wordless`).
 
 This reaches into parts of Flower that promise nothing: `MOVED` says which, and what is assumed of them. The node looks at
 them before it starts and refuses to run beside a Flower where one has changed.
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 from client.heartbeat import shorten
 from client.pace import quicken
+from client.wordless import silence
 from common.errors import ConsiliumError, SettingsError
 from common.logs import Log
 from common.release import bytes_digest
@@ -44,6 +46,8 @@ MOVED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
         (_LOOP, "_verify_fab"): "dc3eb78d803b8fe9a65bc704e17da8b58e9f43020b43bf2ba0ba4812483634aa",
         # Calls the first by its name in the module and with keywords.
         (_LOOP, "start_client_internal"): "9e89a6eb68fbec6821e817cd2c09f7894fc7b0f5725c2365b19a7122307f11f3",
+        # Takes replies from the state and their objects from the store; `client.wordless` stands between.
+        (_LOOP, "_push_messages"): "00bb86faffdec114db87e7f716af2acd901d12284e44f51f5c2a84704db05f64",
         # hash_str, content, verifications.
         ("flwr.supercore.fab", "Fab"): "140aff940cdb015e4adbaafb07749cef5d6bc9e65663d1bae9254a57d59fdfee",
         # Takes its arguments from `sys.argv`.
@@ -199,6 +203,7 @@ def main() -> None:
 
     shorten()
     quicken()
+    silence()
     flower_supernode()
 
 
