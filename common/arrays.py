@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +43,8 @@ class Sum:
     total_weight: int
     """The largest `weight` this sum may reach; fixed before the first update, so the bound on
     values is the same for every order of arrival."""
-    on_disk: bool = False
-    """Whether `counts` lie in a mapped file and are added to in place: the sum before is then used up."""
+    folder: Path | None = None
+    """Where `counts` lie in a mapped file and are added to in place, so that the sum before is then used up."""
 
 
 def schema_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
@@ -72,7 +72,7 @@ def zero(schema: Schema, total_weight: int, folder: Path | None = None) -> Sum:
     if total_weight < 1:
         raise WrongOrder("total weight", "it must be positive", "Count the expected sites first")
     if folder is not None:
-        return Sum(tensors.zeros(schema, folder), 0, total_weight, on_disk=True)
+        return Sum(tensors.zeros(schema, np.int64, folder), 0, total_weight, folder)
     return Sum({name: np.zeros(shape, np.int64) for name, shape in schema.items()}, 0, total_weight)
 
 
@@ -87,18 +87,34 @@ def add(total: Sum, arrays: Arrays, weight: int) -> Sum:
     if schema_of(arrays) != schema_of(total.counts):
         raise WrongOrder("update", "its tensors are not those of the sum", "Admit the update first")
     limit = largest_value(total.total_weight)
-    counts: IntArrays = total.counts if total.on_disk else {n: c.copy() for n, c in total.counts.items()}
+    counts: IntArrays = total.counts if total.folder else {n: c.copy() for n, c in total.counts.items()}
     for name, held in counts.items():
         flat, values = held.reshape(-1), arrays[name].reshape(-1)
-        for part in slices(flat.size):
+        for part in slices(flat, values):
             flat[part] += weight * _fixed(values[part], limit)
-    return Sum(counts, total.weight + weight, total.total_weight, total.on_disk)
+    return replace(total, counts=counts, weight=total.weight + weight)
 
 
-def slices(size: int) -> Iterator[slice]:
-    """A flat tensor of `size` values in pieces that fit into memory several times over."""
+def slices(*flats: npt.NDArray[Any]) -> Iterator[slice]:
+    """Flat tensors of one size in pieces that fit into memory several times over.
+
+    What lies in mapped files gives its memory back after each piece.
+    """
+    size = flats[0].size
     for begin in range(0, size, tensors.SLICE):
         yield slice(begin, min(begin + tensors.SLICE, size))
+        tensors.give_back(*flats)
+
+
+def blank(schema: Schema, folder: Path | None) -> Arrays:
+    """Writable float32 tensors of this schema, in a mapped file of a folder where one is given.
+
+    Raises:
+        StorageError: when there is no room in `folder`.
+    """
+    if folder is not None:
+        return tensors.zeros(schema, np.float32, folder)
+    return {name: np.empty(shape, np.float32) for name, shape in schema.items()}
 
 
 def _fixed(array: npt.NDArray[Any], limit: float) -> npt.NDArray[np.int64]:
@@ -109,22 +125,21 @@ def _fixed(array: npt.NDArray[Any], limit: float) -> npt.NDArray[np.int64]:
     return np.asarray(np.rint(values * 2.0**RESOLUTION_BITS), dtype=np.int64)
 
 
-def step(arrays: Arrays, total: Sum, rate: float) -> dict[str, npt.NDArray[np.float32]]:
-    """`arrays + rate * total / weight`, computed in float64 and rounded once to float32.
+def step(arrays: Arrays, total: Sum, rate: float) -> Arrays:
+    """`arrays + rate * total / weight`, computed in float64 and rounded once to float32; on disk where the sum is.
 
     Raises:
         WrongOrder: when nothing was added yet.
+        StorageError: when there is no room on that disk.
     """
     if total.weight == 0:
         raise WrongOrder("sum", "no update was added", "Check the quorum before the step")
     scale = rate * RESOLUTION
-    moved = {}
+    moved = blank(schema_of(arrays), total.folder)
     for name, array in arrays.items():
-        old, counts = array.reshape(-1), total.counts[name].reshape(-1)
-        new = np.empty(old.size, np.float32)
-        for part in slices(old.size):
+        old, counts, new = (of.reshape(-1) for of in (array, total.counts[name], moved[name]))
+        for part in slices(old, counts, new):
             new[part] = old[part].astype(np.float64) + counts[part] / total.weight * scale
-        moved[name] = new.reshape(array.shape)
     return moved
 
 
@@ -133,7 +148,7 @@ def norm(arrays: Arrays) -> float:
     squared = 0.0
     for array in arrays.values():
         flat = array.reshape(-1)
-        squared += sum(float(np.sum(np.square(flat[part].astype(np.float64)))) for part in slices(flat.size))
+        squared += sum(float(np.sum(np.square(flat[part].astype(np.float64)))) for part in slices(flat))
     return math.sqrt(squared)
 
 
@@ -143,5 +158,6 @@ def digest(arrays: Arrays) -> Digest:
     for name, array in arrays.items():
         head = f"{len(name)}:{name}:{array.dtype.str}:{array.shape}:"
         state.update(head.encode())
-        state.update(np.asarray(array, order="C").reshape(-1).view(np.uint8).data)
+        for portion in tensors.portions(np.asarray(array, order="C").reshape(-1).view(np.uint8).data):
+            state.update(portion)
     return Digest("sha256:" + state.hexdigest())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,10 +52,15 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "digest": digest(checkpoint.arrays),
         "state": checkpoint.state,
     }
-    write_whole(path, *tensors.pieces(checkpoint.arrays, metadata))
+    write_pieces(path, tensors.pieces(checkpoint.arrays, metadata))
 
 
 def write_whole(path: Path, *content: bytes | memoryview) -> None:
+    """Replace `path` by `content` in one step; see `write_pieces`."""
+    write_pieces(path, content)
+
+
+def write_pieces(path: Path, content: Iterable[bytes | memoryview]) -> None:
     """Replace `path` by `content`, piece after piece, in one step that survives a power cut.
 
     Raises:

@@ -28,6 +28,7 @@ from typing import Any, Final, NoReturn
 
 from common.errors import FederationError
 from common.identity import Identity, PublicKey, verify
+from common.tensors import give_back
 
 MAGIC: Final = b"CNSLENV1"
 """As the length of a safetensors header this would be 3.5 exabytes: no bare message begins so."""
@@ -103,11 +104,12 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def body_digest(*parts: bytes) -> bytes:
+def body_digest(*parts: bytes | memoryview) -> bytes:
     """SHA-256 of a body, whole or in parts; what a head is made from."""
     state = hashlib.sha256()
     for part in parts:
         state.update(part)
+        give_back(part)
     return state.digest()
 
 

@@ -6,12 +6,13 @@ holds a second and third copy of a whole model while it does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, cast
 
+import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
 
-from common.tensors import Blob
+from common.tensors import Blob, under
 
 RECORD: Final = "consilium"
 PART: Final = 4 << 20
@@ -20,19 +21,30 @@ _STYPE: Final = "consilium/1"
 _MESSAGE: Final = "message"
 
 
-def array_of(blob: bytes) -> Array:
-    """These bytes as an array of ours."""
-    return Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=blob)
+def array_of(blob: bytes | memoryview) -> Array:
+    """These bytes as an array of ours; those of a mapped file stay there, as far as Flower's own code is concerned."""
+    array = Array(dtype="uint8", shape=(len(blob),), stype=_STYPE, data=b"")
+    array.data = cast("bytes", blob)
+    return array
 
 
-def parts(blob: Blob) -> Iterator[tuple[str, Array]]:
-    """A message as arrays: one, or `message`, `message.1`, ... of `PART` bytes each but the last."""
+def parts(blob: Blob, *, mapped: bool = False) -> Iterator[tuple[str, Array]]:
+    """A message as arrays: one, or `message`, `message.1`, ... of `PART` bytes each but the last.
+
+    Args:
+        blob: the message.
+        mapped: leave what lies in a mapped file there; else the arrays hold copies, which any grid can take.
+    """
     for number, begin in enumerate(range(0, max(len(blob), 1), PART)):
-        part = blob if len(blob) <= PART else blob[begin : begin + PART]
-        yield f"{_MESSAGE}.{number}" if number else _MESSAGE, array_of(bytes(part))
+        part = blob if len(blob) <= PART else memoryview(blob)[begin : begin + PART]
+        stays = mapped and under(part) is not None
+        yield (
+            f"{_MESSAGE}.{number}" if number else _MESSAGE,
+            array_of(memoryview(part) if stays else bytes(part)),
+        )
 
 
-def parts_in(arrays: Mapping[str, Array]) -> list[bytes]:
+def parts_in(arrays: Mapping[str, Array]) -> list[bytes | memoryview]:
     """The parts of a message, in order; nothing is copied.
 
     Raises:
@@ -45,15 +57,36 @@ def parts_in(arrays: Mapping[str, Array]) -> list[bytes]:
     return found
 
 
-def bytes_of(array: Array) -> bytes:
+def joined(held: Sequence[bytes | memoryview]) -> Blob:
+    """A message from its parts; not copied where it is one, or where they lie side by side in a mapped file."""
+    if len(held) == 1:
+        return held[0]
+    pages = under(held[0])
+    if pages is not None and all(under(part) is pages for part in held):
+        begin, whole = _address(held[0]) - _address(pages), 0
+        for part in held:
+            if _address(part) - _address(pages) != begin + whole:
+                break
+            whole += len(part)
+        else:
+            return memoryview(pages)[begin : begin + whole]
+    return b"".join(held)
+
+
+def _address(held: Any) -> int:
+    return int(np.frombuffer(held, np.uint8).ctypes.data)
+
+
+def bytes_of(array: Array) -> bytes | memoryview:
     """What `array_of` was given.
 
     Raises:
         ValueError: for an array that is not ours.
     """
-    if array.stype != _STYPE or not isinstance(array.data, bytes):
+    held: object = array.data
+    if array.stype != _STYPE or not isinstance(held, bytes | memoryview):
         raise ValueError("array")
-    return array.data
+    return held
 
 
 def enveloped(records: RecordDict, envelope: bytes) -> RecordDict:
@@ -61,4 +94,12 @@ def enveloped(records: RecordDict, envelope: bytes) -> RecordDict:
     arrays = {n: array for n, array in records.array_records[RECORD].items() if n.startswith(_MESSAGE)}
     if envelope:
         arrays["envelope"] = array_of(envelope)
-    return RecordDict({RECORD: ArrayRecord(arrays)})
+    return RecordDict({RECORD: recorded(arrays)})
+
+
+def recorded(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """These very arrays as a record: made the usual way it would hold others, whose digests Flower works out anew."""
+    record = ArrayRecord()
+    for name, array in arrays.items():
+        record[name] = array
+    return record

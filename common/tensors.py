@@ -1,8 +1,9 @@
 """Tensors as bytes in the safetensors format, written piece by piece and looked at where they lie.
 
 `safetensors` itself copies every tensor on its way in and out. Here a file is written one tensor after the other,
-and read as views into bytes or into a memory-mapped file, of which only the tensor in use takes memory: asking
-for the next one gives the pages of the one before back. The bytes are those any safetensors reader understands.
+and read as views into bytes or into a memory-mapped file, of which only what is in use takes memory: whoever works
+through a tensor gives the pages of each slice back before it looks at the next. The bytes are those any safetensors
+reader understands.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from common.errors import StorageError
 from common.types import Arrays
 
 Buffer = bytes | memoryview | mmap.mmap
-Blob = bytes | mmap.mmap
-"""A message's bytes, in memory or in a mapped file; both are sliced to bytes."""
+Blob = Buffer
+"""A message's bytes, in memory or in a mapped file."""
 METADATA: Final = "__metadata__"
 SLICE: Final = 1 << 18
 """Values worked through at once, where a whole tensor might not fit twice."""
+PORTION: Final = 1 << 20
+"""Bytes written or hashed at once."""
 _ALIGNED: Final = 8
 _WIDE: Final = {"F64": "<f8", "I64": "<i8", "U64": "<u8", "F32": "<f4", "I32": "<i4", "U32": "<u4"}
 _NARROW: Final = {"F16": "<f2", "I16": "<i2", "U16": "<u2", "I8": "|i1", "U8": "|u1", "BOOL": "|b1"}
@@ -35,8 +38,14 @@ _DTYPES: Final[Mapping[str, str]] = {**_WIDE, **_NARROW}
 _NAMES: Final = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
+class Pages(mmap.mmap):
+    """A file of ours that is mapped and shared, so that its pages can be given back at any time and nothing is lost."""
+
+
 def pieces(arrays: Arrays, metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-    """The header, then tensor by tensor; wide dtypes first, so that each is aligned.
+    """The header, then tensor by tensor in portions; wide dtypes first, so that each is aligned.
+
+    A portion of a mapped file is good until the next one is asked for.
 
     Raises:
         ValueError: a dtype that the format has no name for.
@@ -58,7 +67,15 @@ def pieces(arrays: Arrays, metadata: Mapping[str, str]) -> Iterator[bytes | memo
     for name in order:
         array = np.asarray(arrays[name], order="C")
         flat = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1)
-        yield flat.view(np.uint8).data
+        yield from portions(flat.view(np.uint8).data)
+
+
+def portions(buffer: Buffer) -> Iterator[memoryview]:
+    """These bytes, `PORTION` at a time; pages of a mapped file are given back after each."""
+    whole = memoryview(buffer)
+    for begin in range(0, len(whole), PORTION):
+        yield whole[begin : begin + PORTION]
+        give_back(whole)
 
 
 def views(buffer: Buffer) -> dict[str, npt.NDArray[Any]]:
@@ -153,10 +170,20 @@ class Made(Mapping[str, npt.NDArray[Any]]):
         return len(self._names)
 
 
-def give_back(pages: Buffer) -> None:
-    """Let the system take back the memory of a mapped file's pages; what was written in them stays in the file."""
-    if isinstance(pages, mmap.mmap):
-        pages.madvise(mmap.MADV_DONTNEED)
+def give_back(*looked_at: Buffer | npt.NDArray[Any]) -> None:
+    """Let the system take back the memory of mapped files under these; what was written in them stays in the file."""
+    for one in looked_at:
+        pages = under(one)
+        if pages is not None:
+            pages.madvise(mmap.MADV_DONTNEED)
+
+
+def under(held: Buffer | npt.NDArray[Any]) -> Pages | None:
+    """The mapped file in which these bytes or values lie; None where they lie in memory."""
+    below: object = held
+    while isinstance(below, (np.ndarray, memoryview)):
+        below = below.base if isinstance(below, np.ndarray) else below.obj
+    return below if isinstance(below, Pages) else None
 
 
 def mapped(path: Path, offset: int = 0) -> tuple[Blob, Mapped]:
@@ -170,7 +197,7 @@ def mapped(path: Path, offset: int = 0) -> tuple[Blob, Mapped]:
     return held, Mapped(held, views(memoryview(held)[offset:] if offset else held))
 
 
-def pages(path: Path) -> Blob:
+def pages(path: Path) -> Pages | bytes:
     """A file's content, mapped for reading; an empty file has none.
 
     Raises:
@@ -179,12 +206,12 @@ def pages(path: Path) -> Blob:
     try:
         with path.open("rb") as file:
             length = os.fstat(file.fileno()).st_size
-            return mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ) if length else b""
+            return Pages(file.fileno(), length, access=mmap.ACCESS_READ) if length else b""
     except OSError:
         raise StorageError(path.name, "it cannot be read", "Check the disk and rights") from None
 
 
-def laid_down(parts: Iterable[bytes | memoryview], folder: Path) -> mmap.mmap:
+def laid_down(parts: Iterable[bytes | memoryview], folder: Path) -> Pages:
     """Bytes in a nameless file of a folder, mapped for reading; the file goes with the map.
 
     Raises:
@@ -196,29 +223,29 @@ def laid_down(parts: Iterable[bytes | memoryview], folder: Path) -> mmap.mmap:
             for part in parts:
                 file.write(part)
             file.flush()
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return Pages(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError:
         raise StorageError(folder.name, "it cannot be written", "Check free space and rights") from None
 
 
-def zeros(schema: Mapping[str, tuple[int, ...]], folder: Path) -> Mapped:
-    """Writable int64 zeros of these names and shapes, in a nameless file of a folder.
+def zeros(schema: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike, folder: Path) -> Mapped:
+    """Writable zeros of these names and shapes, in a nameless file of a folder.
 
     Raises:
         StorageError: when there is no room for them.
     """
-    sizes = {name: 8 * math.prod(shape) for name, shape in schema.items()}
+    sizes = {name: np.dtype(dtype).itemsize * math.prod(shape) for name, shape in schema.items()}
     length = max(sum(sizes.values()), 1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             # Room is taken now: a full disk that shows when a page is written would end the process without a word.
             os.posix_fallocate(file.fileno(), 0, length)
-            pages = mmap.mmap(file.fileno(), length)
+            pages = Pages(file.fileno(), length)
     except OSError:
         raise StorageError(folder.name, "it cannot be written", "Check free space and rights") from None
     whole, found, begin = memoryview(pages), {}, 0
     for name, shape in schema.items():
-        found[name] = np.frombuffer(whole[begin : begin + sizes[name]], np.int64).reshape(shape)
+        found[name] = np.frombuffer(whole[begin : begin + sizes[name]], dtype).reshape(shape)
         begin += sizes[name]
     return Mapped(pages, found)

@@ -2,10 +2,8 @@
 
 The bytes are a safetensors file: the tensors as they are, and in the metadata one JSON object with
 the kind of message, its other fields, and the order of the tensors. The same bytes go through Flower and through
-the hospital's socket, and their digest is what a site's audit log records. Decoding runs no code
-and accepts only what `common.messages` declares.
-
-A courier handles bytes only; the heavier imports are made when a message is read.
+the hospital's socket, and their digest is what a site's audit log records. Decoding runs no code and accepts
+only what `common.messages` declares. A courier handles bytes only; heavier imports are made when a message is read.
 """
 
 from __future__ import annotations
@@ -13,12 +11,12 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, get_type_hints
 
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ConfigRecord, RecordDict
 
 from common import tensors
 from common.envelope import is_sealed, split
@@ -35,7 +33,7 @@ from common.messages import (
     SiteMetrics,
     Update,
 )
-from common.parts import RECORD, array_of, bytes_of, parts, parts_in
+from common.parts import RECORD, array_of, bytes_of, parts, parts_in, recorded
 from common.tensors import Blob
 from common.types import Arrays
 
@@ -65,8 +63,8 @@ def pack(message: Message) -> bytes:
     return b"".join(pieces(message))
 
 
-def pieces(message: Message) -> list[bytes | memoryview]:
-    """The bytes of `pack` in pieces, tensor by tensor, of which none is a copy of a tensor.
+def pieces(message: Message) -> Iterator[bytes | memoryview]:
+    """The bytes of `pack` in pieces, of which none is a copy of a tensor; see `common.tensors.pieces`.
 
     Raises:
         FederationError: as `pack`.
@@ -82,7 +80,7 @@ def pieces(message: Message) -> list[bytes | memoryview]:
         text = json.dumps({"kind": kind, "body": body, "order": list(arrays)}, allow_nan=False)
         # One key, because safetensors keeps no order among several, and the bytes are to be the same.
         metadata = {RECORD: text}
-        return list(tensors.pieces(arrays, metadata))
+        yield from tensors.pieces(arrays, metadata)
     except (ValueError, TypeError, KeyError):
         _malformed()
 
@@ -99,7 +97,9 @@ def unpack(blob: Blob, *, viewed: tuple[type[Message], ...] = ()) -> Message:
     """
 
     def arrays(kind: type[Message], found: Arrays, order: list[str]) -> Arrays:
-        return {name: found[name] if kind in viewed else found[name].copy() for name in order}
+        if kind in viewed:
+            return tensors.Mapped(blob, found).ordered(order)
+        return {name: found[name].copy() for name in order}
 
     return _unpacked(blob, arrays)
 
@@ -176,25 +176,26 @@ def addressed(blob: bytes, countersignature: Mapping[str, Any]) -> bytes:
 
 
 def to_records(
-    blob: Blob, virtual: str = "", countersignature: Countersignature | None = None, envelope: bytes = b""
+    blob: Blob | Mapping[str, Array],
+    virtual: str = "",
+    countersignature: Countersignature | None = None,
+    envelope: bytes = b"",
 ) -> RecordDict:
-    """Bytes as the content of a Flower message.
+    """Bytes, or the arrays that `common.parts.parts` made of them, as the content of a Flower message.
 
     `countersignature` belongs to one site: it travels beside the bytes that all sites share, and the courier
-    puts it in (`from_records`), so that a server holds one copy of the model and not one for every site.
-    For the same reason the head of an `envelope` travels beside its body; in it the countersignature is sealed, too.
+    puts it in (`from_records`). So does the head of an `envelope`; in it the countersignature is sealed, too.
     `virtual` names the folder of a virtual federation. Only a node that Flower's simulation runtime
     made looks at it (`client.app`).
     """
     if not envelope and isinstance(blob, bytes) and is_sealed(blob):
         envelope, blob = split(blob)
-    arrays = dict(parts(blob))
-    tensors.give_back(blob)
+    arrays = dict(blob if isinstance(blob, Mapping) else parts(blob))
     if envelope:
         arrays["envelope"] = array_of(envelope)
     elif countersignature is not None:
         arrays["countersignature"] = array_of(beside(countersignature))
-    records = RecordDict({RECORD: ArrayRecord(arrays)})
+    records = RecordDict({RECORD: recorded(arrays)})
     if virtual:
         records[VIRTUAL] = ConfigRecord({"federation": virtual})
     return records
@@ -213,7 +214,7 @@ def from_records(records: RecordDict) -> bytes:
             return b"".join((bytes_of(arrays["envelope"]), *body))
         blob = b"".join(body)
         return with_beside(
-            blob, bytes_of(arrays["countersignature"]) if "countersignature" in arrays else b""
+            blob, bytes(bytes_of(arrays["countersignature"])) if "countersignature" in arrays else b""
         )
     except (KeyError, ValueError, TypeError, RecursionError):
         _malformed()
@@ -225,7 +226,7 @@ def parts_of(records: RecordDict) -> tuple[bytes, bytes]:
     return head_, b"".join(body)
 
 
-def spread(records: RecordDict) -> tuple[bytes, list[bytes], bytes]:
+def spread(records: RecordDict) -> tuple[bytes, list[bytes | memoryview], bytes]:
     """Envelope, what all sites share in parts, and what travels beside it for one; nothing is copied.
 
     Raises:
@@ -233,7 +234,7 @@ def spread(records: RecordDict) -> tuple[bytes, list[bytes], bytes]:
     """
     try:
         arrays = records.array_records[RECORD]
-        own = [bytes_of(arrays[n]) if n in arrays else b"" for n in ("envelope", "countersignature")]
+        own = [bytes(bytes_of(arrays[n])) if n in arrays else b"" for n in ("envelope", "countersignature")]
         return own[0], parts_in(arrays), own[1]
     except (KeyError, ValueError, TypeError):
         _malformed()

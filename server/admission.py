@@ -196,7 +196,7 @@ def _tensors(site: SiteName, arrays: Arrays, rules: UpdateRules) -> float:
         if array.shape != rules.schema[name]:
             raise refused(site, "shape", "a tensor has another shape than the model's")
         flat = array.reshape(-1)
-        most = [float(np.max(np.abs(flat[part]))) for part in slices(flat.size)]
+        most = [float(np.max(np.abs(flat[part]))) for part in slices(flat)]
         if not bool(np.all(np.isfinite(most))):
             raise refused(site, "not-finite", "a tensor holds a value that is not finite")
         if max(most, default=0.0) >= largest:

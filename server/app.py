@@ -32,6 +32,7 @@ from server.records import FederationRecord
 from server.rounds import run_federation
 from server.seals import sealed
 from server.start import Options
+from server.streaming import streamed
 
 app = ServerApp()  # a plain assignment: Flower reads the source for it
 VIRTUAL_FEDERATION: Final = "consilium.virtual_federation"
@@ -53,7 +54,8 @@ def main(grid: Grid, context: Context) -> None:
         turns=int(config["turns"]),
         virtual=str(federation) if federation else "",
     )
-    record = run_federation(sealed(grid, options.consortium), load_plan(plan_path), out, options)
+    grid = sealed(streamed(grid, out), options.consortium)
+    record = run_federation(grid, load_plan(plan_path), out, options)
     if not config["out"]:
         # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
         logging.getLogger("flwr").info("%s\nThe result is in %s", summary(record), out)

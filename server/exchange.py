@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from flwr.app import Message, MessageType, RecordDict
+from flwr.app import Array, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from common import wire
 from common.errors import ConsiliumError, FederationError
 from common.messages import Countersignature, Kind, Update
-from common.parts import PART
+from common.parts import PART, joined
 from common.tensors import Blob
 
 _TYPES: Final = {
@@ -38,6 +38,9 @@ NOT_APPROVED: Final = "not-approved"
 """The node's own word: its hospital did not approve the app bundle (`client.node`)."""
 CRASHED: Final = "client-crashed"
 """The courier's process ended under the question; it says nothing about the site."""
+TOO_LONG: Final = 9001
+MALFORMED: Final = 9002
+"""Error codes of our own, beside Flower's: a reply that was not fetched to its end, and none at all (`server.streaming`)."""
 _SILENT: Final = (
     ErrorCode.MESSAGE_UNAVAILABLE,
     ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
@@ -76,13 +79,20 @@ class Question:
     """0 for the survey, then the round; threshold and evaluation are the two steps after the last."""
     deadline_s: float
     virtual: str = ""
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    """The bytes as Flower carries them, made once for all nodes; made anew for each where there are none."""
     countersigned: Mapping[int, Countersignature] = field(default_factory=dict)
     """Per node, of its site's ledger head; a node without one has shown none yet."""
 
     @property
     def most_bytes(self) -> int:
-        """A longer reply is not even read: nothing we ask for is twice as large as the model."""
-        return 2 * len(self.blob) + _SPARE_BYTES
+        """A longer reply is not even read."""
+        return most_bytes(len(self.blob))
+
+
+def most_bytes(asked: int) -> int:
+    """How long a reply may be to a question of so many bytes: nothing we ask for is twice as large as the model."""
+    return 2 * asked + _SPARE_BYTES
 
 
 def ask(grid: Grid, question: Question, nodes: Mapping[int, bool]) -> Iterator[Answer]:
@@ -157,7 +167,7 @@ Observer = Callable[[int, str], None]
 def push(grid: Grid, question: Question, node: int, ttl_s: float | None = None) -> str:
     """Put a question to one node; gives the message's id. It is worth `ttl_s`, the deadline when not given."""
     message = Message(
-        wire.to_records(question.blob, question.virtual, question.countersigned.get(node)),
+        wire.to_records(question.arrays or question.blob, question.virtual, question.countersigned.get(node)),
         node,
         _TYPES.get(question.kind, MessageType.TRAIN),
         ttl=question.deadline_s if ttl_s is None else ttl_s,
@@ -172,19 +182,25 @@ def answer_in(node: int, reply: Message, most_bytes: int) -> Answer:
     """What a node's reply holds, or the code of why it holds nothing: `too-long`, `wire`, or how it was lost."""
     if reply.has_error():
         lost = {ErrorCode.CLIENT_APP_CRASHED: CRASHED, **dict.fromkeys(_SILENT, NO_REPLY)}
-        lost[ErrorCode.INVALID_FAB] = NOT_APPROVED
+        lost |= {ErrorCode.INVALID_FAB: NOT_APPROVED, TOO_LONG: "too-long", MALFORMED: "wire"}
         return Answer(node, None, lost.get(reply.error.code, "client-error"), 0)
     try:
-        size = sum(len(part) for part in wire.spread(reply.content)[1])
+        head, held, own = wire.spread(reply.content)
+        size = sum(len(part) for part in held)
         if size > most_bytes:
             return Answer(node, None, "too-long", size)
-        blob = wire.from_records(reply.content)
+        blob = wire.from_records(reply.content) if head or own else joined(held)
         if size > PART:
             # Whoever holds the reply would hold a second copy of the model for as long.
             reply.content = RecordDict()
         return Answer(node, wire.unpack(blob, viewed=(Update,)), "", size, blob)
     except ConsiliumError as error:
         return Answer(node, None, error.code, 0)
+
+
+def takes_maps(grid: Grid) -> bool:
+    """Whether a grid moves what lies in a mapped file from there, and holds none of several replies in memory."""
+    return bool(getattr(grid, "takes_maps", False))
 
 
 def _shortened(question: Question, waited_s: float) -> Question:

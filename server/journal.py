@@ -15,9 +15,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ from common.code import code_digest
 from common.errors import FederationError, StorageError
 from common.messages import Update
 from common.plan import Plan
-from common.tensors import Blob, give_back, laid_down
+from common.tensors import Blob
 from common.types import Arrays, Digest, RunId, SiteName
 from server.records import FederationRecord
 
@@ -114,7 +115,7 @@ class Journal:
             The update as it lies there, memory-mapped.
         """
         path = self._round / f"{site}.update"
-        checkpoints.write_whole(path, self._seal(question, memoryview(update)), memoryview(update))
+        checkpoints.write_pieces(path, chain([self._seal(question, update)], tensors.portions(update)))
         return _update_in(path)
 
     def kept(self, question: Blob) -> Iterator[tuple[SiteName, Update, int]]:
@@ -126,24 +127,16 @@ class Journal:
             content = tensors.pages(path)
             with memoryview(content)[_DIGEST_BYTES:] as update:
                 whole, size = content[:_DIGEST_BYTES] == self._seal(question, update), len(update)
-            give_back(content)
             if whole:
                 yield SiteName(path.stem), _update_in(path), size
             else:
                 path.unlink(missing_ok=True)
 
-    def _seal(self, question: Blob, update: memoryview) -> bytes:
+    def _seal(self, question: Blob, update: Blob) -> bytes:
         """SHA-256 of both; the question's part of it is worked out once a round."""
         if self._asked is None or self._asked[0] is not question:
-            self._asked = (question, hashlib.sha256(question))
-            give_back(question)
-        state = self._asked[1].copy()
-        state.update(update)
-        return state.digest()
-
-    def laid_down(self, parts: Iterable[bytes | memoryview]) -> Blob:
-        """Bytes in a nameless file of this folder, memory-mapped; errors as `common.tensors.laid_down`."""
-        return laid_down(parts, self._out)
+            self._asked = (question, _hashed(hashlib.sha256(), question))
+        return _hashed(self._asked[1].copy(), update).digest()
 
     @property
     def out(self) -> Path:
@@ -210,6 +203,12 @@ class Journal:
             ),
             self._out / name,
         )
+
+
+def _hashed(state: hashlib._Hash, content: Blob) -> hashlib._Hash:
+    for portion in tensors.portions(content):
+        state.update(portion)
+    return state
 
 
 def _update_in(path: Path) -> Update:

@@ -16,12 +16,13 @@ from common import wire
 from common.code import code_digest
 from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, Secure, SiteMetrics
-from common.parts import PART
+from common.parts import PART, parts
 from common.plan import Plan, dump_plan
+from common.tensors import laid_down
 from common.types import Arrays, Digest, RunId, SiteName
 from server.admission import Admission, Expected
 from server.asking import Asking, Patience, Presence, who_question
-from server.exchange import NO_REPLY, Answer, Question
+from server.exchange import NO_REPLY, Answer, Question, takes_maps
 from server.heads import HeadBook
 from server.journal import Journal
 from server.sightings import anchored
@@ -86,10 +87,11 @@ class Talk:
             secure=secure,
         )
         step = round_ + _STEPS_AFTER.get(kind, 0)
-        parts = wire.pieces(instruction)
-        large = sum(len(part) for part in parts) > PART
-        blob = self.journal.laid_down(parts) if large else b"".join(parts)
-        return Question(kind, blob, step, self.deadline_s, self.options.virtual)
+        pieces = wire.pieces(instruction)
+        large = sum(array.nbytes for array in instruction.arrays.values()) > PART
+        blob = laid_down(pieces, self.journal.out) if large else b"".join(pieces)
+        arrays = dict(parts(blob, mapped=takes_maps(self.grid)))
+        return Question(kind, blob, step, self.deadline_s, self.options.virtual, arrays)
 
     def ask(
         self,
