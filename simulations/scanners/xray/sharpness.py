@@ -91,7 +91,7 @@ def bell(sigma: float) -> FloatMap:
     def transfer(cycles: Cycles) -> Cycles:
         return np.asarray(np.exp(-2 * (np.pi * sigma * cycles) ** 2))
 
-    return kernel(transfer, max(2, math.ceil(3.2 * sigma)))
+    return kernel(transfer, max(math.ceil(3.2 * sigma), min(12, math.ceil(4 * sigma) + 3)))
 
 
 def kernel(transfer: Callable[[Cycles], Cycles], taps: int) -> FloatMap:
