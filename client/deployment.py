@@ -49,6 +49,8 @@ PROCESSES: Final = "processes"
 COURIER: Final = "courier"
 CERTIFICATE: Final = "tunnel.crt"
 """The tunnel's, as the courier's node is handed it."""
+SILENT_S: Final = 120.0
+"""A site service that does not say for so long that it serves is ended and started anew, however busy its machine is."""
 _HOST: Final = "127.0.0.1"
 _SECRET_BYTES: Final = 32
 _LOG: Final = Log("client.deployment")
@@ -161,6 +163,7 @@ def programs(start: Start) -> list[Program]:
             start.service or _service(start),
             folder,
             ready=lambda: healthy(start.socket),
+            silent_s=SILENT_S,
             sees_patients=True,
         ),
         of_courier("node", _node(start, courier, port, secret), needs=("service",)),

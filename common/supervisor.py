@@ -3,11 +3,13 @@
 1. Each program is the leader of a session of its own; when it ends, whatever it left behind is ended too, so that
    nothing of it works on beside its successor.
 2. Programs of one group share one fate: where one ends, the others are ended and all start again together.
-3. The first starts again come at once, later ones after pauses that double up to a limit; a program that stayed
+3. A program that is asked whether it does its work (`Program.silent_s`), did so and no longer does is taken to hang. It is
+   ended and started again, however it hangs.
+4. The first starts again come at once, later ones after pauses that double up to a limit; a program that stayed
    up for a while begins anew. Nothing is ever given up: whoever looks at the status sees how often it ended.
-4. What a program says goes to its log. Of a program that sees patients only lines of `common.logs` are kept; the
+5. What a program says goes to its log. Of a program that sees patients only lines of `common.logs` are kept; the
    rest is counted and withheld.
-5. When the supervisor itself is killed its programs end with it (Linux ends them), and its successor ends what those
+6. When the supervisor itself is killed its programs end with it (Linux ends them), and its successor ends what those
    left behind (`common.leftovers`), so that it can be started anew.
 
 The supervisor has no thread: `tick` does what is due, `run` ticks until it is told to stop.
@@ -15,8 +17,6 @@ The supervisor has no thread: `tick` does what is due, `run` ticks until it is t
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from common.errors import FederationError, StorageError
 from common.leftovers import end_leftovers
+from common.sessions import die_with_parent, locked, signal_tree
 from common.spoken import Spoken
 
 STATUS: Final = "status.json"
@@ -41,13 +41,11 @@ _STEADY_S: Final = 30.0
 _TICK_S: Final = 0.1
 _FRESH_S: Final = 1.0
 _STOP_S: Final = 10.0
+_ASK_S: Final = 5.0
 _READY_S: Final = 60.0
 """Whoever waits for another program to be ready starts after this long in any case."""
-_DEATH_SIGNAL: Final = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 _HARMLESS: Final = ("LANG", "LC_ALL", "TZ", "PYTHONPATH", "OMP_NUM_THREADS")
 """Of our environment, what a program under another account gets too."""
-_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def _always() -> bool:
@@ -69,7 +67,9 @@ class Program:
     needs: tuple[str, ...] = ()
     """Names of programs that must be ready before this one starts."""
     ready: Callable[[], bool] = _always
-    """Whether it does its work; asked while somebody waits for it, and for the status."""
+    """Whether it does its work; asked while somebody waits for it, and while `silent_s` is set."""
+    silent_s: float = 0.0
+    """One that was ready and for so long is not any more is ended; 0: nobody asks."""
     sees_patients: bool = False
     account: tuple[int, int] | None = None
     """Numbers of another account and its group under which it runs, with no other group; only root can do that."""
@@ -88,6 +88,19 @@ class _Kept:
     due: float = 0.0
     since: float = 0.0
     exit_status: int | None = None
+    asked: float = 0.0
+    heard: float = 0.0
+    """When it was last asked whether it does its work, and when it last did."""
+
+    def hangs(self) -> bool:
+        """Whether it was ready and is not any more; a process that was never ready is still starting."""
+        now, limit = time.monotonic(), self.program.silent_s
+        if not limit or now - self.asked < min(_ASK_S, limit / 4):
+            return False
+        self.asked = now
+        if self.program.ready():
+            self.heard = time.monotonic()
+        return self.heard > self.since and now - self.heard > limit
 
 
 Ended = Callable[[str, int], None]
@@ -118,7 +131,7 @@ class Supervisor:
         self._stopping = False
         self._told = ""
         self._told_s = 0.0
-        self._lock = _locked(folder)
+        self._lock = locked(folder)
         end_leftovers(folder / STATUS)
         self._began = time.monotonic()
 
@@ -145,7 +158,7 @@ class Supervisor:
         self._stopping = True
         for kept in self._kept.values():
             if kept.process is not None and kept.process.poll() is None:
-                _signal_tree(kept.process.pid, signal.SIGTERM)
+                signal_tree(kept.process.pid, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_S
         for kept in reversed(self._kept.values()):
             self._end(kept, max(deadline - time.monotonic(), _TICK_S))
@@ -169,8 +182,13 @@ class Supervisor:
     def _notice(self, kept: _Kept) -> None:
         if kept.spoken is not None:
             kept.spoken.write()
-        if kept.process is None or (status := kept.process.poll()) is None:
+        if kept.process is None:
             return
+        if (status := kept.process.poll()) is None:
+            if not kept.hangs():
+                return
+            signal_tree(kept.process.pid, signal.SIGKILL)
+            status = kept.process.wait()
         steady = time.monotonic() - kept.since >= _STEADY_S
         kept.ended = 1 if steady else kept.ended + 1
         kept.exit_status = status
@@ -206,7 +224,7 @@ class Supervisor:
                 user=None if program.account is None else program.account[0],
                 group=None if program.account is None else program.account[1],
                 extra_groups=None if program.account is None else [],
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has no threads
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has no threads
             )
         except OSError:  # no such program, or no right to another account
             kept.due, kept.ended = time.monotonic() + _PAUSES_S[-1], kept.ended + 1
@@ -224,11 +242,11 @@ class Supervisor:
         if process is None:
             return
         if process.poll() is None and wait_s:
-            _signal_tree(process.pid, signal.SIGTERM)
+            signal_tree(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(wait_s)
         # What it left behind goes too, whether it ended by itself or not.
-        _signal_tree(process.pid, signal.SIGKILL)
+        signal_tree(process.pid, signal.SIGKILL)
         process.wait()
         if kept.spoken is not None:
             kept.spoken.close()
@@ -265,35 +283,9 @@ class Supervisor:
         return "stopped" if self._stopping else "waiting"
 
 
-def _locked(folder: Path) -> IO[bytes]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "supervisor.lock").open("ab")
-    except OSError:
-        raise StorageError(folder.name, "it cannot be written", "Check free space and rights") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise FederationError(
-            folder.name, "it is started already", "Stop the other one first", code="running"
-        ) from None
-    return lock
-
-
-def _signal_tree(leader: int, number: int) -> None:
-    """To every process of the session's group; a leader that ended leaves its number to its group."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, number)
-
-
 def _inherited(program: Program) -> Mapping[str, str]:
     """What a program finds of our environment: all; under another account only what names no secret."""
     if program.account is None:
         return os.environ
     kept = {name: os.environ[name] for name in _HARMLESS if name in os.environ}
     return {**kept, "HOME": str(program.folder)}
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_DEATH_SIGNAL, signal.SIGKILL)

@@ -136,6 +136,36 @@ def test_a_program_that_cannot_be_started_at_all_does_not_end_the_others(supervi
     assert kept.pid("none") is None
 
 
+def test_one_that_stands_still_is_ended_and_started_again(supervise, tmp_path):
+    """A thread of its own cannot see that: a whole process may stand still, stopped or in a library that lets nobody else in."""
+
+    def alive():
+        pid = kept.pid("one")
+        return pid is not None and Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "T"
+
+    kept = supervise(_python("one", SLEEPS, tmp_path, ready=alive, silent_s=1.0))
+    _until(kept, lambda: kept.pid("one"))
+    first = kept.pid("one")
+    began = time.monotonic()
+    while time.monotonic() - began < 2.0:
+        kept.tick()
+        time.sleep(0.1)
+    assert kept.pid("one") == first, "it does its work"
+    os.kill(first, signal.SIGSTOP)
+    _until(kept, lambda: kept.pid("one") not in (None, first))
+    assert _gone(first)
+
+
+def test_one_that_was_never_ready_is_still_starting(supervise, tmp_path):
+    kept = supervise(_python("one", SLEEPS, tmp_path, ready=lambda: False, silent_s=0.2))
+    _until(kept, lambda: kept.pid("one"))
+    first, began = kept.pid("one"), time.monotonic()
+    while time.monotonic() - began < 1.5:
+        kept.tick()
+        time.sleep(0.05)
+    assert kept.pid("one") == first
+
+
 def test_a_stop_ends_everything_even_what_will_not_listen(supervise, tmp_path):
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
     kept = Supervisor([_python("one", PARENT, tmp_path), _python("deaf", deaf, tmp_path)], tmp_path)
