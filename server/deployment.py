@@ -34,6 +34,8 @@ PROCESSES: Final = "processes"
 _POLL_S: Final = "0.2"
 """How often the executor asks for work; a ServerApp that waits a second to be started helps nobody."""
 _HEALTH_S: Final = 1.0
+_SILENT_S: Final = 120.0
+"""A SuperLink that answers nobody for so long is ended and started anew."""
 _ALLOCATOR: Final = {"MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_ARENA_MAX": "2"}
 """Of glibc: parts of a model go back to the system as soon as they are let go, and not when the heap's end does."""
 
@@ -97,7 +99,14 @@ def programs(start: Start) -> list[Program]:
     run = consortium.run
     (run / "flower").mkdir(parents=True, exist_ok=True)
     found = [
-        Program("superlink", _superlink(start), run, start.environment, ready=lambda: healthy(start)),
+        Program(
+            "superlink",
+            _superlink(start),
+            run,
+            start.environment,
+            ready=lambda: healthy(start),
+            silent_s=_SILENT_S,
+        ),
         Program(
             "executor",
             executor.command(start.address, str(consortium.executor_secret), _authority(start)),

@@ -12,8 +12,8 @@ SITES: Final = {"alpha": 100, "beta": 200}
 SLOW: Final = "beta"
 """The site that takes longer, so that the other's update is in while it still works; every hospital's fault is its."""
 
-KILLED, FROZEN, REFUSED, SILENT, AWAY = "killed", "frozen", "refused", "silent", "away"
-"""Ways to hurt. `killed`: SIGKILL. `frozen`: SIGSTOP and, later, SIGCONT. `refused`: every connection of the hospital
+KILLED, FROZEN, STUCK, REFUSED, SILENT, AWAY = "killed", "frozen", "stuck", "refused", "silent", "away"
+"""Ways to hurt. `killed`: SIGKILL. `frozen`: SIGSTOP and, later, SIGCONT. `stuck`: SIGSTOP, and nobody wakes it. `refused`: every connection of the hospital
 to the edge is dropped and none is taken. `silent`: connections stay and nothing passes, as when a cable is pulled.
 `away`: the whole side is stopped, and started again later."""
 ASKED, TRAINING, HALF, REPLY = "asked", "training", "half", "reply"
@@ -111,4 +111,7 @@ AWAY_S: Final = 600.0
 LEFT: Final = (Fault(SLOW, EVERYTHING, TRAINING, AWAY, AWAY_S),)
 """A hospital away for ten minutes."""
 
-ALL: Final = (*FAULTS, *SECURED, *CUT, *LEFT)
+STOOD: Final = (Fault(SLOW, "service", TRAINING, STUCK), Fault(SERVER, "superlink", HALF, STUCK))
+"""A process that stands still for good: its supervisor must find that out."""
+
+ALL: Final = (*FAULTS, *SECURED, *CUT, *LEFT, *STOOD)

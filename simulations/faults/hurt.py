@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import FederationError
-from simulations.faults.cases import AWAY, FROZEN, KILLED, NETWORK, REFUSED, SILENT, SLOW, Fault
+from simulations.faults.cases import AWAY, FROZEN, KILLED, NETWORK, REFUSED, SILENT, SLOW, STUCK, Fault
 from simulations.faults.federation import Federation
 from simulations.faults.relay import Relay, relay
 from simulations.faults.toy import AT_WORK, HOLD, TRAINED
 
 _POLL_S: Final = 0.02
 _STOP_S: Final = 30.0
+_AGAIN_S: Final = 300.0
 _ONCE: Final = ("clientapp",)
 """Started for each question only, so that nobody waits for it to come back."""
 
@@ -44,13 +45,14 @@ class Hurting:
             FederationError: code `timeout` when what was hurt did not come back, `missed` when it had ended already.
         """
         at = datetime.now(UTC)
-        if fault.way == KILLED:
-            self._killed(fault, pid)
+        if fault.way in (KILLED, STUCK):
+            self._ended(fault, pid)
             sound()
             if fault.what in _ONCE:
                 return at, at
             side = self.made.sides[fault.side]
-            self.made.until(lambda: side.pid(fault.what) not in (None, pid), f"{fault.what} again")
+            again = f"{fault.what} again"
+            self.made.until(lambda: side.pid(fault.what) not in (None, pid), again, _AGAIN_S)
             return at, datetime.now(UTC)
         self._begin(fault, pid)
         sound()
@@ -59,12 +61,15 @@ class Hurting:
         self._end(fault, pid)
         return at, back
 
-    def _killed(self, fault: Fault, pid: int | None) -> None:
+    def _ended(self, fault: Fault, pid: int | None) -> None:
         if fault.what == "supervisor":
             self.made.kill(fault.side, fault.what)
             return
         try:
-            os.kill(pid or 0, signal.SIGKILL)
+            if fault.way == STUCK:
+                os.killpg(os.getpgid(pid or -1), signal.SIGSTOP)
+            else:
+                os.kill(pid or -1, signal.SIGKILL)
         except ProcessLookupError:
             raise FederationError(fault.what, "it had ended already", "Try again", code="missed") from None
 

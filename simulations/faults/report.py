@@ -12,7 +12,7 @@ from typing import Final
 
 from common.errors import ConsiliumError, InputError
 from simulations.faults import hung, matrix, wrong
-from simulations.faults.cases import ALL, CUT, FAULTS, HALF, LEFT, SECURED, SLOW, TRAINING, Fault
+from simulations.faults.cases import ALL, CUT, FAULTS, HALF, LEFT, SECURED, SLOW, STOOD, TRAINING, Fault
 from simulations.faults.kept import HUNG, Kept, read_kept, write_kept
 from simulations.faults.matrix import Happened
 from simulations.faults.wrong import CASES
@@ -26,7 +26,7 @@ _SHORT_WRONG: Final = tuple(CASES)[::6]
 _BATCH: Final = 6
 """Faults of one federation: the fewer, the less is lost by one that cannot be got up again."""
 _MARK: Final = "<!-- measured: {} -->"
-_TABLES: Final = {"killed": FAULTS, "secured": SECURED, "cut": CUT, "away": LEFT}
+_TABLES: Final = {"killed": FAULTS, "secured": SECURED, "cut": CUT, "away": LEFT, "stuck": STOOD}
 Told = Callable[[str], None]
 
 
