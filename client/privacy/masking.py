@@ -259,6 +259,8 @@ class Masking:
         return Rules.of(self._site.policy, asked.plan)
 
     def _consent(self, book: Book, asked: Asked, held: Held) -> Reply:
+        if held.alive and asked.secure.alive != held.alive:
+            raise refused("two-lists", "shares were given for another list")
         round_ = Round.of(self._site.name, held)
         checks.check_list(asked.secure, held.dealt, self._site.name, round_.graph, round_.colluding)
         statement = labels.consent_statement(bytes.fromhex(held.bond), asked.secure.alive, asked.secure.dead)

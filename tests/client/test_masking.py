@@ -96,6 +96,15 @@ def test_a_site_first_said_to_be_alive_and_then_dead_is_not_opened(round_):
     _refused("two-lists", lambda: round_.ask("site-0", Kind.UNMASK, second))
 
 
+def test_a_site_that_was_away_and_opened_for_a_list_consents_to_no_other(round_):
+    _until(round_, "keys", "shares", "train")
+    round_.do_consent("site-0")
+    round_.ask("site-0", Kind.UNMASK, round_.listed())
+    others = tuple(name for name in sorted(round_.masked) if name != "site-1")
+    second = round_.listed(alive=others, dead=("site-1",), consents={})
+    _refused("two-lists", lambda: round_.ask("site-0", Kind.CONSENT, second))
+
+
 def test_two_lists_shown_to_two_halves_open_neither(round_):
     """Each list has the consent of fewer than the threshold; without that check four sums of four would open all."""
     _until(round_, "keys", "shares", "train")
