@@ -19,7 +19,7 @@ import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from common.errors import ConsiliumError
@@ -102,8 +102,9 @@ def plain(value: object) -> Any:
 
 
 def grid(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A table with one line a row; None shows as a dash."""
-    table = Table(*columns, title=title, title_justify="left", title_style="bold")
+    """A table with one row a line, broken where the screen is narrow and never cut; None shows as a dash."""
+    heads = [Column(name, overflow="fold") for name in columns]
+    table = Table(*heads, title=title, title_justify="left", title_style="bold")
     for row in rows:
         table.add_row(*("–" if cell is None else str(cell) for cell in row))
     return table

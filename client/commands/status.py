@@ -106,7 +106,7 @@ def status(
     result = read_status(site)
     if html is not None:
         _write_page(site, result, html)
-    show(result, as_json, lambda: status_table(result))
+    show(result, as_json, lambda: status_table(result) if html is None else f"Written to {html}.")
 
 
 def _write_page(folder: Path, result: Status, path: Path) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from client.intake.process import DISCARDED
 from client.intake.summary import RefusedRow
 from client.quality import ENOUGH_IMAGES
 from client.quality_site import ENOUGH_PATIENTS
@@ -16,6 +17,13 @@ from common.pages.page import Cell, Table, csv_uri, moment, render, write_whole
 
 if TYPE_CHECKING:
     from client.commands.status import Status
+
+_GONE: Final = {DISCARDED.code: (DISCARDED.rule, DISCARDED.remedy)}
+_NOT_KEPT: Final = (
+    "its original is no longer kept",
+    "Send the file again if it is wanted; its reason is then named",
+)
+"""Rule and remedy of a reason of which nothing lies in quarantine any more."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ def _refused(data: Holdings) -> Table:
     rows = []
     for code, count in data.status.refused.items():
         row = reasons.get(code)
-        rule, remedy = (row.rule, row.remedy) if row else ("", "")
+        rule, remedy = (row.rule, row.remedy) if row else _GONE.get(code, _NOT_KEPT)
         cells = (Cell(code), Cell(f"{count:,}"), Cell(rule, "text"), Cell(remedy, "text"))
         rows.append(cells)
     head = ("Reason", "Files", "Rule", "What to do")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,13 +14,14 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from client.cli import app as site_app
 from client.privacy.ledger import Ledger
 from client.site import init_site
 from client.socket import healthy
-from common.cli import EXIT_INTERNAL, example, make_app, plain
+from common.cli import EXIT_INTERNAL, example, grid, make_app, plain
 from common.errors import ConsiliumError, PlanError, PolicyRefused, PrivacyRefused, Problem, StorageError
 from server.cli import app as server_app
 from simulations.cli import app as sim_app
@@ -140,6 +142,15 @@ def test_deid_explain_of_nothing_lists_all_and_ends_with_the_default() -> None:
     rows = explained()
     assert len(rows) > 700
     assert rows[-1]["action"] == "removed"
+
+
+def test_no_cell_of_a_table_is_cut_however_narrow_the_screen() -> None:
+    """An attribute or an identifier without its end is of no use to whoever must check it."""
+    word = "PerFrameFunctionalGroupsSequence"
+    screen = io.StringIO()
+    Console(width=24, file=screen, color_system=None).print(grid("t", ("attribute", "n"), [(word, 1)]))
+    lines = screen.getvalue().splitlines()
+    assert "".join(line[1:].split("│")[0].strip() for line in lines if line.startswith("│")) == word
 
 
 def test_deid_explain_refuses_what_dicom_does_not_know() -> None:

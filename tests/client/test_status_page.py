@@ -39,6 +39,7 @@ def site(tmp_path_factory) -> Site:
         far = {**FIGURES, "median": FIGURES["median"] * 3}
         index.record_file("k1", FileOutcome("quality-exposure", "q1", "", "DX", "S1", far))
         index.record_file("k2", FileOutcome("burned-in", "q2"))
+        index.record_file("k3", FileOutcome("discarded", "q3"))
     return made
 
 
@@ -47,6 +48,7 @@ def page(site: Site, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "status.html"
     done = CliRunner().invoke(app, ["status", "--site", str(site.folder), "--html", str(path)])
     assert done.exit_code == 0, done.output
+    assert done.stdout == f"Written to {path}.\n"
     return path
 
 
@@ -62,6 +64,12 @@ def test_figures_of_refused_images_stand_beside_the_accepted(site: Site) -> None
     drawn = str(strip(median))
     assert drawn.count("<polygon") == 1
     assert drawn.count('class="limit"') == 2
+
+
+def test_a_reason_says_what_to_do_also_when_nothing_lies_in_quarantine_any_more(page: Path) -> None:
+    text = page.read_text()
+    assert "discard ID --undo" in text
+    assert "its original is no longer kept" in text
 
 
 def test_every_bound_of_the_gate_has_its_panel() -> None:
