@@ -211,6 +211,18 @@ def test_processor_time_that_is_used_up_ends_the_process_whatever_it_is_doing():
     assert done.returncode == -signal.SIGXCPU
 
 
+def test_a_worker_that_dies_leaves_no_picture_of_its_memory():
+    """A core dump would be the whole identified file, in a place that nobody chose."""
+    code = (
+        "import resource as r\nfrom client.intake.limits import limit_memory\nmost = r.getrlimit(r.RLIMIT_CORE)[1]\n"
+        "r.setrlimit(r.RLIMIT_CORE, (most, most))\nlimit_memory(2**30)\nprint(r.getrlimit(r.RLIMIT_CORE))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], timeout=120, check=True, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "(0, 0)"
+
+
 def test_a_file_that_uses_up_its_processor_time_is_named_so_and_the_others_go_on(tmp_path):
     """The kernel's signal comes while the worker hangs in a pipe, as it would in a decoder."""
     folder = export(tmp_path / "in", 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from client.deid.pixels import decode
 from client.index import Index, Percentiles
+from client.intake.ingest import ingest
 from client.preprocess.modality import to_units
 from client.quality import (
     ENOUGH_IMAGES,
@@ -26,7 +28,8 @@ from client.quality import (
 )
 from client.quality_site import refresh_percentiles
 from client.quality_tags import check_tags
-from tests.client.made import fill, made_site
+from tests.client import intake_files
+from tests.client.made import SOP_CLASS, fill, made_site
 from tests.data import shared_data
 
 DX = QualityContext("DX")
@@ -156,6 +159,32 @@ def test_percentiles_are_refreshed_from_the_index(tmp_path) -> None:
         own = index.percentiles("DX", "S1")
     assert isinstance(own, Percentiles)
     assert own.images == ENOUGH_IMAGES
+
+
+def test_an_ingestion_takes_the_sites_own_bounds_anew_and_the_next_one_judges_by_them(tmp_path: Path) -> None:
+    """Two hundred images of one scanner, all alike; then one that the release's own bounds would let pass."""
+    site = intake_files.new_site(tmp_path / "site")
+
+    def take(number: int, scale: float = 1.0) -> dict[str, int]:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        ds = intake_files.image(
+            number, Modality="DX", SOPClassUID=SOP_CLASS, ImageType=["ORIGINAL", "PRIMARY"]
+        )
+        intake_files.set_pixels(ds, (intake_files.chest(0) * scale).astype("<u2") + number)
+        (folder / "a.dcm").write_bytes(intake_files.to_bytes(ds))
+        return ingest(site, folder, None, workers=1).refused
+
+    assert take(1) == {}
+    with Index(site.index) as index:
+        (first,) = index.images()
+    fill(site, ENOUGH_IMAGES, scanner=first.scanner, quality=first.quality)
+    assert take(2, 0.5) == {}  # there are no bounds of the site's own before this ingestion
+    with Index(site.index) as index:
+        own = index.percentiles("DX", first.scanner)
+        assert own is not None
+        assert own.images == ENOUGH_IMAGES + 2
+    assert list(take(3, 0.25)) == ["quality-exposure"]
 
 
 def test_real_radiographs_pass() -> None:
