@@ -13,6 +13,7 @@ import typer
 from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
 from simulations.benchmarks.commands import DEPLOYED
+from simulations.null_rate.command import null_rate
 
 app = make_app(
     "Virtual federations: many hospitals on one machine, with the same client code that real ones run. "
@@ -22,6 +23,8 @@ app = make_app(
 bench = typer.Typer(help="Speed and memory beside a peer or a limit, in one run.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))(bench_dp)
+
+app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
 
 for _name, _command, _words in DEPLOYED:
     bench.command(_name, epilog=example(f"consilium-sim bench {_name} {_words}"))(_command)

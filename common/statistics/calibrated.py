@@ -20,7 +20,7 @@ import numpy as np
 
 from common.models.influence import BoolArray
 from common.statistics.cells import Cells
-from common.statistics.measures import Table
+from common.statistics.draws import Table
 from common.types import FloatArray
 
 BINS: Final = 10

@@ -10,8 +10,10 @@ import numpy as np
 from common.models.bootstrap import average_precision
 from common.models.influence import midranks
 from common.statistics import calibrated
+from common.statistics.area import Area
 from common.statistics.cells import Cells
-from common.statistics.measures import Area, Measure, Plain, Ratio, Table
+from common.statistics.draws import Table
+from common.statistics.measures import Measure, Plain, Ratio
 from common.statistics.sample import Sample
 from common.types import FloatArray
 

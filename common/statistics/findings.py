@@ -26,7 +26,7 @@ class Settings:
     permutations: int | None = None
     """None: as many as the smallest p-value that Holm may ask for needs, twice over."""
     resamples: int = 1000
-    """Of the patient bootstrap; 0: no intervals but those with a formula."""
+    """Of the patient bootstrap; 0: no intervals at all, for simulations of thousands."""
     area: str = "delong"
     """Intervals of AUROC: `delong` or `bootstrap`."""
     least_positives: int = 10

@@ -27,9 +27,10 @@ class Intervals:
     ) -> None:
         self._sample, self._cells, self._measures = sample, cells, measures
         self._settings, rng = how
+        self._wanted = self._settings.resamples > 0
         self._codes = patient_codes(np.asarray(sample.patients))
         self._weights: FloatArray | None = None
-        if self._settings.resamples:
+        if self._wanted:
             owners = int(cells.patient.max(initial=0)) + 1
             drawn = rng.multinomial(owners, np.full(owners, 1 / owners), size=self._settings.resamples)
             self._weights = drawn.T[cells.patient].astype(np.float32)
@@ -54,7 +55,9 @@ class Intervals:
 
     def gap(self, metric: str, level: int) -> Estimate:
         """A group less everybody else."""
-        own, other = (self._influence(metric, part) for part in self._parts(level))
+        own, other = (
+            (self._influence(metric, part) for part in self._parts(level)) if self._wanted else (None, None)
+        )
         if own is not None and other is not None:
             interval = auroc_interval if metric == "auroc" else rate_interval
             return difference_interval(own, other, interval, self.confidence)
@@ -63,7 +66,7 @@ class Intervals:
         return self._middle(inside - outside)
 
     def _figure(self, metric: str, level: int) -> Estimate:
-        own = self._influence(metric, self._parts(level)[0])
+        own = self._influence(metric, self._parts(level)[0]) if self._wanted else None
         if own is None:
             return self._middle(self._resampled(metric, level, inside=True))
         interval = auroc_interval if metric == "auroc" else rate_interval

@@ -82,18 +82,29 @@ class Null:
 
 
 def shuffled(cells: Cells, rng: np.random.Generator, draws: int) -> IntArray:
-    """The level of each cell, [cells, draws], after levels changed places within strata."""
-    levels = np.empty((cells.count, draws), dtype=np.int16 if len(cells.names) > 255 else np.uint8)
+    """The level of each cell, [cells, draws], after levels changed places within strata.
+
+    Levels are sorted by random numbers of at least 24 bits that stand above them in one integer. Where two numbers are
+    equal, the order of the levels decides, and that order is drawn anew each time.
+    """
+    bits = max(1, (len(cells.names) - 1).bit_length())
+    whole, kind = (32, np.uint32) if bits <= 8 else (64, np.uint64)
+    low = kind((1 << bits) - 1)
+    turned = rng.integers(0, 1 << bits, size=(draws, 1, 1), dtype=kind)
+    levels = np.empty((cells.count, draws), dtype=np.uint8 if bits <= 8 else np.int64)
     order = np.argsort(cells.stratum, kind="stable")
     sizes = np.bincount(cells.stratum)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     for size in np.unique(sizes):
         # Strata of one size are shuffled together: [draws, strata, cells of one].
         members = order[starts[sizes == size][:, None] + np.arange(size)]
-        place = np.argsort(rng.random((draws, *members.shape)), axis=2)
-        own = cells.level[members].astype(levels.dtype)
-        moved = np.take_along_axis(np.broadcast_to(own, place.shape), place, axis=2)
-        levels[members.reshape(-1)] = moved.reshape(draws, -1).T
+        keys = rng.integers(0, 1 << whole, size=(draws, *members.shape), dtype=kind)
+        keys &= ~low
+        keys |= cells.level[members].astype(kind) ^ turned
+        keys.sort(axis=2)
+        keys &= low
+        keys ^= turned
+        levels[members.reshape(-1)] = keys.reshape(draws, -1).T
     return levels
 
 
@@ -121,7 +132,7 @@ def tested(drawn: Drawn, patients: int, rng: np.random.Generator) -> Null | None
     finer: FloatArray = np.zeros(len(gap))
     if drawn.finer is not None:
         finer = np.abs(drawn.finer - np.nanmean(drawn.finer)).astype(np.float64)
-        finer = np.round(np.where(np.isfinite(finer), finer, np.inf), 9)
+        finer = np.round(np.where(np.isfinite(finer), finer, np.inf), 6)
     coin = rng.random(len(gap))
     beyond = (t > t[0]) | ((t == t[0]) & ((finer > finer[0]) | ((finer == finer[0]) & (coin > coin[0]))))
     return Null((1 + int(beyond[1:].sum())) / len(gap), centre, float(scale[0]), np.sort(t))

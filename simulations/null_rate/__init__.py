@@ -1,0 +1,1 @@
+"""How often the statistics of groups cry wolf, and how surely they find a wolf: `consilium-sim null-rate`."""
