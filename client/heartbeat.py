@@ -1,16 +1,14 @@
-"""A node of Flower's that is missed sooner, so that it may come back sooner, and that asks for work more often.
+"""A node of Flower's that is missed sooner, so that it may come back sooner.
 
 A SuperLink takes a node for present until two of the node's own intervals have passed since its last sign of life, and
 refuses another of the same key for as long: with Flower's 30 s a node that was killed stays out for up to a minute. With
-the shortest interval that the SuperLink allows it is let in again within twenty seconds. And it looks for a message every
-half second instead of every three, which a round pays for at every question. Flower has no setting for either;
+the shortest interval that the SuperLink allows it is let in again within twenty seconds. Flower has no setting for it;
 `tests/client/test_heartbeat.py` holds what is assumed here to the installed version.
 """
 
 from __future__ import annotations
 
 import importlib
-import time
 from typing import Any, Final
 
 INTERVAL_S: Final = 10
@@ -18,24 +16,10 @@ INTERVAL_S: Final = 10
 NAME: Final = "HEARTBEAT_DEFAULT_INTERVAL"
 PLACES: Final = ("flwr.supercore.heartbeat", "flwr.supernode.fleet_http_connection")
 """Where the interval is waited, and where it is told to the SuperLink."""
-POLL_S: Final = 0.5
-LOOP: Final = "flwr.supernode.start_client_internal"
-"""Where a node waits between two looks; of the module `time` it uses `sleep` and nothing else."""
-
-
-class _Impatient:
-    """Stands for the module `time` in Flower's loop."""
-
-    @staticmethod
-    def sleep(seconds: float) -> None:
-        """Sleep so long, at most `POLL_S`."""
-        time.sleep(min(seconds, POLL_S))
 
 
 def shorten() -> None:
-    """Have the SuperNode of this process give a sign of life every few seconds, say so, and look for work often."""
+    """Have the SuperNode of this process give a sign of life every few seconds, and say so."""
     for place in PLACES:
         module: Any = importlib.import_module(place)
         setattr(module, NAME, INTERVAL_S)
-    loop: Any = importlib.import_module(LOOP)
-    loop.time = _Impatient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 
@@ -36,6 +37,7 @@ def test_flower_sleeps_where_we_think_it_does():
     source = inspect.getsource(importlib.import_module(LOOP))
     assert source.count("time.sleep(3)") == 1
     assert "import time\n" in source
+    assert set(re.findall(r"\btime\.(\w+)", source)) == {"sleep"}
 
 
 def test_what_is_started_for_every_question_imports_neither_torch_nor_the_service():
