@@ -62,6 +62,23 @@ def run_as(account, command, text="", **more):
     )
 
 
+def installation_for(account: str, folder: Path) -> Path:
+    """Folder of an interpreter and of Flower's programs that the account may run: ours, or a copy of how to start them."""
+    ours = Path(sys.executable).parent
+    program = python_for(account)
+    if program == sys.executable:
+        return ours
+    subprocess.run([program, "-m", "venv", "--without-pip", folder], check=True)
+    packages = next(folder.glob("lib/python3*/site-packages"))
+    places = [str(ROOT), *(place for place in sys.path if place.endswith("site-packages"))]
+    (packages / "ours.pth").write_text("\n".join(places) + "\n")
+    for script in [*ours.glob("flwr*"), *ours.glob("flower-*")]:
+        copy = folder / "bin" / script.name
+        copy.write_text(f"#!{folder}/bin/python\n" + script.read_text().partition("\n")[2])
+        copy.chmod(0o755)
+    return folder / "bin"
+
+
 def clean_environment():
     """The environment of a courier: where the code is, and nothing else."""
     code = [str(ROOT), *(place for place in sys.path if place.endswith("site-packages"))]

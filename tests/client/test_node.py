@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
@@ -137,3 +139,19 @@ def test_a_question_whose_sender_was_killed_half_way_holds_the_node_for_seconds_
         pull(1, "c")
     with pytest.raises(ObjectPullError):
         pull_objects(["c"], lambda number: pull(1, number), initial_backoff=0.05)
+
+
+def test_the_keys_of_a_node_s_configuration_are_the_documented_ones(tmp_path):
+    """A deployed node gets one, the approval page names it, and the courier reads no other that a server could set."""
+    text = inspect.getsource(importlib.import_module("client.app"))
+    read = set(re.findall(r'"([a-z-]+)" in config', text)) | set(re.findall(r'config\["([a-z-]+)"\]', text))
+    assert (
+        read
+        == set(re.findall(r"^`([a-z-]+)` ", text, re.MULTILINE))
+        == {"service-socket", "site-folder", "partition-id"}
+    )
+    assert re.findall(r"--node-config\", f'([a-z-]+)=", inspect.getsource(node)) == ["service-socket"]
+    page = (Path(__file__).resolve().parents[2] / "docs" / "approval.md").read_text()
+    assert "`service-socket`" in page
+    assert not {"site-folder", "partition-id"} & set(re.findall(r"`([a-z-]+)`", page))
+    assert text.index('"service-socket" in config') < text.index('"site-folder" in config'), "the socket wins"

@@ -92,14 +92,18 @@ def make(
     folder: Path, processes: Processes, host: str = "127.0.0.1", also: str = "", **edge_settings: object
 ) -> World:
     """A consortium whose edge listens at `host`, and at `also` without telling anybody; nothing runs yet."""
-    inner, api_port = free_ports(2)
+    inner, api_port, health = free_ports(3)
     (outer,) = free_ports(1, host)
     Consortium.init(folder, "lungs", [f"{host}:{outer}"])
     path = folder / "server.toml"
     values = tomllib.loads(path.read_text())
     listen = [f"{at}:{outer}" for at in (host, also) if at]
     values["edge"] = {"listen": listen, "enrol_per_minute": 60_000, **edge_settings}
-    values |= {"superlink": {"port": inner}, "api": {"port": api_port}, "dashboard": {"port": 0}}
+    values |= {
+        "superlink": {"port": inner, "health_port": health},
+        "api": {"port": api_port},
+        "dashboard": {"port": 0},
+    }
     path.write_text(tomli_w.dumps(values))
     return World(Consortium.open(folder), processes, host)
 
