@@ -125,6 +125,15 @@ def test_a_looser_delta_later_frees_nothing(path):
         spent("ledger-spent", lambda: ledger.charge(release(1, "run-b"), COHORT, EVENT, loose))
 
 
+def test_a_repeat_tells_what_its_run_has_cost_and_what_all_have(path):
+    with Ledger(path, simulated=True) as ledger:
+        ledger.store_update(ledger.charge(release(), COHORT, EVENT, WIDE), b"update")
+        ledger.charge(release(1, "run-b"), COHORT, EVENT, WIDE)
+        again = ledger.charge(release(), COHORT, EVENT, WIDE)
+    assert again.repeat
+    assert (again.run_epsilon, again.epsilon) == (compose([EVENT], DELTA), compose([EVENT] * 2, DELTA))
+
+
 def test_a_stored_release_is_replayed_byte_for_byte_and_for_free(path):
     with Ledger(path, simulated=True) as ledger:
         first = ledger.charge(release(), COHORT, EVENT, WIDE)

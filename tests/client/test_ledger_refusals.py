@@ -16,7 +16,7 @@ import pytest
 
 from client.policy import Policy
 from client.privacy.ledger import Ledger, Limits, Memory, Release
-from client.privacy.limits import Span
+from client.privacy.limits import Span, Usage
 from common.accounting import DpEventSpec, compose
 from common.errors import LedgerError
 from tests.client.few_patients import small_plan
@@ -124,6 +124,23 @@ def test_the_real_clock_is_refused_when_the_last_charge_lies_ahead_of_it(path):
     with Ledger(path) as ledger:
         refused("ledger-clock", lambda: ledger.charge(release(4), COHORT, EVENT, WIDE))
         assert ledger.replay(release(2)) is not None
+
+
+def test_a_looser_delta_later_frees_nothing_of_the_year(path):
+    """As of life: what was promised at a small delta within the window is counted there at that delta."""
+    shutil.rmtree(path.parent)
+    Ledger.create(path).close()
+    limits = replace(WIDE, delta=1e-7, yearly_epsilon=compose([EVENT], 1e-7), lifetime_epsilon=1000.0)
+    at(path, NOON, 1, limits)
+    loose = replace(limits, delta=1e-3)
+    error = refused("ledger-spent", lambda: at(path, NOON, 2, loose, "run-b"))
+    assert "yearly" in error.rule
+    at(path, NOON + timedelta(days=366), 2, loose, "run-b")
+
+
+@pytest.mark.parametrize(("spent", "told"), [(0.799, False), (0.8, True), (1.0, True)])
+def test_four_fifths_are_four_fifths(spent, told):
+    assert Usage(Span.YEAR, 5 * spent, 5.0).near is told
 
 
 def test_from_four_fifths_of_a_limit_on_people_are_told(path):
