@@ -134,7 +134,8 @@ def _federated(job: Job) -> ArmRecord:
         answers[step] = answers.get(step, 0) + 1
         say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
 
-    record = run_in_process(services, job.plan, job.out, progress)
+    away = {name: spec.away for name, spec in job.federation.specs.items() if spec.away}
+    record = run_in_process(services, job.plan, job.out, progress, away)
     return ArmRecord(job.arm, dict(record.sites), record)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -38,7 +38,10 @@ def _nobody(_round: int, _site: str) -> None:
 
 
 class InProcessGrid(Grid):
-    """Nodes 1..n, each a virtual hospital; `order` chooses which waiting node answers next."""
+    """Nodes 1..n, each a virtual hospital.
+
+    `order` chooses which waiting node answers next; `away` says by hospital in which rounds it does not answer.
+    """
 
     def __init__(
         self,
@@ -46,10 +49,12 @@ class InProcessGrid(Grid):
         app: ClientApp = client_app,
         progress: Progress = _nobody,
         order: Callable[[int], int] = lambda _waiting: 0,
+        away: Mapping[str, Container[int]] | None = None,
     ) -> None:
         self._app = app
         self._progress = progress
         self._order = order
+        self._away = away or {}
         self._run = Run.create_empty(run_id=secrets.randbits(63))
         # Flower's runtimes say who a process is before its app runs; a Message reads it from there.
         TaskIdentity.run_id = self._run.run_id
@@ -126,26 +131,40 @@ class InProcessGrid(Grid):
     def deliver(self, message: Message) -> list[Message]:
         """Hand a message to its node's ClientApp; a test may lose, repeat or change the reply here."""
         node = message.metadata.dst_node_id
+        step = int(message.metadata.group_id or 0)
+        if step in self._away.get(self._names[node], ()):
+            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, "away"), reply_to=message)]
         try:
             reply = self._app(message, self._contexts[node])
         except Exception as error:  # noqa: BLE001 - Flower's runtimes do the same at this place
             reason = type(error).__name__
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
-        self._progress(int(message.metadata.group_id or 0), self._names[node])
+        self._progress(step, self._names[node])
         return [reply]
 
 
 def run_in_process(
-    sites: Sequence[SiteService], plan: Plan, out: Path, progress: Progress | None = None
+    sites: Sequence[SiteService],
+    plan: Plan,
+    out: Path,
+    progress: Progress | None = None,
+    away: Mapping[str, Container[int]] | None = None,
 ) -> FederationRecord:
     """Run a plan over these hospitals in this process, through ServerApp and ClientApp.
+
+    Args:
+        sites: the hospitals.
+        plan: what they do.
+        out: receives the record, the model and the log.
+        progress: told of every answer.
+        away: by hospital, the rounds in which it does not answer.
 
     Raises:
         ConsiliumError: what ended the run; `out/federation.json` then holds its code.
     """
     for site in sites:
         direct.host(site)
-    grid = InProcessGrid([site.site.folder for site in sites], progress=progress or _nobody)
+    grid = InProcessGrid([site.site.folder for site in sites], progress=progress or _nobody, away=away)
     return run_on(grid, plan, out)
 
 

@@ -39,6 +39,7 @@ from simulations.hospitals import HospitalSpec, default_federation, write_federa
 from simulations.partition import natural_sites
 from simulations.scanners import SCANNERS
 from simulations.scenario import HERE, Scenario, load_scenario
+from simulations.sites import virtual_sites
 
 _IMAGE: Final = "image the virtual patients"
 _TAKE_IN: Final = "take in and de-identify"
@@ -113,7 +114,11 @@ def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = N
     """
     setting = scenario.scenario
     if setting.kind == "virtual":
-        specs = default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
+        specs = (
+            virtual_sites(scenario.site, setting.seed)
+            if scenario.site
+            else default_federation(n_hospitals=setting.hospitals, n_patients=setting.patients)
+        )
         sources = _virtual(specs, folder, setting.seed, hands)
     else:
         specs, sources = [], _real(scenario, folder, data)

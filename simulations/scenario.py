@@ -3,6 +3,7 @@
     [scenario]               name, kind, seed, arms, hospitals and patients or table and external
     [plan.*]                 a study plan, as in plan.toml
     [arm.<arm>.<section>]    what an arm changes in the plan
+    [[site]]                 a virtual hospital, or many alike: patients, machines, labels (`simulations.sites`)
     [frontier]               utility against privacy: many settings of one federated study instead of arms
     [with-data.*]            sections changed where a folder of real images is given
 
@@ -24,6 +25,7 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import InputError, PlanError, Problem
 from common.plan import Plan, plan_from_dict
+from simulations.sites import VirtualSite
 
 Arm = Literal["alone", "federated", "federated-dp", "pooled"]
 Part = Literal["head", "last-block", "norms-and-head", "adapters", "all"]
@@ -73,6 +75,8 @@ class Scenario:
     plan: dict[str, dict[str, Any]]
     arm: dict[Arm, dict[str, dict[str, Any]]] = field(default_factory=dict)
     frontier: Frontier | None = None
+    site: tuple[VirtualSite, ...] = ()
+    """Virtual hospitals; the default federation where none is named."""
 
     def plan_for(self, arm: Arm) -> Plan:
         """The study plan of one arm; raises `PlanError` with every mistake."""
@@ -150,6 +154,8 @@ def _check_arms(scenario: Scenario, subject: str) -> None:
         problems.append(Problem("scenario.arms", "an arm is named twice", "Name each once"))
     if setting.kind == "virtual" and setting.external:
         problems.append(Problem("scenario.external", "virtual hospitals all train", "Leave it out"))
+    if setting.kind != "virtual" and scenario.site:
+        problems.append(Problem("site", "sites of real images come from their table", "Leave it out"))
     for arm in sorted(scenario.arm):
         scenario.plan_for(arm)
     for arm in scenario.scenario.arms:

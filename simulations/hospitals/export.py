@@ -20,6 +20,7 @@ import numpy as np
 
 from common.errors import StorageError
 from simulations.hospitals.patientfiles import PatientTask, write_patient
+from simulations.hospitals.population import Traits, draw
 from simulations.hospitals.spec import HospitalSpec, ImageTruth, Truth
 
 Progress = Callable[[int, int], None]
@@ -31,6 +32,8 @@ CHUNK: Final = 12
 LABEL_VERSION: Final = "2024-1"
 _ROSTER: Final = 0x526F7374
 """Spawn key of the draw that deals labels and traps; patients have small numbers."""
+_PEOPLE: Final = 0x50656F70
+"""Spawn key of the draw of a population."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def write_federation(
         for (spec, folder), parts in zip(hospitals, found, strict=True):
             images = [image for _, part in sorted(parts, key=lambda p: p[0]) for image in part]
             truths.append(Truth(spec.name, seed, tuple(images)))
-            _write_labels(folder / "labels.csv", spec, truths[-1])
+            _write_labels(folder / "labels.csv", truths[-1])
     except OSError as error:
         raise StorageError(
             "virtual archive", f"writing failed: {error.strerror}", "Free space or choose another folder"
@@ -101,6 +104,7 @@ def write_federation(
 def _deal(index: int, spec: HospitalSpec, folder: Path, seed: int) -> list[_Piece]:
     """Decide every patient's label and traps, then cut the list into pieces of work."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(spec.key, _ROSTER)))
+    traits = _traits(spec, seed)
     labels = rng.permutation(np.arange(spec.patients) < spec.positives)
     traps: list[list[str]] = [[] for _ in range(spec.patients)]
     for kind, count in (
@@ -111,11 +115,21 @@ def _deal(index: int, spec: HospitalSpec, folder: Path, seed: int) -> list[_Piec
         for number, patient in enumerate(rng.permutation(spec.patients)[:count]):
             broken = BROKEN_KINDS[number % len(BROKEN_KINDS)] if number else "empty"
             traps[patient].append(broken if kind == "broken" else kind)
-    tasks = [PatientTask(i, bool(labels[i]), tuple(traps[i])) for i in range(spec.patients)]
+    tasks = [
+        PatientTask(i, bool(labels[i]) if given is None else given.positive, tuple(traps[i]), given)
+        for i, given in enumerate(traits)
+    ]
     return [
         _Piece(index, spec, folder, seed, tuple(tasks[start : start + CHUNK]))
         for start in range(0, spec.patients, CHUNK)
     ]
+
+
+def _traits(spec: HospitalSpec, seed: int) -> Sequence[Traits | None]:
+    if spec.population is None:
+        return [None] * spec.patients
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(spec.key, _PEOPLE)))
+    return draw(spec.population, spec.patients, rng)
 
 
 def _work(
@@ -176,13 +190,14 @@ def _write_piece(piece: _Piece) -> list[ImageTruth]:
     ]
 
 
-def _write_labels(path: Path, spec: HospitalSpec, truth: Truth) -> None:
-    labels = {image.accession: image.label for image in truth.images}
+def _write_labels(path: Path, truth: Truth) -> None:
+    labels = {i.accession: i for i in truth.images if i.told is not None}
+    columns = ["accession", "label", "source", "version"]
+    split = any(image.split for image in labels.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["accession", "label", "source", "version"])
-        writer.writerows(
-            [accession, label, spec.label_source, LABEL_VERSION]
-            for accession, label in sorted(labels.items())
-        )
+        writer.writerow([*columns, "split"] if split else columns)
+        for accession, image in sorted(labels.items()):
+            row = [accession, image.told, image.reader, LABEL_VERSION]
+            writer.writerow([*row, image.split] if split else row)

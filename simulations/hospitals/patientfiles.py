@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +13,7 @@ import numpy as np
 from simulations import phantoms, scanners
 from simulations.hospitals.dicom import Picture, Study, burn_in, draw_uid, to_bytes
 from simulations.hospitals.people import SCRAMBLE_7, Person, draw_person, initials_folder
+from simulations.hospitals.population import Traits
 from simulations.hospitals.spec import HospitalSpec, ImageTruth
 
 SAME_VISIT: Final = 0.6
@@ -33,6 +34,13 @@ class PatientTask:
     index: int
     positive: bool
     traps: tuple[str, ...] = ()
+    traits: Traits | None = None
+    """What a population drew of this patient; None: drawn with the patient."""
+
+    @property
+    def told(self) -> int | None:
+        """What the label table says."""
+        return int(self.positive) if self.traits is None else self.traits.told
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,15 @@ class Exposed:
 
     picture: Picture
     truth: ImageTruth
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A patient as a body, as a person on paper, and as a task."""
+
+    patient: phantoms.Patient
+    person: Person
+    task: PatientTask
 
 
 def write_patient(spec: HospitalSpec, task: PatientTask, folder: Path, seed: int) -> list[ImageTruth]:
@@ -63,11 +80,16 @@ def patient_files(
 ) -> Iterator[tuple[str, bytes, ImageTruth]]:
     """Relative path, bytes and truth of every file of one patient."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(spec.key, task.index)))
-    patient = phantoms.draw_patient(rng, task.positive)
-    person = draw_person(rng, patient, task.index, spec.key)
+    given = task.traits
+    if given is None:
+        patient = phantoms.draw_patient(rng, task.positive)
+        person = draw_person(rng, patient, task.index, spec.key)
+    else:
+        patient = phantoms.draw_patient(rng, task.positive, given.sex, given.age)
+        person = draw_person(rng, patient, task.index, spec.key, given.day)
     last: Exposed | None = None
-    for exposed in _exposures(rng, spec, patient, person, task.index):
-        last = exposed
+    for bare in _exposures(rng, spec, Visitor(patient, person, task)):
+        last = exposed = replace(bare, truth=_as_told(bare.truth, spec, task))
         data = to_bytes(exposed.picture, monochrome1=spec.monochrome1, syntax=spec.syntax)
         yield exposed.truth.path, data, exposed.truth
     if last:
@@ -76,16 +98,21 @@ def patient_files(
             yield _trapped(spec, _extra(rng, last.picture, trap, number), last.truth, trap)
 
 
-def _exposures(
-    rng: np.random.Generator, spec: HospitalSpec, patient: phantoms.Patient, person: Person, index: int
-) -> Iterator[Exposed]:
+def _as_told(truth: ImageTruth, spec: HospitalSpec, task: PatientTask) -> ImageTruth:
+    if task.traits is None:
+        return replace(truth, told=task.told, reader=spec.label_source)
+    return replace(truth, told=task.told, reader=task.traits.reader, split=task.traits.split)
+
+
+def _exposures(rng: np.random.Generator, spec: HospitalSpec, visitor: Visitor) -> Iterator[Exposed]:
     """Visits and their images, in order of time."""
+    patient = visitor.patient
     study: Study | None = None
     number, visit = 0, 0
     for _ in range(phantoms.images_per_patient(rng)):
         number += 1
         if study is None or rng.random() > SAME_VISIT:
-            study, machine = _visit(rng, spec, patient, person, index * 10 + visit)
+            study, machine = _visit(rng, spec, visitor, visit)
             number, visit = 1, visit + 1
         pose = phantoms.draw_pose(rng, study.projection)
         settings = scanners.draw(rng, machine)
@@ -96,23 +123,41 @@ def _exposures(
 
 
 def _visit(
-    rng: np.random.Generator, spec: HospitalSpec, patient: phantoms.Patient, person: Person, number: int
+    rng: np.random.Generator, spec: HospitalSpec, visitor: Visitor, visit: int
 ) -> tuple[Study, scanners.Scanner]:
-    weights = spec.scanners[int(patient.positive)]
-    shares = np.array(list(weights.values())) / sum(weights.values())
-    name = str(rng.choice(list(weights), p=shares))
-    later = timedelta(days=int(rng.integers(1, 20)), minutes=int(rng.integers(600)))
+    number, given = visitor.task.index * 10 + visit, visitor.task.traits
+    first = visitor.person.first_study
+    drawn = _drawn_machine(rng, spec.scanners[int(visitor.patient.positive)])
+    moment = first + (number % 10) * timedelta(days=int(rng.integers(1, 20)), minutes=int(rng.integers(600)))
+    name = drawn if given is None else _machine_of(rng, spec, given, moment.date())
     study = Study(
-        person=person,
+        person=visitor.person,
         institution=spec.institution,
         station=f"{spec.name[:4].upper()}{list(scanners.SCANNERS).index(name) + 1}",
         accession=f"{spec.name[:2].upper()}{spec.key % 97:02d}{(number * 7919 + spec.key) % SCRAMBLE_7:07d}",
-        moment=person.first_study + (number % 10) * later,
+        moment=moment,
         study_uid=draw_uid(rng),
         series_uid=draw_uid(rng),
-        projection="AP" if rng.random() < spec.ap.get(name, 0.3) else "PA",
+        projection=_drawn_view(rng, spec.ap.get(name, 0.3)) if given is None else given.projection,
     )
     return study, scanners.SCANNERS[name]
+
+
+def _drawn_view(rng: np.random.Generator, lying: float) -> phantoms.Projection:
+    return "AP" if rng.random() < lying else "PA"
+
+
+def _drawn_machine(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+    shares = np.array(list(weights.values())) / sum(weights.values())
+    return str(rng.choice(list(weights), p=shares))
+
+
+def _machine_of(rng: np.random.Generator, spec: HospitalSpec, given: Traits, day: date) -> str:
+    """The patient's machine, or one of those in use by then if theirs was replaced since."""
+    population = spec.population
+    if population is None or population.mix(day) == population.mix(given.day):
+        return given.scanner
+    return _drawn_machine(rng, population.mix(day))
 
 
 def _truth(spec: HospitalSpec, picture: Picture, patient: phantoms.Patient, seen: int) -> ImageTruth:

@@ -63,9 +63,20 @@ class Person:
         return day.year - self.birth.year - before
 
 
-def draw_person(rng: np.random.Generator, patient: Patient, index: int, site: int) -> Person:
-    """Draw the paper side of a patient; the number is unique within the site."""
-    day = FIRST_DAY + timedelta(days=int(rng.integers(DAYS)))
+def draw_person(
+    rng: np.random.Generator, patient: Patient, index: int, site: int, first: date | None = None
+) -> Person:
+    """Draw the paper side of a patient; the number is unique within the site.
+
+    Args:
+        rng: drawn from equally often whether a day is given or not.
+        patient: whose sex and age the paper must agree with.
+        index: number of the patient within the site.
+        site: number of the site.
+        first: day of the first study; drawn when None.
+    """
+    drawn = FIRST_DAY + timedelta(days=int(rng.integers(DAYS)))
+    day = drawn if first is None else first
     moment = datetime.combine(day, time()) + timedelta(seconds=int(rng.integers(7 * 3600, 20 * 3600)))
     birth = day - timedelta(days=int(patient.age_years * 365.25 + rng.integers(20, 340)))
     return Person(

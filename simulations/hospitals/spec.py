@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from common.errors import DataError
+from simulations.hospitals.population import Population, check
 from simulations.phantoms import Projection
 from simulations.scanners import SCANNERS, WEAK
 
@@ -42,6 +43,10 @@ class HospitalSpec:
     """Files that were sent twice: the same bytes in another folder."""
     suffix: str = ".dcm"
     label_source: str = "radiologist"
+    population: Population | None = None
+    """Draws who comes and who is ill; prevalence, scanners and ap above then only describe it."""
+    away: tuple[int, ...] = ()
+    """Rounds in which it does not answer."""
 
     def __post_init__(self) -> None:
         names = {name for weights in self.scanners.values() for name in weights}
@@ -55,6 +60,8 @@ class HospitalSpec:
             raise DataError(
                 self.name, "a trap needs a patient of its own", "Ask for fewer traps or more patients"
             )
+        if self.population is not None:
+            check(self.name, self.population)
 
     @property
     def positives(self) -> int:
@@ -82,6 +89,11 @@ class ImageTruth:
     grade: str
     opacity_pixels: int
     """Pixels of the finding in the image."""
+    told: int | None = None
+    """What the label table says of the patient; None: it says nothing."""
+    reader: str = ""
+    split: str = ""
+    """As the label table names it; empty: the client's choice."""
     trap: str = ""
     """"", "burned-in", "duplicate", "empty", "truncated", "header" or "not-dicom"."""
 

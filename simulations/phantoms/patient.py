@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -34,6 +34,20 @@ GRADES: Final = (
 )
 """Fluid of 2 to 9 cm in a 17 cm deep lung; extent is the standard deviation of the bell-shaped border.
 Ranges are ours: they make human-visible findings of the size of segments (2 to 4 cm) and lobes (5 to 8 cm)."""
+
+GROWN: Final = 18
+"""Years from which a patient has an adult's build."""
+BREAST_FROM: Final = 13
+HEIGHTS_CM: Final = (
+    (0, 50.0),
+    (1, 75.0),
+    (2, 87.0),
+    (5, 109.5),
+    (10, 138.0),
+    (14, 162.0),
+    (17, 170.0),
+)
+"""Median height at an age in years, both sexes together: WHO Child Growth Standards 2006 and Reference 2007, rounded."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +114,27 @@ def images_per_patient(rng: np.random.Generator) -> int:
     return int(rng.choice(len(IMAGES_PER_PATIENT), p=IMAGES_PER_PATIENT)) + 1
 
 
-def draw_patient(rng: np.random.Generator, positive: bool) -> Patient:  # noqa: FBT001 - the label is the subject
-    """Draw one adult; the build does not depend on `positive`, so that only the finding tells."""
-    male = bool(rng.random() < 0.52)
-    age = int(np.clip(rng.normal(60, 17), 18, 97))
+def draw_patient(
+    rng: np.random.Generator,
+    positive: bool,  # noqa: FBT001 - the label is the subject
+    sex: Literal["F", "M"] | None = None,
+    age: int | None = None,
+) -> Patient:
+    """Draw one patient; the build does not depend on `positive`, so that only the finding tells.
+
+    Args:
+        rng: drawn from equally often whatever is given.
+        positive: whether there is a finding.
+        sex: drawn when None.
+        age: completed years; an adult's is drawn when None.
+    """
+    drawn = bool(rng.random() < 0.52), int(np.clip(rng.normal(60, 17), 18, 97))
+    male = drawn[0] if sex is None else sex == "M"
+    age = drawn[1] if age is None else age
     fat = float(np.clip(rng.gamma(5.0, 3.4), 5, 42))
     grade = GRADES[int(rng.choice(len(GRADES), p=[g.share for g in GRADES]))]
     opacities = draw_opacities(rng, grade)
-    return Patient(
+    adult = Patient(
         positive=positive,
         sex="M" if male else "F",
         age_years=age,
@@ -123,6 +150,31 @@ def draw_patient(rng: np.random.Generator, positive: bool) -> Patient:  # noqa: 
         grade=grade.name if positive else "",
         opacities=opacities if positive else (),
         texture_seed=int(rng.integers(2**63)),
+    )
+    return adult if age >= GROWN else _child(adult)
+
+
+def _child(adult: Patient) -> Patient:
+    """The same build at a child's size: lengths follow the height, the heart is larger for the chest, fat less."""
+    years, heights = np.array(HEIGHTS_CM).T
+    height = float(np.interp(adult.age_years, years, heights)) / HEIGHTS_CM[-1][1]
+    small = tuple(
+        replace(
+            one,
+            thickness_mm=one.thickness_mm * height,
+            width_mm=one.width_mm * height,
+            height_mm=one.height_mm * height,
+        )
+        for one in adult.opacities
+    )
+    return replace(
+        adult,
+        scale=adult.scale * height,
+        depth_mm=adult.depth_mm * height,
+        fat_mm=adult.fat_mm * height * 0.7,
+        breast_mm=adult.breast_mm if adult.age_years >= BREAST_FROM else 0.0,
+        heart=adult.heart * (1 + 0.2 * max(0.0, 1 - adult.age_years / 6)),
+        opacities=small,
     )
 
 
