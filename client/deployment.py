@@ -167,7 +167,7 @@ def programs(start: Start) -> list[Program]:
             sees_patients=True,
         ),
         of_courier("node", _node(start, courier, port, secret), needs=("service",)),
-        of_courier("executor", executor.command(address, str(secret)), needs=("node",)),
+        of_courier("executor", executor.command(address, str(secret), couriers=True), needs=("node",)),
     ]
 
 

@@ -1,35 +1,68 @@
-"""Flower's executor, with one thing more: it ends when an app that it started was killed.
+"""Flower's executor, with two things more: it ends when an app that it started was killed, and couriers start at once.
 
 Flower's own does not look back at the apps it started: one that was killed (by the kernel for its memory, say)
 leaves its node busy for a minute and a run for dead. Here the executor ends with `KILLED`, and its supervisor
 starts it anew at once, on a hospital's side together with the SuperNode, so that the question can be asked again.
 
-    python -m common.executor --insecure --runtime-api-address 127.0.0.1:9094
+Flower starts an interpreter for every question, which imports for a second and a half before it does anything. An
+executor that `--forks flwr-clientapp` has imported Flower and what a courier needs, and nothing of ours, and forks for each
+question: what a process is, whom it belongs to and how it ends stay as they are, and the bundle's code is imported anew.
+
+    python -m common.executor --forks flwr-clientapp --insecure --runtime-api-address 127.0.0.1:9094
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import subprocess
 import sys
-from typing import Final
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 KILLED: Final = os.EX_TEMPFAIL
 """Exit status when an app was ended by a signal."""
 MODULE: Final = "common.executor"
+COURIER: Final = "flwr-clientapp"
+_FORKS: Final = "--forks"
+_MAIN: Final = ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp")
+"""What the program `flwr-clientapp` calls."""
+_LAUNCHER: Final = "flwr.supercore.superexec.executor.subprocess_executor"
+_BEFOREHAND: Final = (
+    _MAIN[0],
+    "numpy",
+    "grpc",
+    "grpc_health.v1.health",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+)
+"""What a courier imports besides the bundle; no channel is opened and no thread started by it."""
+_OURS: Final = ("common", "client", "server")
+_SIGNALS: Final = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
-def command(runtime_api_address: str, secret_file: str = "", authority: str = "") -> tuple[str, ...]:
+def command(
+    runtime_api_address: str, secret_file: str = "", authority: str = "", *, couriers: bool = False
+) -> tuple[str, ...]:
     """The command line of an executor for the SuperLink or SuperNode at this address.
 
     Args:
         runtime_api_address: host and port on this machine.
         secret_file: path of what proves that the executor is ours; empty: the other side does not ask.
         authority: path of the certificate that vouches for the other side's; empty: no TLS on this machine.
+        couriers: whether it starts couriers, and therefore forks.
     """
     proof = ("--superexec-auth-secret-file", secret_file) if secret_file else ()
     trust = ("--root-certificates", authority) if authority else ("--insecure",)
-    return (sys.executable, "-m", MODULE, "--runtime-api-address", runtime_api_address, *trust, *proof)
+    forks = (_FORKS, COURIER) if couriers else ()
+    return (
+        *(sys.executable, "-m", MODULE, *forks),
+        *("--runtime-api-address", runtime_api_address, *trust, *proof),
+    )
 
 
 def look_back(_signal: int, _frame: object) -> None:
@@ -46,12 +79,76 @@ def look_back(_signal: int, _frame: object) -> None:
             os._exit(KILLED)
 
 
-def main() -> None:
+class Launching:
+    """Stands for the module `subprocess` where Flower starts an app: a courier is forked, anything else started."""
+
+    DEVNULL: Final = subprocess.DEVNULL
+
+    @staticmethod
+    def Popen(words: Sequence[str], **streams: Any) -> None:  # noqa: N802 - Flower calls it by this name
+        """Start an app; nothing of the process is given back, and Flower asks for nothing."""
+        # A fork carries one thread over: with others about, what they held would stay held for ever.
+        if words[0] == COURIER and not streams and threading.active_count() == 1:
+            forked(words)
+        else:
+            subprocess.Popen(words, **streams)  # noqa: S603 - Flower's own command
+
+
+def forked(words: Sequence[str]) -> int:
+    """Fork a process that is the program `flwr-clientapp` with these words; gives its number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        status = _courier(words)
+    except BaseException:  # noqa: BLE001 - nothing may go on in the child but its end
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        # Not `sys.exit`: what the executor has to do at its own end is not the child's to do.
+        os._exit(status)
+
+
+def _courier(words: Sequence[str]) -> int:
+    """In the child: forget the executor, then do what a fresh process would; gives the exit status."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    importlib.import_module("flwr.supercore.exit.exit_handler").registered_exit_handlers.clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+        del sys.modules[name]
+    importlib.import_module("random").seed()
+    sys.argv = list(words)
+    sys.path[:] = [place for place in sys.path if place not in ("", str(Path.cwd()))]
+    try:
+        getattr(importlib.import_module(_MAIN[0]), _MAIN[1])()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    return 0
+
+
+def ready() -> None:
+    """Import what couriers need, and have Flower's launcher of apps fork them."""
+    for name in _BEFOREHAND:
+        importlib.import_module(name)
+    launcher: Any = importlib.import_module(_LAUNCHER)
+    launcher.subprocess = Launching
+
+
+def main() -> NoReturn:
     """Run Flower's executor with the arguments of this process."""
     from flwr.supercore.cli.flower_superexec import flower_superexec  # noqa: PLC0415 - slow to import
 
     signal.signal(signal.SIGCHLD, look_back)
+    if sys.argv[1:3] == [_FORKS, COURIER]:
+        del sys.argv[1:3]
+        ready()
     flower_superexec()
+    sys.exit(0)
 
 
 if __name__ == "__main__":

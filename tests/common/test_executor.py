@@ -51,3 +51,69 @@ def test_the_command_proves_itself_and_trusts_one_authority():
     said = command("127.0.0.1:1", "secret", "ca.crt")
     assert said[-4:] == ("--root-certificates", "ca.crt", "--superexec-auth-secret-file", "secret")
     assert "--insecure" in command("127.0.0.1:1")
+
+
+_FORKS = """
+import os, signal, sys, time
+from common import executor
+from flwr.supercore.exit import add_exit_handler
+executor.ready()
+add_exit_handler(lambda: print("the executor's own end", flush=True))
+signal.signal(signal.SIGCHLD, executor.look_back)
+print("before", flush=True)
+{what}
+time.sleep({wait_s})
+print("still here", flush=True)
+"""
+
+
+def _forks(what: str, wait_s: float) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", _FORKS.format(what=what, wait_s=wait_s)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_forked_courier_is_flower_s_program_and_ends_as_one():
+    done = _forks("executor.Launching.Popen([executor.COURIER, '--help'])", 3)
+    assert "Run a Flower ClientApp" in done.stdout
+    assert done.stdout.count("before") == 1
+    assert "still here" in done.stdout
+    assert "the executor's own end" not in done.stdout
+    assert done.returncode == 0
+
+
+def test_a_forked_courier_that_is_killed_ends_its_executor():
+    """Nobody listens there: it goes on asking until it is killed."""
+    words = "[executor.COURIER, '--insecure', '--runtime-api-address', '127.0.0.1:1', '--token', 't']"
+    kills = f"child = executor.forked({words}); time.sleep(1); os.kill(child, signal.SIGKILL)"
+    done = _forks(kills, 60)
+    assert done.returncode == KILLED, done.stderr
+    assert "still here" not in done.stdout
+
+
+def test_any_other_program_is_started_as_ever():
+    done = _forks("executor.Launching.Popen([sys.executable, '-c', 'print(6 * 7)'])", 2)
+    assert "42" in done.stdout
+    with_streams = "executor.Launching.Popen([executor.COURIER, '--help'], stdout=executor.Launching.DEVNULL)"
+    assert "Run a Flower" not in _forks(with_streams, 3).stdout
+
+
+def test_what_is_imported_beforehand_is_none_of_ours_and_starts_no_thread():
+    """A bundle's own code runs, not the one that lay here when the executor began."""
+    text = (
+        "import os, sys; from common import executor; executor.ready();"
+        "print([n for n in sys.modules if n.partition('.')[0] in ('client', 'server', 'torch', 'safetensors')],"
+        " len(os.listdir('/proc/self/task')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[-2] == "[] 1"
+
+
+def test_flower_s_launcher_calls_what_stands_for_subprocess_by_name():
+    source = inspect.getsource(subprocess_executor)
+    assert (
+        source.count("subprocess.")
+        == source.count("subprocess.Popen(") + 2 * source.count("subprocess.DEVNULL") / 2
+    )
+    assert command("127.0.0.1:1", couriers=True)[3:5] == ("--forks", "flwr-clientapp")

@@ -100,7 +100,7 @@ def _flower(place, site):
     environment = flower.environment | clean | home | {"PATH": f"{programs}:{clean['PATH']}"}
     words = ("--insecure", "--superlink", flower.address, "--isolation", "process", "--host", "127.0.0.1")
     words += ("--port", str(port), "--superexec-auth-secret-file", str(secret))
-    asks = executor.command(f"127.0.0.1:{port}", str(secret))
+    asks = executor.command(f"127.0.0.1:{port}", str(secret), couriers=True)
     under = {"account": (courier.user, courier.group), "folder": courier.folder, "environment": environment}
     flower.add("node", (python, *command(courier.socket, *words)[1:]), "superlink", group="courier", **under)
     flower.add("courier", (python, *asks[1:]), "node", group="courier", **under)
