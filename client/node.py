@@ -62,6 +62,7 @@ _PATIENCE_S: Final = 20.0
 """So long the site service may be away, being started anew, before a bundle counts as not approved."""
 _POLL_S: Final = 0.5
 _STALLED_S: Final = 15.0
+_SOON_S: Final = 0.03
 _VOUCHER: Final = "consilium"
 
 Approved = Callable[[Digest], bool]
@@ -142,7 +143,8 @@ def patient(
     """Fetch the objects of one message, and give it up when nothing more of it comes for so many seconds.
 
     A server that is killed while it sends a question would else hold this node for three minutes. Flower forgets a message
-    whose fetching fails, and looks for the next.
+    whose fetching fails, and looks for the next. And it looks again after a second, two, four, for what the server has named
+    and not sent yet, which is most of what a question takes; here it is looked for again at once, and then less often.
     """
     # Slow to import, and who starts the node's process needs none of it.
     from flwr.supercore.inflatable.inflatable_utils import (  # noqa: PLC0415
@@ -155,14 +157,18 @@ def patient(
     def pulled(run_id: int, number: str) -> bytes:
         if not came:
             came.append(time.monotonic())
-        try:
-            content = pull_object(run_id, number)
-        except ObjectUnavailableError:
-            if time.monotonic() - came[0] > stalled_s:
-                raise ObjectPullError(number, "nothing more of its message comes") from None
-            raise
-        came[0] = time.monotonic()
-        return content
+        pause = _SOON_S
+        while True:
+            try:
+                content = pull_object(run_id, number)
+            except ObjectUnavailableError:
+                if time.monotonic() - came[0] > stalled_s:
+                    raise ObjectPullError(number, "nothing more of its message comes") from None
+            else:
+                came[0] = time.monotonic()
+                return content
+            time.sleep(pause)
+            pause = min(2 * pause, _POLL_S)
 
     return pulled
 

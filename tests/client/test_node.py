@@ -7,6 +7,7 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,23 @@ def test_a_question_whose_sender_was_killed_half_way_holds_the_node_for_seconds_
 
     pull = node.patient(pull_object, 0.2)
     assert pull_objects(["a", "b"], lambda number: pull(1, number)) == there
-    with pytest.raises(ObjectUnavailableError):
-        pull(1, "c")
     with pytest.raises(ObjectPullError):
-        pull_objects(["c"], lambda number: pull(1, number), initial_backoff=0.05)
+        pull(1, "c")
+
+
+def test_what_a_server_has_named_and_not_sent_yet_is_looked_for_again_at_once():
+    """Flower's own next look comes after a second, then two, then four."""
+    looks = []
+
+    def pull_object(_run, number):
+        looks.append(number)
+        if len(looks) < 4:
+            raise ObjectUnavailableError(number)
+        return b"1"
+
+    pull, began = node.patient(pull_object), time.monotonic()
+    assert pull_objects(["a"], lambda number: pull(1, number)) == {"a": b"1"}
+    assert time.monotonic() - began < 0.9
 
 
 def test_the_keys_of_a_node_s_configuration_are_the_documented_ones(tmp_path):
