@@ -375,6 +375,28 @@ def test_an_answer_that_left_before_leaves_again_as_the_same_bytes_and_is_writte
             door.again(blob)
 
 
+@pytest.mark.parametrize(
+    "kept", [Refusal("alpha", "r", 1, "patient anna", DIGEST), SiteMetrics("alpha", "anna m", 1, DIGEST)]
+)
+def test_what_was_kept_and_is_not_what_may_leave_stays(tmp_path, kept):
+    """What lies on the disk may have been put there by somebody else, or by an older release."""
+    door = Egress(AuditLog(tmp_path / "a.jsonl"))
+    with pytest.raises(PolicyRefused):
+        door.again(wire.pack(kept))
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_every_limit_of_the_policy_on_what_leaves_reaches_the_door():
+    strict = Policy(
+        strict_rates=True, min_cell=20, metrics=("auroc",), groups=("sex",), private_progress=False
+    )
+    rules = Rules.of(strict, made_plan(privacy={"mode": "patient-dp"}, evaluation={"min_cell": 11}))
+    assert (rules.strict_rates, rules.least) == (True, Least(20, 20))
+    assert (rules.figures, rules.groups) == (frozenset({"auroc"}), frozenset({"sex"}))
+    assert (rules.progress, rules.vote) == (False, False)
+    assert Rules.of(strict).strict_rates, "also before a plan was read"
+
+
 def test_a_refusal_leaves_too_and_only_with_its_code(tmp_path):
     released = Egress(AuditLog(tmp_path / "a.jsonl")).release(Refusal("alpha", "r", 1, "busy", DIGEST), RULES)
     assert b"busy" in released.blob

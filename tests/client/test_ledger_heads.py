@@ -170,6 +170,12 @@ def test_a_word_for_another_site_run_or_round_is_refused(federation, change):
     assert federation.charges() == before
 
 
+def test_also_a_repeat_goes_only_to_whoever_countersigned_truly(federation):
+    """It costs nothing, but a ledger that was put back holds old updates, too, and a stranger may ask for them."""
+    assert federation.round(2) == b"u2"
+    refused("ledger-countersign", lambda: federation.round(2, changes={"signature": "00" * 64}))
+
+
 def test_a_server_that_falls_silent_after_it_countersigned_is_refused(federation):
     desk = Desk(federation.site)
     refused("ledger-countersign", lambda: desk.send(Asked(release_of(3)), lambda pay: b"never"))
