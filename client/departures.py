@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from client.egress import RELEASED, digest_of
+from client.membership import ENROLMENT
 from client.site import Site
 from common.audit import read, verify
 from common.envelope import is_sealed, split
@@ -25,6 +26,8 @@ WORDS = {
     "shares": "sealed shares of a masked round's seeds",
     "consent": "a signature over who is alive in a masked round",
     "opened": "shares that take the masks of a round's sum away",
+    "ask": "a request to be enrolled: public keys, and the one-time code when it was typed in",
+    "renew": "a request for the next certificate: a public key",
 }
 """What each kind of message is, for people."""
 
@@ -77,7 +80,7 @@ def account(site: Site, run: str = "") -> Account:
     found = tuple(
         _departure(entry)
         for entry in read(site.audit)
-        if entry["event"] == RELEASED and run in ("", entry["fields"].get("run"))
+        if entry["event"] in (RELEASED, ENROLMENT) and run in ("", entry["fields"].get("run"))
     )
     return Account(
         departures=found,

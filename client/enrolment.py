@@ -5,10 +5,12 @@
 1. Every key is made here, is on disk before its public half is sent, and never leaves.
 2. Nothing that the server says is believed before its certificate chains to the authority in the kit.
 3. A certificate is taken only if it is this hospital's, of that authority, and for the key that is here.
+4. What asks for one has its size, SHA-256 and addressee in the audit log before it is sent, as all that leaves.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from client.keyfiles import enrolling, next_key, node_public, request_of, settle, take
 from client.link import Link, proxy_url
 from client.membership import (
+    ENROLMENT,
     FOLDER,
     IDENTITY,
     Membership,
@@ -31,6 +34,7 @@ from client.membership import (
     pin,
     pinned,
 )
+from common.audit import AuditLog
 from common.certificates import Certificate, belongs, certified, read_certificate
 from common.checkpoints import write_whole
 from common.enrolment import PREFIX, Answer, Ask, Renew, parse, sign
@@ -93,7 +97,7 @@ def enrol(site: Site, kit: Kit, code: str, clock: Clock = time.time) -> Enrolmen
         code=code,
     )
     signed = sign(ask, identity, kit.server)
-    answer = parse(Answer, _first_link(site, kit, "enrol", json.dumps(asdict(signed)).encode()))
+    answer = parse(Answer, _first_link(site, kit, _written_down(site, signed, kit.server)))
     if not answer.admitted:
         return Enrolment(kit.federation, admitted=False, fingerprint=fingerprint(identity.public))
     roster = load_roster(answer.roster.encode())
@@ -126,7 +130,8 @@ def renew(site: Site, clock: Clock = time.time, *, always: bool = False) -> Cert
     if not enrolling(site) and (always or certificate(site).left(now).days < RENEW_DAYS):
         key = next_key(site)
         asked = sign(Renew(request_of(site, key), int(clock())), known.identity, known.server_key)
-        answer = parse(Answer, link.ask("POST", f"{PREFIX}/renew", json.dumps(asdict(asked)).encode()))
+        body = _written_down(site, asked, known.server_key)
+        answer = parse(Answer, link.ask("POST", f"{PREFIX}/renew", body))
         given = _believed(site, answer.certificate, kit.authority, key)
         take(site, given)
         link = link_of(site)
@@ -193,17 +198,30 @@ def _membership(site: Site) -> tuple[Membership, Kit, Link]:
     return known, kit, Link(address, kit.authority, proxy_url(site.federation, site.folder), pair)
 
 
-def _first_link(site: Site, kit: Kit, path: str, body: bytes) -> bytes:
+def _written_down(site: Site, asked: Ask | Renew, server: PublicKey) -> bytes:
+    """The bytes of a request, once the audit log has their size and digest.
+
+    Raises:
+        StorageError: it cannot be written; then nothing is sent.
+    """
+    body = json.dumps(asdict(asked)).encode()
+    digest = "sha256:" + hashlib.sha256(body).hexdigest()
+    about: dict[str, object] = {"bytes": len(body), "digest": digest, "to": fingerprint(server)}
+    AuditLog(site.audit).append(ENROLMENT, kind=type(asked).__name__.lower(), **about)
+    return body
+
+
+def _first_link(site: Site, kit: Kit, body: bytes) -> bytes:
     """Ask without a certificate, at the kit's addresses in turn until one answers."""
     proxy = proxy_url(site.federation, site.folder)
     addresses = (site.federation.address,) if site.federation.address else kit.addresses
     for address in addresses[:-1]:
         try:
-            return Link(address, kit.authority, proxy).ask("POST", f"{PREFIX}/{path}", body)
+            return Link(address, kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body)
         except FederationError as error:
             if error.code != "unreachable":
                 raise
-    return Link(addresses[-1], kit.authority, proxy).ask("POST", f"{PREFIX}/{path}", body)
+    return Link(addresses[-1], kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body)
 
 
 def _same_federation(site: Site, kit: Kit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -11,9 +12,14 @@ import common.messages
 from client.departures import WORDS
 from client.egress import _LEAVE
 from client.policy import Policy
+from common.enrolment import Ask, Renew
 from common.envelope import Envelope
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "what-leaves.md").read_text(encoding="utf-8")
+
+
+BESIDE = (Ask, Renew)
+"""What a hospital says outside of rounds, beside the door; nothing in it is of a patient."""
 
 
 def _kinds(kind: Any, seen: dict[str, type]) -> dict[str, type]:
@@ -22,14 +28,16 @@ def _kinds(kind: Any, seen: dict[str, type]) -> dict[str, type]:
         _kinds(part, seen)
     if dataclasses.is_dataclass(kind) and kind.__name__ not in seen:
         seen[kind.__name__] = kind
-        for hint in get_type_hints(kind, vars(common.messages)).values():
+        for hint in get_type_hints(
+            kind, {**vars(common.messages), **vars(sys.modules[kind.__module__])}
+        ).values():
             _kinds(hint, seen)
     return seen
 
 
 def test_every_field_that_can_leave_has_its_row_and_no_other_has():
     kinds: dict[str, type] = {}
-    for kind in (*_LEAVE, Envelope):
+    for kind in (*_LEAVE, Envelope, *BESIDE):
         _kinds(kind, kinds)
     sections = re.findall(r"^##+ (\w+).*?\n(.*?)(?=^##|\Z)", TEXT, re.MULTILINE | re.DOTALL)
     told = {name: re.findall(r"^\| `(\w+)` \|", body, re.MULTILINE) for name, body in sections}
@@ -38,7 +46,7 @@ def test_every_field_that_can_leave_has_its_row_and_no_other_has():
 
 
 def test_every_kind_that_leaves_has_words_for_people():
-    assert {kind.__name__.lower() for kind in _LEAVE} == set(WORDS)
+    assert {kind.__name__.lower() for kind in (*_LEAVE, *BESIDE)} == set(WORDS)
 
 
 def test_every_row_says_how_it_is_coarsened_and_protected():

@@ -15,6 +15,7 @@ import tomli_w
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.departures import account
 from client.enrolment import certificate, enrol, link_of, renew
 from client.membership import identity_of, load_membership, offered, pin
 from client.site import load_site
@@ -111,6 +112,28 @@ def test_who_did_what_is_in_the_audit_log(world, tmp_path):
     ours = [line["event"] for line in lines if line["fields"].get("site") == "st-audit"]
     assert ours == ["enrol.invited", "enrol.asked", "enrol.admitted", "enrol.certified", "enrol.revoked"]
     assert "refused" not in path.read_text()
+
+
+def test_what_asked_is_in_the_hospitals_own_log_before_it_is_sent_and_told_by_egress_show(world, tmp_path):
+    """Also where nobody is reached, because that is known only afterwards; and where nothing can be written, nobody asks."""
+    site = hospital(tmp_path / "site", "st-log")
+    kit, code = world.invite("st-log")
+    nowhere = dataclasses.replace(site.federation, address="127.0.0.21:1")
+    refused("unreachable", lambda: enrol(dataclasses.replace(site, federation=nowhere), kit, code))
+    (one,) = account(site).departures
+    assert (one.kind, one.to, one.run) == ("ask", fingerprint(world.consortium.identity.public), "")
+    assert one.bytes > 500
+    enrol(site, kit, code)
+    enrolment.admit(world.consortium, "st-log")
+    assert enrol(site, kit, "").admitted
+    renew(site, always=True)
+    assert [one.kind for one in account(site).departures] == ["ask", "ask", "ask", "renew"]
+    assert code not in site.audit.read_text()
+    site.audit.unlink()
+    site.audit.mkdir()
+    heard = (world.consortium.folder / enrolment.AUDIT).read_bytes()
+    refused("storage", lambda: renew(site, always=True))
+    assert (world.consortium.folder / enrolment.AUDIT).read_bytes() == heard
 
 
 def test_the_kit_holds_no_secret_and_the_server_keeps_no_code(world, tmp_path):
