@@ -48,6 +48,7 @@ class Stages:
         self._talk = talk
         self._journal = journal
         self._refusals = refusals
+        self._kept = False
         self.round = round_
         self.up = 0
 
@@ -62,8 +63,11 @@ class Stages:
         return self._talk.run
 
     def proven(self, site: SiteName, head: LedgerHead | None) -> None:
-        """Take in the ledger head that came with a masked update."""
+        """Take in the ledger head that came with a masked update; one of before a crash was admitted then."""
         seen = self._talk.heads.proven(site, head)
+        if self._kept:
+            self._talk.note("update.kept", site=site, round=self.round)
+            return
         self._talk.note("update.admitted", site=site, round=self.round, **seen)
         self._talk.options.observer(self.round, site)
 
@@ -75,10 +79,12 @@ class Stages:
         """
         desk, tally = Admission(self._talk.expected(self.round)), Tally()
         admitted: set[SiteName] = set()
+        self._kept = True
         for site, blob in self._journal.admitted(stage.kind):
             stage.admit(site, desk.masked(site, wire.unpack(blob)))
             admitted.add(site)
             self.up += len(blob)
+        self._kept = False
         if self._journal.closed(stage.kind) is None:
             tally.admitted = len(admitted)
             self._ask(stage, desk, admitted, tally)

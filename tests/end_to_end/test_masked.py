@@ -145,6 +145,11 @@ def test_the_server_is_killed_after_each_stage_and_goes_on(tmp_path):
             _run(tmp_path, services, plan, Killed)
     record = _run(tmp_path, services, plan)
     assert record.trained == NAMES[:5]
+    events = [(e["event"], e["fields"].get("site")) for e in read(tmp_path / "out" / "audit.jsonl")]
+    assert sorted(site for event, site in events if event == "update.admitted") == list(NAMES[:5]), (
+        "once each"
+    )
+    assert ("update.kept", NAMES[0]) in events
     assert record.rounds[0].masked
     found = load(tmp_path / "out" / "model.safetensors").arrays
     for name, array in _by_hand(plan, dict.fromkeys(record.trained, 100)).items():
