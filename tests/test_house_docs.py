@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from client.site import SiteSettings
 from common import plan as plans
 from common.plan import Plan, parse_plan
+from tests.client.test_cli import APPS, commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN_MD = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
@@ -85,6 +86,33 @@ LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 def test_every_link_leads_somewhere(document: Path) -> None:
     for target in LINK.findall(document.read_text(encoding="utf-8")):
         assert (document.parent / target).exists(), target
+
+
+ROOMS = ("common", "client", "server", "simulations", "deploy")
+WRITTEN = {".py", ".md", ".html", ".js", ".toml", ".sh", ".service", ".yaml"}
+TYPED = re.compile(r"(consilium-(?:site|server|sim)) ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+
+
+def test_every_command_that_is_named_can_be_typed() -> None:
+    """In documents, messages, pages and units: a remedy that names a command of yesterday helps nobody."""
+    known = {
+        (name, *words[1:end])
+        for name, group in APPS.items()
+        for words in commands(name, group)
+        for end in (2, 3)
+    }
+    groups = {one[:2] for one in known if len(one) > 2}
+    places = [
+        *DOCUMENTS,
+        *(path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in WRITTEN),
+    ]
+    wrong = []
+    for path in places:
+        for name, first, second in TYPED.findall(path.read_text(encoding="utf-8")):
+            typed = (name, first, second) if second and (name, first) in groups else (name, first)
+            if typed not in known:
+                wrong.append(f"{path.relative_to(ROOT)}: {' '.join(typed)}")
+    assert not wrong
 
 
 def rooms_and_tests_named(text: str) -> set[str]:

@@ -179,5 +179,5 @@ def _seen_table(seen: Seen, taken: Taken) -> Table:
 def _taken_rows(taken: Taken) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("images taken in", taken.accepted), ("known already", taken.unchanged)]
     if taken.refused:
-        rows.append(("refused; see consilium-site refused", taken.refused))
+        rows.append(("refused, or waiting; see consilium-site quarantine list", taken.refused))
     return rows
