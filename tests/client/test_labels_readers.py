@@ -17,7 +17,7 @@ from client.intake.relabel import add_labels, count_labels
 from client.intake.release import Reason, release
 from client.withdraw import withdraw_patient
 from common.errors import DataError, LabelError
-from tests.client.intake_files import export, image, label_table, new_site, to_bytes
+from tests.client.intake_files import export, image, label_table, new_site, state_of, to_bytes
 
 FIRST = ["ACC000000,0,anna,1", "ACC000001,1,anna,1", "ACC000002,0,anna,1", "ACC000003,1,anna,1"]
 
@@ -174,6 +174,21 @@ def test_a_table_that_would_put_a_patient_in_two_splits_is_refused(site, tmp_pat
     lines = ["ACC000000,1,b,1,test", "ACC000050,1,b,1,train"]
     with pytest.raises(DataError, match="two splits"):
         add_labels(site, label_table(tmp_path / "t.csv", lines, HEAD_SPLIT))
+
+
+def test_a_label_that_waited_puts_no_patient_in_two_splits_either(site, tmp_path) -> None:
+    """Whose the second order is shows only when its image comes; then nothing of the folder is taken in."""
+    lines = ["ACC000000,1,b,1,test", "ACC000070,1,b,1,train"]
+    assert add_labels(site, label_table(tmp_path / "t.csv", lines, HEAD_SPLIT)).waiting == 1
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "x.dcm").write_bytes(to_bytes(image(70, image(0).PatientID)))
+    before = state_of(site)
+    with pytest.raises(DataError, match="two splits"):
+        ingest(site, tmp_path / "late", None, workers=1)
+    assert state_of(site).keys() == before.keys()
+    with Index(site.index) as index:
+        assert len(index.images()) == 4
+        assert len(index.waiting()) == 1
 
 
 def test_the_commands_say_what_became_of_a_table(site, tmp_path) -> None:

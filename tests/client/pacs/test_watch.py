@@ -6,7 +6,10 @@ import json
 import signal
 import subprocess
 import time
+from datetime import date
 from pathlib import Path
+
+import pytest
 
 from client.pacs.arrivals import Arrivals
 from client.pacs.inbox import Inbox
@@ -74,6 +77,24 @@ def test_only_what_is_wanted_is_fetched(orthanc: Orthanc, tmp_path: Path) -> Non
     stable(orthanc, 3)
     seen = looked(site, Wanted(modalities=("CR",), body_parts=("HAND",)))
     assert (seen.studies, seen.instances) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "studies"),
+    [
+        (Wanted(accessions=("ACC000009",)), 0),
+        (Wanted(accessions=("ACC000000", "ACC000002")), 2),
+        (Wanted(begin=date(2023, 1, 5), end=date(2023, 1, 5)), 1),
+        (Wanted(begin=date(2023, 1, 5), accessions=("ACC000000",)), 0),
+    ],
+)
+def test_only_listed_orders_of_the_wanted_days_are_fetched(
+    orthanc: Orthanc, tmp_path: Path, wanted: Wanted, studies: int
+) -> None:
+    orthanc.upload(*study(0), *study(1, StudyDate="20230105"), *study(2, StudyDate="20230106"))
+    site = site_of(tmp_path, orthanc)
+    stable(orthanc, 3)
+    assert looked(site, wanted).instances == studies
 
 
 def test_reports_are_passed_over(orthanc: Orthanc, tmp_path: Path) -> None:
