@@ -1,0 +1,9 @@
+"""Computed tomography, stage by stage: from thin slices in Hounsfield units to stored values.
+
+`draw` draws one acquisition from a site's distributions; `scan` is a function of trunk and acquisition.
+"""
+
+from simulations.scanners.ct.chain import STAGES, scan, scan_until
+from simulations.scanners.ct.settings import SITES, CtAcquisition, CtSite, Kernel, draw
+
+__all__ = ["SITES", "STAGES", "CtAcquisition", "CtSite", "Kernel", "draw", "scan", "scan_until"]

@@ -1,0 +1,9 @@
+"""Magnetic resonance, stage by stage in physical order: from tissues to stored values.
+
+`draw` draws one acquisition from a site's distributions; `acquire` is a function of head and acquisition.
+"""
+
+from simulations.scanners.mr.chain import STAGES, acquire, acquire_until
+from simulations.scanners.mr.settings import SITES, Acquisition, MrSite, Sequence, draw
+
+__all__ = ["SITES", "STAGES", "Acquisition", "MrSite", "Sequence", "acquire", "acquire_until", "draw"]
