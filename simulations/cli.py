@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import webbrowser
 from pathlib import Path
@@ -297,6 +298,8 @@ def faults(
     """Kill every process of a federation at every moment of a round, cut its network, let hospitals hang and lie."""
     from simulations.faults.report import measure, names, put, tables
 
+    # A federation of real processes is never left behind, whoever ends this one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     measured = measure(say, names(case or [], short=short), kept)
     if write is not None:
         put(write, measured)
