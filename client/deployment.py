@@ -37,13 +37,12 @@ ENVIRONMENT: Final = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
     "OMP_NUM_THREADS": "1",
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
 }
-"""No telemetry, no update check, nothing installed, a question begun within a fifth of a second; the way to our own
-processes never leads through the hospital's proxy, which the tunnel alone speaks to."""
+"""No telemetry, no update check, nothing installed; the way to our own processes never leads through the hospital's proxy,
+which the tunnel alone speaks to."""
 PROCESSES: Final = "processes"
 """In the site's state: logs and status of the processes."""
 COURIER: Final = "courier"

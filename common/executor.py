@@ -7,6 +7,7 @@ starts it anew at once, on a hospital's side together with the SuperNode, so tha
 Flower starts an interpreter for every question, which imports for a second and a half before it does anything. An
 executor that `--forks flwr-clientapp` has imported Flower and what a courier needs, and nothing of ours, and forks for each
 question: what a process is, whom it belongs to and how it ends stay as they are, and the bundle's code is imported anew.
+It looks for work ten times a second after a question, and less often the longer there was none.
 
     python -m common.executor --forks flwr-clientapp --insecure --runtime-api-address 127.0.0.1:9094
 """
@@ -19,8 +20,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -42,6 +44,11 @@ _BEFOREHAND: Final = (
 )
 """What a courier imports besides the bundle; no channel is opened and no thread started by it."""
 _OURS: Final = ("common", "client", "server")
+_LOOP: Final = "flwr.supercore.superexec.run_superexec"
+"""Where the executor waits between two looks; of the module `time` it uses `sleep` and nothing else."""
+_SHORTEST_S: Final = 0.1
+_SHARE: Final = 0.02
+"""A pause is this share of the time since the last question: to wait costs at most two percent."""
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -79,14 +86,39 @@ def look_back(_signal: int, _frame: object) -> None:
             os._exit(KILLED)
 
 
+class Pace:
+    """Stands for the module `time` in the executor's loop, with pauses that grow with the time since the last question."""
+
+    def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._sleep = sleep
+        self._idle_s = 0.0
+
+    def begun(self) -> None:
+        """There was a question."""
+        self._idle_s = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep at most as long as Flower would."""
+        pause = min(max(_SHARE * self._idle_s, _SHORTEST_S), seconds)
+        self._idle_s += pause
+        self._sleep(pause)
+
+
 class Launching:
-    """Stands for the module `subprocess` where Flower starts an app: a courier is forked, anything else started."""
+    """Stands for the module `subprocess` where Flower starts an app: a courier is forked, anything else started.
+
+    Args:
+        begun: called at each start.
+    """
 
     DEVNULL: Final = subprocess.DEVNULL
 
-    @staticmethod
-    def Popen(words: Sequence[str], **streams: Any) -> None:  # noqa: N802 - Flower calls it by this name
+    def __init__(self, begun: Callable[[], None] = lambda: None) -> None:
+        self._begun = begun
+
+    def Popen(self, words: Sequence[str], **streams: Any) -> None:  # noqa: N802 - Flower calls it by this name
         """Start an app; nothing of the process is given back, and Flower asks for nothing."""
+        self._begun()
         # A fork carries one thread over: with others about, what they held would stay held for ever.
         if words[0] == COURIER and not streams and threading.active_count() == 1:
             forked(words)
@@ -132,11 +164,13 @@ def _courier(words: Sequence[str]) -> int:
 
 
 def ready() -> None:
-    """Import what couriers need, and have Flower's launcher of apps fork them."""
+    """Import what couriers need, and have Flower's executor look for work often and fork them."""
     for name in _BEFOREHAND:
         importlib.import_module(name)
     launcher: Any = importlib.import_module(_LAUNCHER)
-    launcher.subprocess = Launching
+    loop: Any = importlib.import_module(_LOOP)
+    loop.time = pace = Pace()
+    launcher.subprocess = Launching(pace.begun)
 
 
 def main() -> NoReturn:

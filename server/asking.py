@@ -22,7 +22,7 @@ from flwr.serverapp import Grid
 
 from common.messages import Refusal, SiteMetrics
 from common.types import SiteName
-from server.exchange import CRASHED, NO_REPLY, Answer, Question, answer_in, pause, push
+from server.exchange import CRASHED, NO_REPLY, Answer, Question, answer_in, pause, push, takes_maps
 
 AGAIN: Final = frozenset((NO_REPLY, CRASHED, "busy", "no-service", "socket"))
 """Codes that are no answer yet."""
@@ -188,15 +188,19 @@ class Asking:
         before.most_bytes = question.most_bytes
 
     def _arrived(self) -> Iterator[tuple[SiteName, Answer]]:
-        """One at a time, so that the server never holds more than one update."""
-        for site in list(self._pending):
-            pending = self._pending[site]
-            for number in list(pending.numbers):
-                for reply in self._grid.pull_messages([number]):
-                    answer = answer_in(pending.node, reply, pending.most_bytes)
-                    if self._is_final(pending, number, answer):
-                        self._pending.pop(site, None)
-                        yield site, answer
+        """In one look where the grid leaves replies on disk; else one at a time, so that no two updates are held."""
+        asked = {number: (site, its) for site, its in self._pending.items() for number in its.numbers}
+        looks = [list(asked)] if takes_maps(self._grid) else [[number] for number in asked]
+        for numbers in looks:
+            for reply in self._grid.pull_messages(numbers):
+                number = reply.metadata.reply_to_message_id if len(numbers) > 1 else numbers[0]
+                if number not in asked:
+                    continue
+                site, pending = asked[number]
+                answer = answer_in(pending.node, reply, pending.most_bytes)
+                if self._is_final(pending, number, answer):
+                    self._pending.pop(site, None)
+                    yield site, answer
 
     def _is_final(self, pending: _Pending, number: str, answer: Answer) -> bool:
         """Whether this is an answer; where not, when to ask again is noted."""

@@ -8,9 +8,10 @@ import subprocess
 import sys
 
 from flwr.supercore.cli import flower_superexec as entry
+from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import subprocess_executor
 
-from common.executor import KILLED, command
+from common.executor import KILLED, Pace, command
 
 _LAUNCHES = """
 import signal, subprocess, sys, time
@@ -74,7 +75,7 @@ def _forks(what: str, wait_s: float) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_forked_courier_is_flower_s_program_and_ends_as_one():
-    done = _forks("executor.Launching.Popen([executor.COURIER, '--help'])", 3)
+    done = _forks("executor.Launching().Popen([executor.COURIER, '--help'])", 3)
     assert "Run a Flower ClientApp" in done.stdout
     assert done.stdout.count("before") == 1
     assert "still here" in done.stdout
@@ -92,9 +93,11 @@ def test_a_forked_courier_that_is_killed_ends_its_executor():
 
 
 def test_any_other_program_is_started_as_ever():
-    done = _forks("executor.Launching.Popen([sys.executable, '-c', 'print(6 * 7)'])", 2)
+    done = _forks("executor.Launching().Popen([sys.executable, '-c', 'print(6 * 7)'])", 2)
     assert "42" in done.stdout
-    with_streams = "executor.Launching.Popen([executor.COURIER, '--help'], stdout=executor.Launching.DEVNULL)"
+    with_streams = (
+        "executor.Launching().Popen([executor.COURIER, '--help'], stdout=executor.Launching.DEVNULL)"
+    )
     assert "Run a Flower" not in _forks(with_streams, 3).stdout
 
 
@@ -115,3 +118,24 @@ def test_flower_s_launcher_calls_what_stands_for_subprocess_by_name():
     source = inspect.getsource(subprocess_executor)
     assert set(re.findall(r"subprocess\.(\w+)", source)) == {"Popen", "DEVNULL"}
     assert command("127.0.0.1:1", couriers=True)[3:5] == ("--forks", "flwr-clientapp")
+
+
+def test_an_executor_looks_often_after_a_question_and_seldom_after_none_for_long():
+    slept = []
+    pace = Pace(slept.append)
+    for _ in range(500):
+        pace.sleep(1.0)
+    assert slept[0] == 0.1
+    assert slept == sorted(slept)
+    assert slept[-1] == 1.0
+    pace.begun()
+    pace.sleep(1.0)
+    assert slept[-1] == 0.1
+    pace.sleep(0.05)
+    assert slept[-1] == 0.05, "never longer than Flower would"
+
+
+def test_flower_s_loop_waits_by_the_module_time_and_uses_nothing_else_of_it():
+    source = inspect.getsource(run_superexec)
+    assert set(re.findall(r"\btime\.(\w+)", source)) == {"sleep"}
+    assert "time.sleep(task_poll_interval)" in source
