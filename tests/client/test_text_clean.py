@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from client.deid.settings import DeidSettings, Region
-from client.deid.text.clean import clean, words_in
+from client.deid.text.clean import LEAST_MARGIN, clean, words_in
 from client.deid.text.detect import AT_ONCE, Candidate, candidates
 from client.deid.text.found import Box, Decision, TextReview
 from client.deid.text.look import Looker, _is_plain, _judged, _turned_back
@@ -59,6 +59,32 @@ def test_a_name_bright_or_dark_upright_or_turned_is_blanked_and_nothing_readable
     assert covered(box, cleaned.blanked) == 1.0
     assert not any("abend" in word for word in words_in(cleaned.pixels))
     assert any("abend" in word for word in words_in(pixels))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_blanked_reaches_beyond_what_was_read(turned):
+    """The first and last letter are the first that a reader loses, and smoothed ink lies around all of them."""
+    pixels, _ = write(ground(384), at=(190, 60), turned=turned, height=14)
+    cleaned = clean(pixels, header(), FIND)
+    read = [hit.box for hit in cleaned.hits if hit.kind == "text"]
+    assert read
+    for box, wide in zip(read, cleaned.blanked, strict=True):
+        ends = (box.top - wide.top, wide.bottom - box.bottom), (box.left - wide.left, wide.right - box.right)
+        along, across = ends if turned else ends[::-1]
+        thick = min(box.bottom - box.top, box.right - box.left)
+        assert min(across) >= LEAST_MARGIN
+        assert min(along) >= min(thick, LEAST_MARGIN)
+
+
+def test_what_looks_like_text_after_blanking_goes_to_a_person_who_may_let_it_pass():
+    """A line that runs over the edge: what is read is blanked, and the rest of a letter is left."""
+    pixels, _ = write(ground(), at=(90, 90), height=14)
+    (first,) = Looker().look([pixels])
+    assert {hit.kind for hit in first.hits} == {"text"}, "nothing was open before"
+    with pytest.raises(TextReview) as caught:
+        clean(pixels, header(), FIND)
+    assert len(caught.value.boxes) > len(first.hits)
+    assert clean(pixels, header(), FIND, Decision(waive=("review-text",))).blanked
 
 
 def test_blanking_uses_a_value_that_the_image_holds_already():
