@@ -151,9 +151,19 @@ def test_from_four_fifths_of_a_limit_on_people_are_told(path):
     assert [usage.span for usage in told[1]] == [Span.RUN]
 
 
-def test_the_policy_sets_the_yearly_limit(path):
-    plan = small_plan(privacy={"mode": "patient-dp"})
-    assert Limits.of(Policy(max_epsilon_per_year=2.5), plan).yearly_epsilon == 2.5
+@pytest.mark.parametrize("word", [True, False])
+def test_every_limit_is_the_policys_and_a_plan_only_tightens_its_own_run(word):
+    plan = small_plan(privacy={"mode": "patient-dp", "epsilon": 3.0, "delta": 1e-6})
+    own = Policy(
+        max_epsilon_per_run=5.0,
+        max_epsilon_per_year=7.0,
+        max_epsilon_lifetime=9.0,
+        max_delta=1e-4,
+        allow_non_private=word,
+    )
+    assert Limits.of(own, plan) == Limits(3.0, 9.0, 1e-6, word, 7.0)
+    assert Limits.of(replace(own, max_epsilon_per_run=2.0), plan).run_epsilon == 2.0
+    assert Limits.of_policy(own) == Limits(5.0, 9.0, 1e-4, word, 7.0)
 
 
 # names that reset nothing
