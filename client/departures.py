@@ -1,6 +1,6 @@
-"""What left this hospital, read from its audit log: when, what, to whom, for which study, run and round, which bytes.
+"""What left this hospital, read from its audit log and the connection's: when, what, to whom, for which study, run and round, which bytes.
 
-The log is checked whole before anything is told from it.
+Both are checked whole before anything is told from it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from client.connection_log import check, path_of
 from client.egress import RELEASED, digest_of
 from client.membership import ENROLMENT
 from client.site import Site
@@ -37,7 +38,7 @@ class Departure:
     """One message that was let out."""
 
     line: int
-    """Number of the line in the audit log."""
+    """Number of the line in its log."""
     time: str
     """UTC."""
     kind: str
@@ -67,7 +68,7 @@ class Account:
     bytes: int
     runs: tuple[str, ...]
     log_lines: int
-    """Lines of the audit log, whose chain was found whole."""
+    """Lines of the audit log and of the connection's, whose chains were found whole."""
 
 
 def account(site: Site, run: str = "") -> Account:
@@ -76,10 +77,11 @@ def account(site: Site, run: str = "") -> Account:
     Raises:
         StorageError: `audit-broken` when the log is not whole.
     """
-    head = verify(site.audit)
+    lines = verify(site.audit).count + check(site)
+    told = sorted([*read(site.audit), *read(path_of(site))], key=lambda entry: str(entry["time"]))
     found = tuple(
         _departure(entry)
-        for entry in read(site.audit)
+        for entry in told
         if entry["event"] in (RELEASED, ENROLMENT) and run in ("", entry["fields"].get("run"))
     )
     return Account(
@@ -87,7 +89,7 @@ def account(site: Site, run: str = "") -> Account:
         messages=dict(Counter(one.kind for one in found)),
         bytes=sum(one.bytes for one in found),
         runs=tuple(dict.fromkeys(one.run for one in found if one.run)),
-        log_lines=head.count,
+        log_lines=lines,
     )
 
 

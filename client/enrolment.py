@@ -5,7 +5,7 @@
 1. Every key is made here, is on disk before its public half is sent, and never leaves.
 2. Nothing that the server says is believed before its certificate chains to the authority in the kit.
 3. A certificate is taken only if it is this hospital's, of that authority, and for the key that is here.
-4. What asks for one has its size, SHA-256 and addressee in the audit log before it is sent, as all that leaves.
+4. What asks for one has its size, SHA-256 and addressee in the connection's log before it is sent, as all that leaves.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from client.connection_log import path_of
 from client.keyfiles import enrolling, next_key, node_public, request_of, settle, take
 from client.link import Link, proxy_url
 from client.membership import (
@@ -199,7 +200,7 @@ def _membership(site: Site) -> tuple[Membership, Kit, Link]:
 
 
 def _written_down(site: Site, asked: Ask | Renew, server: PublicKey) -> bytes:
-    """The bytes of a request, once the audit log has their size and digest.
+    """The bytes of a request, once the connection's log has their size and digest.
 
     Raises:
         StorageError: it cannot be written; then nothing is sent.
@@ -207,7 +208,7 @@ def _written_down(site: Site, asked: Ask | Renew, server: PublicKey) -> bytes:
     body = json.dumps(asdict(asked)).encode()
     digest = "sha256:" + hashlib.sha256(body).hexdigest()
     about: dict[str, object] = {"bytes": len(body), "digest": digest, "to": fingerprint(server)}
-    AuditLog(site.audit).append(ENROLMENT, kind=type(asked).__name__.lower(), **about)
+    AuditLog(path_of(site)).append(ENROLMENT, kind=type(asked).__name__.lower(), **about)
     return body
 
 

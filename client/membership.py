@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FOLDER: Final = "federation"
 IDENTITY: Final = "identity.key"
 ENROLMENT: Final = "enrolment.sent"
-"""The event under which the audit log has what asked to be enrolled, or for the next certificate."""
+"""The event under which the connection's log has what asked to be enrolled, or for the next certificate."""
 _SCHEMA: Final = "consilium/server/1"
 
 

@@ -19,6 +19,7 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from client.connection_log import bind
 from client.membership import FOLDER, Membership, load_membership
 from common.audit import AuditLog
 from common.checkpoints import write_whole
@@ -43,6 +44,8 @@ class Words:
     ours: Witness | None = None
     asked: str = ""
     """The question to which `ours` was the answer."""
+    bound: str = ""
+    """The end of the connection's log, as our own log has it (`client.connection_log`)."""
 
 
 class Witnessing:
@@ -80,6 +83,7 @@ class Witnessing:
         words = self._heard(membership, before, None if given is None else given.audit)
         asked = f"{instruction.kind.value} {instruction.run} {instruction.round}"
         if words.ours is None or words.asked != asked:
+            words = replace(words, bound=bind(self._site, words.bound))
             words = replace(words, ours=self._said(membership, words, instruction), asked=asked)
         if words != before:
             self._keep(words)
@@ -147,7 +151,8 @@ def asked(site: Site) -> Witness:
 def _words(values: dict[str, Any]) -> Words:
     if values["schema"] != SCHEMA:
         raise ValueError(SCHEMA)
-    return Words(_read(values["theirs"]), _read(values["ours"]), str(values["asked"]))
+    said = (_read(values["theirs"]), _read(values["ours"]), str(values["asked"]))
+    return Words(*said, bound=str(values.get("bound", "")))
 
 
 def _read(values: Any) -> Witness | None:

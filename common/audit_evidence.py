@@ -50,6 +50,8 @@ class Evidence:
     words: tuple[Witness, ...]
     keys: Keys | None
     """None: of a hospital that is not enrolled; then there can be no words."""
+    beside: tuple[Path, ...] = ()
+    """Logs whose ends this one tells, packed with it as they lie; they are checked by whoever knows those lines."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ def export(evidence: Evidence, path: Path) -> Verdict:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for part in parts(evidence.log):
                 archive.write(part, f"log/{part.name}")
+            for log in evidence.beside:
+                for part in parts(log):
+                    archive.write(part, f"beside/{log.parent.name}/{part.name}")
             archive.writestr("lines.txt", b"".join(hashed(entry) + b"\n" for entry in entries))
             archive.writestr(
                 "hashes.txt", "".join(f"{entry['hash'].removeprefix('sha256:')}\n" for entry in entries)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,17 +30,20 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Check offline that no line was changed, removed, moved or put in between, nor the end rewritten."""
+    from client import connection_log
+    from client.site import load_site
     from common.audit_evidence import check
 
     evidence = _evidence(site, against or [])
     if ask:
-        from client.site import load_site
         from client.witnessing import asked
 
         evidence = replace(evidence, words=(*evidence.words, asked(load_site(site))))
     found = check(evidence)
     told = f"{found.log} is whole: {found.lines} lines, held against {found.words} signed words, head {found.head}"
-    show(found, as_json, lambda: told)
+    asked_for = connection_log.check(load_site(site))
+    result = {**asdict(found), "connection": asked_for}
+    show(result, as_json, lambda: f"{told}\nthe connection's log: {asked_for} lines, whole")
 
 
 @group.command("head", epilog=example("consilium-site audit head of-the-server.json"))
@@ -84,6 +87,7 @@ def export(
 
 
 def _evidence(folder: Path, against: list[Path]) -> Evidence:
+    from client import connection_log
     from client.membership import load_membership
     from client.site import load_site
     from client.witnessing import Witnessing
@@ -98,4 +102,5 @@ def _evidence(folder: Path, against: list[Path]) -> Evidence:
     keys = None
     if membership is not None:
         keys = Keys(membership.server_key, {site.name: membership.identity.public})
-    return Evidence(SITE, site.name, site.audit, tuple(words), keys)
+    beside = connection_log.path_of(site)
+    return Evidence(SITE, site.name, site.audit, tuple(words), keys, (beside,))

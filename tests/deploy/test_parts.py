@@ -17,9 +17,13 @@ from flwr.supercore.constant import NodeStatus
 
 from client.privacy.ledger import Ledger
 from client.site import load_site
+from common.kit import write_kit
+from server import enrolment as made_enrolment
 from server import nodes
+from server.release import released
 from tests.deploy.files import DEPLOY, compose
 from tests.orthanc import program
+from tests.toy import toy_plan
 from tests.world.consortium import BIN, hospital, make
 from tests.world.processes import Processes, until
 
@@ -118,6 +122,45 @@ def test_the_courier_was_given_three_files_and_no_other_key(world, running) -> N
     given = b"".join(path.read_bytes() for path in courier.iterdir() if path.is_file())
     assert not [content for content in secret if content in given]
     assert load_site(mounted).pseudonym_key != load_site(folder / "site").pseudonym_key
+
+
+def test_what_needs_the_network_works_where_nothing_but_the_connection_s_folders_can_be_written(
+    world, tmp_path
+) -> None:
+    """`docker compose run --rm connect …`: enrol, studies, renew and roster, with data, ledger and log out of sight."""
+    made, _, _ = world
+    folder = tmp_path / "new"
+    site = hospital(folder / "site", "beta")
+    kit, code = made.invite("beta")
+    (site.state / "federation").mkdir(parents=True)
+    write_kit(kit, site.state / "federation" / "kit.zip")
+    mounted = outside(folder)
+    before = there(mounted)
+    released(made.consortium, toy_plan())
+
+    def typed(*more: str, answer: str = "") -> str:
+        command = [
+            str(BIN / "consilium-site"),
+            *(word.replace("KIT", str(mounted / "state/federation/kit.zip")) for word in more),
+        ]
+        done = subprocess.run(
+            [*command, "--site", str(mounted)], capture_output=True, text=True, check=False, input=answer
+        )
+        assert done.returncode == 0, (more, done.stderr)
+        return done.stdout
+
+    typed("enrol", "KIT", answer=f"{code}\n")
+    made_enrolment.admit(made.consortium, "beta")
+    typed("enrol", "KIT", "--again")
+    assert "toy-1-" in typed("studies")
+    typed("renew", "--now")
+    typed("roster")
+    allowed = ("state/federation/", "secrets/")
+    assert [path for path in there(mounted) - before if not path.startswith(allowed)] == []
+
+
+def there(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_part_that_is_not_there_is_not_alive(world, running, tmp_path: Path) -> None:

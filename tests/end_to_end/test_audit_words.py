@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from client import direct
 from client.cli import app as site_app
+from client.connection_log import check as check_connection
+from client.connection_log import path_of
 from client.membership import load_membership
 from client.witnessing import Witnessing
-from common.audit import read, verify
+from common.audit import AuditLog, read, verify
 from common.errors import ConsiliumError, InputError
 from common.identity import Identity
 from common.messages import LogHead
@@ -45,6 +47,8 @@ def world(tmp_path):
     for service in services:
         service._duties.at(service.site)
         direct.host(service)
+    for site in sites:
+        AuditLog(path_of(site)).append("enrolment.sent", kind="ask", bytes=9)
     grid = InProcessGrid([site.folder for site in sites])
     assert run_on(grid, PLAN, server.folder / "runs" / "toy").status == "completed"
     return server, sites
@@ -155,6 +159,37 @@ def test_a_hospital_that_rewrites_its_log_contradicts_the_words_that_lie_here(wo
     _, sites = world
     _rewrite(sites[0].audit, _hide_a_departure)
     assert "hash that was seen" in _refused(site_app, "audit", "verify", "--site", sites[0].folder)
+
+
+def test_every_round_is_sworn_by_both_sides(world):
+    """The survey is not: it goes to whoever is there. Every training round and the questions after it are."""
+    server, sites = world
+    given = [line["fields"] for line in read(server.folder / "audit.jsonl") if line["event"] == "audit.given"]
+    for site in sites:
+        assert {one["round"] for one in given if one["site"] == site.name} == {1, 2}
+        told = [(line["event"], line["fields"].get("round")) for line in read(site.audit)]
+        assert {("audit.seen", 1), ("audit.seen", 2), ("audit.given", 1), ("audit.given", 2)} <= set(told)
+
+
+def test_what_was_asked_outside_of_rounds_is_bound_by_the_next_one(world):
+    """Once, before the site swears; whoever cuts or rewrites that log afterwards is found, and nothing is told from it."""
+    _, sites = world
+    site = sites[0]
+    events = [line["event"] for line in read(site.audit)]
+    assert events.count("connection.head") == 1
+    assert events.index("connection.head") < events.index("audit.given")
+    assert check_connection(site) == 1
+    assert "enrolled" in _cli(site_app, "egress", "show", "--site", site.folder).output
+    log = path_of(site)
+    whole = log.read_bytes()
+    for wrong in (b"", b"".join(forged([whole.replace(b'"ask"', b'"renew"')]))):
+        log.write_bytes(wrong)
+        assert _code(check_connection, site) in {"audit-truncated", "audit-rewritten"}
+        _refused(site_app, "audit", "verify", "--site", site.folder)
+        _refused(site_app, "egress", "show", "--site", site.folder)
+    log.write_bytes(whole)
+    AuditLog(log).append("enrolment.sent", kind="renew", bytes=9)
+    assert check_connection(site) == 2, "what came after is protected by its chain until the next round"
 
 
 def test_a_log_cut_at_its_end_is_found(world):

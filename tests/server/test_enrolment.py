@@ -15,6 +15,7 @@ import tomli_w
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.connection_log import path_of
 from client.departures import account
 from client.enrolment import certificate, enrol, link_of, renew
 from client.membership import identity_of, load_membership, offered, pin
@@ -128,9 +129,10 @@ def test_what_asked_is_in_the_hospitals_own_log_before_it_is_sent_and_told_by_eg
     assert enrol(site, kit, "").admitted
     renew(site, always=True)
     assert [one.kind for one in account(site).departures] == ["ask", "ask", "ask", "renew"]
-    assert code not in site.audit.read_text()
-    site.audit.unlink()
-    site.audit.mkdir()
+    log = path_of(site)
+    assert code not in log.read_text()
+    log.unlink()
+    log.mkdir()
     heard = (world.consortium.folder / enrolment.AUDIT).read_bytes()
     refused("storage", lambda: renew(site, always=True))
     assert (world.consortium.folder / enrolment.AUDIT).read_bytes() == heard
