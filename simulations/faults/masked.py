@@ -70,7 +70,7 @@ def plan_of(rounds: int) -> Plan:
         mask_bits=32,
         quorum_sites=3,
         quorum_grace_s=30.0,
-        deadline_s=45.0,
+        deadline_s=30.0,
     )
 
 
