@@ -8,16 +8,19 @@ what a ServerApp takes that does all the same with nothing in its hands: that is
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +56,7 @@ class Study:
     sites: int
     values: int
     rounds: tuple[float, ...]
-    """Seconds of each."""
+    """Seconds of each, from the end of the one before to its own, with model and record on disk."""
     computing_s: float
     """Of one hospital's training, measured alone."""
     serverapp: Peak
@@ -93,11 +96,11 @@ def study(sites: int, values: int, rounds: int) -> Study:
     names = {f"site-{number:02}": 100 for number in range(1, sites + 1)}
     with tempfile.TemporaryDirectory() as place, federation(Path(place) / "federation", names) as made:
         idle, _ = _measured(made, _plan(names, 1, "tiny"), _TINY)
-        peaks, record = _measured(made, _plan(names, rounds, "large"), values)
+        peaks, seconds = _measured(made, _plan(names, rounds, "large"), values)
         return Study(
             sites,
             values,
-            tuple(r.seconds for r in record.rounds),
+            seconds,
             _computing_s(values, Path(place)),
             peaks["serverapp"],
             peaks["superlink"],
@@ -163,7 +166,7 @@ def _plan(names: dict[str, int], rounds: int, version: str) -> Plan:
     return replace(plan, study={"name": f"bench-{version}"})
 
 
-def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak], FederationRecord]:
+def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak], tuple[float, ...]]:
     _plant(made, plan, values)
     watch = Watch(made)
     name = made.submit(plan)
@@ -174,7 +177,21 @@ def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak
     record = read_federation(made.home(name) / "federation.json")
     if record.status != COMPLETED or len(record.trained) < len(record.expected):
         raise FederationError("study", f"it ended as {record.status}", "Read its log", code="bench")
-    return watch.peaks(), record
+    return watch.peaks(), gaps(made.events(name))
+
+
+def gaps(events: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:
+    """Seconds from the survey to the end of the first round, and from each round's end to the next one's.
+
+    Args:
+        events: of a run's audit log, in their order.
+    """
+    ends = [
+        datetime.fromisoformat(event["time"])
+        for event in events
+        if event["event"] in ("survey.completed", "round.completed")
+    ]
+    return tuple((end - before).total_seconds() for before, end in itertools.pairwise(ends))
 
 
 def _plant(made: Federation, plan: Plan, values: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from simulations.benchmarks.deployed import (
     MODELS_LIMIT,
     Study,
+    gaps,
     memory_table,
     overhead_table,
     scale_table,
@@ -34,3 +35,11 @@ def test_a_study_of_real_processes_keeps_to_the_limit():
     found = study(2, 5_000_000, 1)
     assert len(found.rounds) == 1
     assert 0 < found.models <= MODELS_LIMIT
+
+
+def test_a_round_lasts_from_the_end_of_the_one_before():
+    """Its model on disk, whoever came late and the server's own work are in it, not in between."""
+    said = [("run.started", 0), ("survey.completed", 2), ("update.admitted", 5), ("round.completed", 6)]
+    said += [("survey.joined", 7), ("round.completed", 9.5), ("run.ended", 20)]
+    events = [{"event": event, "time": f"2026-01-01T00:00:{at:06.3f}+00:00"} for event, at in said]
+    assert gaps(events) == (4.0, 3.5)
