@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import http.client
 import json
@@ -409,6 +410,58 @@ def test_who_tries_codes_is_slowed_down(tmp_path):
         answers = [call(world, "POST", f"{PREFIX}/enrol", None, b"{}")[0] for _ in range(12)]
         assert answers[:6] == [403] * 6
         assert set(answers[7:]) == {429}
+
+
+def test_a_hospital_that_floods_slows_itself_and_nobody_else(tmp_path):
+    """A node is counted by its certificate; connections by their address. Both hospitals sit behind one address here."""
+    with Processes(tmp_path / "logs") as processes:
+        world = make(tmp_path / "consortium", processes, "127.0.0.34", fleet_per_s=1, connections=3)
+        world.start_api()
+        world.start_edge()
+        sites = [hospital(tmp_path / name, name) for name in ("alpha", "beta")]
+        for site in sites:
+            world.enrol(site)
+
+        def ask(site) -> int:
+            return call(world, "POST", FLEET, pair(site), b"", as_node(site))[0]
+
+        first = [ask(sites[0]) for _ in range(12)]
+        # Without a SuperLink behind it the edge says 502 of what it lets through.
+        assert first[0] == 502
+        assert first.count(429) >= 6
+        assert ask(sites[1]) == 502
+        with contextlib.ExitStack() as lines:
+            answers = [lines.enter_context(half_a_request(world, sites[1])) for _ in range(5)]
+            turned_away = [line for line in answers if b" 429 " in line.recv(64)]
+            assert len(turned_away) == 2
+        until("there is room again", lambda: ask(sites[1]) == 502)
+
+
+@contextlib.contextmanager
+def half_a_request(world: World, site):
+    """A connection on which a request was begun and its body does not come; it waits a second for an answer."""
+    context = ssl.create_default_context(cadata=world.consortium.authority_pem)
+    context.load_cert_chain(*pair(site))
+    with (
+        socket.create_connection(world.address, timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname=world.address[0]) as line,
+    ):
+        line.sendall(f"POST {PREFIX}/renew HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{".encode())
+        yield Waiting(line)
+
+
+class Waiting:
+    """The end of a connection that may have been answered."""
+
+    def __init__(self, line: ssl.SSLSocket) -> None:
+        self._line = line
+
+    def recv(self, count: int) -> bytes:
+        self._line.settimeout(1)
+        try:
+            return self._line.recv(count)
+        except TimeoutError:
+            return b""
 
 
 def test_a_folder_that_nginx_would_misread_and_a_missing_certificate_are_named(tmp_path):
