@@ -44,6 +44,8 @@ LABELS: Final[dict[str, str]] = {
     "equalised_odds": "equalised-odds difference",
 }
 
+SMALLER_IS_BETTER: Final = ("brier", "calibration_error")
+
 BETTER: Final[dict[str, Callable[[float], float]]] = {
     "auroc": lambda v: v,
     "auprc": lambda v: v,

@@ -63,7 +63,15 @@ class Sample:
         return called
 
     def levels(self, family: Family) -> Names:
-        """[images] the level of each in a family, empty where any of its attributes is unknown."""
+        """[images] the level of each in a family, empty where any of its attributes is unknown.
+
+        Raises:
+            DataError: there is no such attribute.
+        """
+        for name in family:
+            if name not in self.attributes:
+                known = ", ".join(self.attributes)
+                raise DataError(name, "the images have no such attribute", f"Choose among: {known}")
         columns = [np.asarray(self.attributes[name]).astype(str) for name in family]
         joined = columns[0]
         for column in columns[1:]:
