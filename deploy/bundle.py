@@ -33,6 +33,8 @@ MANIFEST: Final = "MANIFEST.sha256"
 TORCH_CPU: Final = "https://download.pytorch.org/whl/cpu"
 HEADLESS: Final = "opencv-python-headless"
 """OpenCV without windows, which no package asks for and install.sh puts in place of the other."""
+EXTRAS: Final = "tracking"
+"""Of pyproject.toml: what `install.sh` can be asked to bring along (`EXTRAS`)."""
 FILES: Final = {
     "install.sh": "deploy/install.sh",
     "no.key": "deploy/no.key",
@@ -140,7 +142,7 @@ def _wheels(sources: Path, folder: Path, torch: str, only: Sequence[str]) -> Non
     if only:
         _run([*pip, *held, "--no-deps", str(sources), *only])
         return
-    _run([*pip, *held, *found, str(sources), HEADLESS])
+    _run([*pip, *held, *found, f"{sources}[{EXTRAS}]", HEADLESS])
 
 
 def _run(command: list[str]) -> None:

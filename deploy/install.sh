@@ -2,12 +2,14 @@
 # Install Consilium into a virtual environment of its own, with every version that this release was tested with.
 #   install.sh FOLDER [cpu|cuda]           from the package index
 #   install.sh FOLDER offline              from wheels/ beside this script, without any network
+# With EXTRAS=tracking (or more, with commas) in the environment those extras come too; the bundle holds tracking.
 # The environment holds no pip afterwards: nothing can be installed into it by whoever gets in.
 set -eu
 folder=$1
 variant=${2:-cpu}
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
+extras=${EXTRAS:+[$EXTRAS]}
 case $variant in
   cpu | cuda | offline) ;;
   *)
@@ -26,12 +28,12 @@ case $variant in
   offline)
     where="--no-index --find-links $here/wheels"
     constraints=$here/constraints.txt
-    what=consilium
+    what=consilium$extras
     ;;
   cpu | cuda)
     where=
     constraints=$here/../constraints.txt
-    what=$here/..
+    what=$here/..$extras
     # The index's own torch is the one for CUDA; without it the image is five times smaller.
     if [ "$variant" = cpu ]; then
       pip install --quiet --no-deps --index-url https://download.pytorch.org/whl/cpu -c "$constraints" torch

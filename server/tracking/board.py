@@ -71,6 +71,6 @@ def library() -> Any:
         raise SettingsError(
             "tracking.tensorboard",
             "TensorBoard is not installed beside the server",
-            'Install it with pip install "consilium[tracking]", or take the key out of server.toml',
+            'Install it with pip install "consilium[tracking]" (containers, bundle: EXTRAS=tracking), or take the key out of server.toml',
             code="tracking-missing",
         ) from None

@@ -136,7 +136,10 @@ def test_the_whole_bundle_installs_by_its_own_script(tmp_path: Path) -> None:
     """All wheels, torch included; several gigabytes and minutes."""
     whole = unpacked(script().build(tmp_path / "dist"), tmp_path / "unpacked")
     here = tmp_path / "here"
-    subprocess.run(["sh", str(whole / "install.sh"), str(here), "offline"], check=True, env=offline())
+    asked = offline() | {"EXTRAS": "tracking"}
+    subprocess.run(["sh", str(whole / "install.sh"), str(here), "offline"], check=True, env=asked)
+    command = [here / "bin" / "python", "-c", "from server.tracking.board import library; library()"]
+    subprocess.run(command, check=True, env=offline(), cwd=tmp_path)
     for program in ("consilium-site", "consilium-server"):
         done = subprocess.run(
             [here / "bin" / program, "sbom", "--out", tmp_path / "sbom.json"],
