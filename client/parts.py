@@ -130,7 +130,7 @@ def couriers(folder: Path) -> list[Program]:
     )
     commands = {
         "node": node.command(Path(handed.socket), *words),
-        "executor": executor.command(f"{_HOST}:{port}", str(secret)),
+        "executor": executor.command(f"{_HOST}:{port}", str(secret), couriers=True),
     }
     needs = {"node": (), "executor": ("node",)}
     return [

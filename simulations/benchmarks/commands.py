@@ -1,4 +1,6 @@
-"""What is typed to measure a federation of real processes: `consilium-sim bench server-memory | round-overhead | scale`."""
+"""What is typed to measure a federation of real processes: `consilium-sim bench server-memory | round-overhead | scale`, and what
+travels: `consilium-sim bench wire`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,9 @@ from typing import Annotated, Final
 import typer
 
 from common.cli import JsonFlag, show
+
+_SHARE_LIMIT: Final = 0.3
+"""What an update at 8 bits may weigh of one at 32."""
 
 
 def server_memory(
@@ -52,7 +57,21 @@ def scale(
     show(found, as_json, lambda: scale_table(found))
 
 
+def wire(
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 1_000_000,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
+) -> None:
+    """Bytes of an update at 32, 16 and 8 bits; ends with status 1 where 8 bits are more than 0.3 of it."""
+    from simulations.benchmarks.bits import bits_table, weighed  # noqa: PLC0415 - numpy
+
+    found = weighed(values)
+    show(found, as_json, lambda: bits_table(found))
+    if found[-1].share > _SHARE_LIMIT:
+        raise typer.Exit(1)
+
+
 DEPLOYED: Final = (
+    ("wire", wire, "--values 1000000"),
     ("server-memory", server_memory, "--sites 3 --values 10000000"),
     ("round-overhead", round_overhead, "--sites 3"),
     ("scale", scale, "--sites 50 --values 10000 --rounds 5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from simulations.benchmarks.bits import weighed
 from simulations.benchmarks.deployed import (
     MODELS_LIMIT,
     Study,
@@ -43,3 +44,10 @@ def test_a_round_lasts_from_the_end_of_the_one_before():
     said += [("survey.joined", 7), ("round.completed", 9.5), ("run.ended", 20)]
     events = [{"event": event, "time": f"2026-01-01T00:00:{at:06.3f}+00:00"} for event, at in said]
     assert gaps(events) == (4.0, 3.5)
+
+
+def test_an_update_at_8_bits_weighs_no_more_than_three_tenths():
+    found = {w.bits: w.share for w in weighed(100_000)}
+    assert found[32] == 1.0
+    assert found[16] < 0.51
+    assert found[8] <= 0.3
