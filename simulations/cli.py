@@ -13,6 +13,7 @@ import typer
 
 from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
+from simulations.benchmarks import scanner_commands
 from simulations.benchmarks.commands import DEPLOYED
 from simulations.null_rate.command import null_rate
 
@@ -29,6 +30,14 @@ app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 1
 
 for _name, _command, _words in DEPLOYED:
     bench.command(_name, epilog=example(f"consilium-sim bench {_name} {_words}"))(_command)
+
+bench.command("scanners", epilog=example("consilium-sim bench scanners --images 40"))(scanner_commands.speed)
+bench.command("vendors", epilog=example("consilium-sim bench vendors --patients 100"))(
+    scanner_commands.vendors
+)
+app.command("scanners", epilog=example("consilium-sim scanners --out sheet.png --seed 1"))(
+    scanner_commands.sheet
+)
 
 Out = Annotated[Path, typer.Option(help="Folder that receives one sub-folder per run.")]
 Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report where there is a browser.")]
