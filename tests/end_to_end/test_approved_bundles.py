@@ -32,7 +32,12 @@ def world(tmp_path):
     words = ("--insecure", "--superlink", flower.address, "--isolation", "process")
     words += ("--host", "127.0.0.1", "--port", str(port), "--superexec-auth-secret-file", str(flower.secret))
     flower.add("node", command(path, *words), "superlink", group="courier")
-    flower.add("courier", executor.command(f"127.0.0.1:{port}", str(flower.secret), couriers=True), "node", group="courier")
+    flower.add(
+        "courier",
+        executor.command(f"127.0.0.1:{port}", str(flower.secret), couriers=True),
+        "node",
+        group="courier",
+    )
     yield server, site, duties, flower
     service.stop(grace=None).wait()
 
