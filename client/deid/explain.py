@@ -6,7 +6,7 @@ worked out from the two, not written by hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pydicom.datadict import (
@@ -58,6 +58,7 @@ _OPTION_ALLOWS: Final = {
     "dates": {"shifted"},
     "private": {"kept"},
 }
+_PIXELS: Final = "PixelData"
 WRITTEN: Final = {
     "FileMetaInformationVersion": ("replaced", "written anew: version 1"),
     "FileMetaInformationGroupLength": ("replaced", "written anew"),
@@ -70,7 +71,7 @@ WRITTEN: Final = {
     "DeidentificationMethodCodeSequence": ("replaced", "the codes of what was really done"),
     "LongitudinalTemporalInformationModified": ("replaced", "MODIFIED, or REMOVED where no date is kept"),
     "RecognizableVisualFeatures": ("replaced", "NO, of a volume whose face was removed; else left out"),
-    "PixelData": ("kept", "decoded, searched for text, and written anew"),
+    _PIXELS: ("kept", "decoded, searched for text, and written anew"),
 }
 """What the writer sets by itself, beside the profile: keyword to treatment and words."""
 _WRITER: Final = "every file needs it; nothing of it is copied from the original"
@@ -114,7 +115,8 @@ def lines(profile: Profile) -> tuple[Line, ...]:
     found += [_line(_of_number(rule.tag), rule) for rule in by_keyword.values() if rule.keyword not in named]
     found += [_line(_of_number(int(tag_for_keyword(k) or 0)), None) for k in WRITTEN if k not in named]
     private = [_private_line(rule) for rule in profile.private]
-    return (*sorted(found, key=lambda line: line.tag), *private, _line(rows[-1], None))
+    ordered = (*sorted(found, key=lambda line: line.tag), *private, _line(rows[-1], None))
+    return tuple(_here(line, profile) for line in ordered)
 
 
 def everything_else() -> Line:
@@ -137,7 +139,14 @@ def one(profile: Profile, attribute: str | int) -> Line | None:
     demand = demand_of(number)
     if demand is None and not dictionary_has_tag(number) and not repeater_has_tag(number):
         return None
-    return _line(demand if demand and demand.number else _of_number(number), rule)
+    return _here(_line(demand if demand and demand.number else _of_number(number), rule), profile)
+
+
+def _here(line: Line, profile: Profile) -> Line:
+    """A line as it is true of this site: pixels are not searched everywhere."""
+    if line.attribute != _PIXELS or profile.searched:
+        return line
+    return replace(line, action="decoded, not searched for text, and written anew")
 
 
 def _number_of(keyword: str) -> int | None:
@@ -173,7 +182,7 @@ def _line(demand: Demand, rule: Rule | None) -> Line:
     if rule is None and label in WRITTEN:
         treatment, action = WRITTEN[label]
         verdict = _verdict(demand, "", treatment)
-        reason = "the image itself" if label == "PixelData" else _WRITER
+        reason = "the image itself" if label == _PIXELS else _WRITER
         return Line(demand.tag, label, demand.name, demand.basic, treatment, action, verdict, reason)
     if rule is None:
         verdict = (

@@ -100,7 +100,8 @@ _GOOD: Final = (
 
 def _codes(profile: Profile) -> list[str]:
     optional = {code: option in profile.options for option, code in OPTION_CODES.items()}
-    return [code for code in MEANINGS if optional.get(code, True)]
+    done = {"113101": profile.searched, "113102": profile.defaces}
+    return [code for code in MEANINGS if {**optional, **done}.get(code, True)]
 
 
 def _summary(inside: Sequence[Line]) -> str:

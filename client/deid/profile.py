@@ -102,6 +102,10 @@ class Profile:
     offered: tuple[Rule, ...] = ()
     private: tuple[Rule, ...] = ()
     makers: Makers = field(default_factory=known_makers)
+    searched: bool = True
+    """Whether pixels are searched for text here."""
+    defaces: bool = False
+    """Whether faces are removed from head MR here."""
 
     @property
     def options(self) -> frozenset[str]:

@@ -88,7 +88,8 @@ def effective(settings: DeidSettings, tighten_text: str = "", base: Profile | No
     if covered != {k: v for k, v in asdict(DeidSettings()).items() if k not in _NOT_COVERED}:
         digest = _digest(digest, json.dumps(covered, sort_keys=True))
     makers = profile.makers.joined(settings.makers)
-    return replace(profile, rules=rules, private=private, makers=makers, digest=digest)
+    found = replace(profile, rules=rules, private=private, makers=makers, digest=digest)
+    return replace(found, searched=settings.burned_in_text == "find", defaces=settings.deface_head_mr)
 
 
 def tightened(profile: Profile, text: str) -> Profile:

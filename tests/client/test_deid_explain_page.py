@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.deid.explain import TREATMENTS, lines
+from client.deid.explain import TREATMENTS, lines, one
 from client.deid.explain_page import page
 from client.deid.profile import built_in
 from client.deid.settings import DeidSettings
@@ -61,6 +61,19 @@ def test_options_that_are_off_are_not_claimed():
     text = page(lines(profile), profile, "st-anna")
     assert "113107" not in text
     assert "113108" not in text
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_what_is_not_done_to_pixels_here_is_not_said(on):
+    """A hospital that searches no pixels, or leaves faces, reads that and not what others do."""
+    profile = effective(DeidSettings(burned_in_text="find" if on else "ignore", deface_head_mr=on))
+    text = page(lines(profile), profile, "st-anna")
+    assert ("113101" in text, "113102" in text) == (on, on)
+    assert ("decoded, searched for text, and written anew" in text) == on
+    assert ("decoded, not searched for text, and written anew" in text) != on
+    single = one(profile, "PixelData")
+    assert single is not None
+    assert ("not searched" in single.action) != on
 
 
 def test_a_looser_profile_says_so_in_red():
