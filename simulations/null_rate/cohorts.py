@@ -122,3 +122,6 @@ NULLS: Final[tuple[Cohort, ...]] = (
     ),
 )
 """Cases in which no group is served worse."""
+
+EXACT: Final = tuple(cohort.name for cohort in NULLS if cohort.exchangeable)
+"""Those in which patients of all groups are alike in everything; in the others only in the figures that are judged."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from client.files import storage_error
 from common.statistics import families_of
 from simulations.board import board
 from simulations.crew import crew
-from simulations.null_rate.cohorts import NULLS, Cohort
+from simulations.null_rate.cohorts import EXACT, NULLS, Cohort
 from simulations.null_rate.trials import Tally, Trial, carry_out
 
 BATCH: Final = 50
@@ -34,7 +35,7 @@ class Sweep:
     """What is to be carried out."""
 
     simulations: int
-    """Over all null cases together."""
+    """Over all null cases in which permutation is exact; each of the others gets as many as one of these."""
     power: int
     """For each size and gap."""
     seed: int
@@ -125,13 +126,13 @@ def _carry_out(left: Sequence[_Job], kept: _Kept, where: tuple[Path, int], worke
 
 def _do(job: _Job, seed: int) -> tuple[_Job, Tally]:
     # The seed does not know the batch's place in the plan: a longer run repeats a shorter one.
-    kind = sum(job.key.encode())
+    kind = zlib.crc32(job.key.encode())
     return job, carry_out(job.trial, (seed, kind, job.number), job.size)
 
 
 def _jobs(plan: Sweep) -> list[_Job]:
     """Batches, every case's first before any case's second."""
-    each = -(-plan.simulations // len(NULLS))
+    each = -(-plan.simulations // len(EXACT))
     cases = [(f"null:{c.name}", null_trial(c), each) for c in NULLS]
     jobs = list(_batched(cases))
     grid = [(f"power:{n}/{g:g}", power_trial(n, g), plan.power) for n in SIZES for g in GAPS]
