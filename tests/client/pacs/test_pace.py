@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from client.pacs.drain import Drain
+from client.pacs.inbox import Inbox
+from client.pacs.order import Watcher
 from client.pacs.pace import Pace
+from client.pacs.query import Wanted
+from client.pacs.remote import find_remote
 from tests.client.pacs.archive import remote_of, site_of, typed
+from tests.client.pacs.test_watch import stable
 from tests.orthanc import Orthanc
 from tests.studies import ct_study
 
@@ -68,3 +75,14 @@ def test_a_real_pull_keeps_the_rate(orthanc: Orthanc, tmp_path: Path, via: str) 
     answer = json.loads(done.stdout)["pulled"]
     assert answer["instances"] == 40
     assert 1.8 <= answer["seconds"] < 6
+
+
+def test_a_watch_keeps_the_rate(orthanc: Orthanc, tmp_path: Path) -> None:
+    """The same 40 instances at the same rate, where nobody orders them one by one."""
+    orthanc.upload(*ct_study(0, 40, size=32))
+    site = site_of(tmp_path, orthanc, remote_of(orthanc, instances_per_s=20.0))
+    stable(orthanc, 1)
+    watcher = Watcher(site, find_remote(site, None), Wanted(), Drain(site, Inbox.of(site), take=False))
+    begun = time.monotonic()
+    assert watcher.run(once=True).instances == 40
+    assert time.monotonic() - begun >= 1.8
