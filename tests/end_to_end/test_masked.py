@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 
 from client import direct
+from client.privacy.ledger import Ledger
 from client.privacy.masking import STAGES
 from client.service import SiteService
 from client.socket import serve
@@ -321,9 +323,12 @@ def test_images_noise_and_masks_together(tmp_path, private, word):
     record = _run(tmp_path, [SiteService(site) for site in sites], plan)
     assert record.status == "completed"
     assert record.trained == names
-    for name in names:
-        spent = [round_.sites[name].epsilon for round_ in record.rounds]
+    for site in sites:
+        spent = [round_.sites[site.name].epsilon for round_ in record.rounds]
         assert (0 < spent[0] < spent[1] <= 4.0) if private else spent == [None, None]
+        with Ledger(site.ledger, simulated=True) as ledger:
+            assert [charge.release.round for charge in ledger.charges] == [1, 2], "masks make nothing cheaper"
+            assert ledger.epsilon(plan.privacy.delta) == (pytest.approx(spent[1]) if private else math.inf)
     silent = private and not word
     assert [round_.judged for round_ in record.rounds] == [0, 0 if silent else 3]
     assert (record.rounds[0].loss is None) is silent, "no figure of a private plan leaves, not even summed"
