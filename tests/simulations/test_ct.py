@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from scipy import ndimage, special
 
+from common.errors import DataError
 from simulations.phantoms.trunk import Trunk, draw_trunk, render_trunk
-from simulations.scanners import ct
+from simulations.scanners import ct, history
 from simulations.scanners.ct import chain
 from simulations.scanners.record import from_record, to_record
 
@@ -228,6 +231,31 @@ def test_water_reads_what_calibration_says() -> None:
     pixels = ct.scan(of(cylinder(100, 100)), made).astype(float) - made.intercept
     assert pixels[120:136, 120:136].mean() == pytest.approx(4.0, abs=0.5)
     assert pixels[:20, :20].mean() == pytest.approx(-996.0, abs=1.0)
+
+
+def test_real_slices_become_noisier_at_less_dose() -> None:
+    ds = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+    real = ct.trunk_from_slices((ds.pixel_array * ds.RescaleSlope + ds.RescaleIntercept)[None], 0.66, 5.0)
+    site = ct.SITES["low-dose"]
+    noise_at = {}
+    for mas in (400.0, 10.0):
+        made = replace(ct.draw(np.random.default_rng(1), site), mas=mas)
+        one, other = (ct.scan(real, replace(made, seed=seed)).astype(float) for seed in (1, 2))
+        noise_at[mas] = (one - other).std()
+        assert one.shape == (128, 128)
+    assert noise_at[10.0] == pytest.approx(noise_at[400.0] * np.sqrt(40), rel=0.1)
+    with pytest.raises(DataError, match="square slices"):
+        ct.trunk_from_slices(np.zeros((4, 5)), 1.0, 1.0)
+
+
+def test_a_scanner_drifts_and_is_calibrated() -> None:
+    told = history.History(
+        drifts=(history.Drift("water_hu.mean", 0.5, "additive"),),
+        services=(history.Service(6, renews=("water_hu",)),),
+    )
+    site = ct.SITES["low-dose"]
+    assert history.site_at(site, told, 5).water_hu.mean == pytest.approx(2.5)
+    assert history.site_at(site, told, 8).water_hu.mean == pytest.approx(1.0)
 
 
 def test_every_stage_says_formula_unit_and_source() -> None:

@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from scipy import stats
 
+from common.errors import DataError
 from simulations.phantoms.head import TISSUES, Head, draw_head, render_head
-from simulations.scanners import mr
+from simulations.scanners import history, mr
 from simulations.scanners.mr import chain
 from simulations.scanners.record import from_record, to_record
 
@@ -52,7 +55,7 @@ def ideal(**changes: object) -> mr.Acquisition:
 def test_the_same_record_gives_the_same_bits(name: str) -> None:
     scanned = head()
     before = scanned.shares.copy()
-    made = mr.draw(np.random.default_rng(2), mr.SITES[name])
+    made = mr.draw(np.random.default_rng(2), mr.SITES[name], SIZE)
     pixels = mr.acquire(scanned, made)
     assert pixels.dtype == np.uint16
     assert pixels.max() < 2**made.bits
@@ -190,6 +193,39 @@ def test_moving_from_the_start_only_shifts_and_swaying_makes_ghosts_at_its_frequ
     # The block's edges come again, 70 lines away in both directions along the phase encoding, and nowhere across.
     near = np.abs(ghost[96 - 70 - 4 : 96 - 70 + 4, 110:146]).mean()
     assert near > 20 * np.abs(ghost[:, :80]).mean()
+
+
+def test_a_real_image_keeps_its_contrast_through_another_magnet() -> None:
+    image = dcmread(str(get_testdata_file("MR_small.dcm", download=False))).pixel_array
+    real = mr.head_from_image(image, 3.75)
+    assert real.shares.shape == (len(TISSUES), 64, 64)
+    quiet = mr.acquire(real, ideal(matrix=(64, 64))).astype(float)
+    assert np.corrcoef(quiet.ravel(), np.minimum(image, np.quantile(image, 0.995)).ravel())[0, 1] > 0.97
+    for name in mr.SITES:
+        made = replace(mr.draw(np.random.default_rng(1), mr.SITES[name]), matrix=(48, 64))
+        assert mr.acquire(real, made).shape == (64, 64)
+    for bad in (np.zeros((4, 4)), np.array([[-1.0, 2]]), np.ones(3)):
+        with pytest.raises(DataError, match="magnitudes"):
+            mr.head_from_image(bad, 1.0)
+
+
+def test_a_matrix_finer_than_the_image_is_refused() -> None:
+    with pytest.raises(DataError, match="matrix"):
+        mr.acquire(even(size=64), ideal(matrix=(128, 64)))
+
+
+def test_a_magnet_drifts_and_is_serviced() -> None:
+    told = history.History(
+        drifts=(history.Drift("bias.mean", 0.02), history.Drift("noise.median", 0.01)),
+        services=(history.Service(10, renews=("bias",), sets={"averages": 2}),),
+    )
+    site = mr.SITES["high-field"]
+    at = {month: history.site_at(site, told, month) for month in (0, 9, 12)}
+    assert at[0] == site
+    assert at[9].bias.mean == pytest.approx(site.bias.mean * 1.02**9)
+    assert at[12].bias.mean == pytest.approx(site.bias.mean * 1.02**2)
+    assert at[12].noise.median == pytest.approx(site.noise.median * 1.01**12)
+    assert (at[9].averages, at[12].averages) == (1, 2)
 
 
 def test_every_stage_says_formula_unit_and_source() -> None:

@@ -4,6 +4,17 @@
 """
 
 from simulations.scanners.ct.chain import STAGES, scan, scan_until
+from simulations.scanners.ct.real import trunk_from_slices
 from simulations.scanners.ct.settings import SITES, CtAcquisition, CtSite, Kernel, draw
 
-__all__ = ["SITES", "STAGES", "CtAcquisition", "CtSite", "Kernel", "draw", "scan", "scan_until"]
+__all__ = [
+    "SITES",
+    "STAGES",
+    "CtAcquisition",
+    "CtSite",
+    "Kernel",
+    "draw",
+    "scan",
+    "scan_until",
+    "trunk_from_slices",
+]

@@ -4,6 +4,17 @@
 """
 
 from simulations.scanners.mr.chain import STAGES, acquire, acquire_until
+from simulations.scanners.mr.real import head_from_image
 from simulations.scanners.mr.settings import SITES, Acquisition, MrSite, Sequence, draw
 
-__all__ = ["SITES", "STAGES", "Acquisition", "MrSite", "Sequence", "acquire", "acquire_until", "draw"]
+__all__ = [
+    "SITES",
+    "STAGES",
+    "Acquisition",
+    "MrSite",
+    "Sequence",
+    "acquire",
+    "acquire_until",
+    "draw",
+    "head_from_image",
+]

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from common.errors import DataError
 from simulations.phantoms.head import TISSUES, Head
 from simulations.scanners.mr.settings import Acquisition
 from simulations.scanners.stages import FloatMap, Stage, chance, run_stages
@@ -229,7 +230,11 @@ STAGES: Final[tuple[Stage[Frame], ...]] = (
 
 
 def acquire(head: Head, acquisition: Acquisition) -> npt.NDArray[np.uint16]:
-    """The image: uint16 [size, size] of the site's bits. The head is not changed."""
+    """The image: uint16 [size, size] of the site's bits. The head is not changed.
+
+    Raises:
+        DataError: when the acquired matrix is finer than the head.
+    """
     return acquire_until(head, acquisition, None).pixels
 
 
@@ -237,9 +242,13 @@ def acquire_until(head: Head, acquisition: Acquisition, stage: str | None) -> Fr
     """The frame as this stage left it.
 
     Raises:
-        DataError: when the chain has no such stage.
+        DataError: when the chain has no such stage, or the matrix is finer than the head.
     """
     size = head.shares.shape[1:]
+    if acquisition.matrix[0] > size[0] or acquisition.matrix[1] > size[1]:
+        raise DataError(
+            "matrix", f"is finer than the head's {size[0]} x {size[1]} pixels", "Render the head larger"
+        )
     nothing = np.zeros((0, 0), dtype=np.complex64)
     frame = Frame(head, acquisition, np.zeros(size, np.float32), nothing, np.zeros(size, np.uint16))
     return run_stages(STAGES, frame, stage)

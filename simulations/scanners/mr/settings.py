@@ -94,9 +94,16 @@ class MrSite:
     bits: int = 12
 
 
-def draw(rng: np.random.Generator, site: MrSite) -> Acquisition:
-    """Draw one acquisition of this site and record it."""
-    matrix = site.matrices[int(rng.integers(len(site.matrices)))]
+def draw(rng: np.random.Generator, site: MrSite, size: int = 512) -> Acquisition:
+    """Draw one acquisition of this site and record it.
+
+    Args:
+        rng: chance; the acquisition records what came of it.
+        site: the magnet and its habits.
+        size: pixels a side of the head; a matrix is never finer.
+    """
+    lines, samples = site.matrices[int(rng.integers(len(site.matrices)))]
+    matrix = (min(lines, size), min(samples, size))
     strength = abs(site.bias.draw(rng))
     orders = np.array([i + j for i in range(4) for j in range(4) if 1 <= i + j <= 3])
     jumps, arcs = rng.random() < site.jump_share, rng.random() < site.spike_share

@@ -4,10 +4,10 @@
 site after months of drift and service. docs/scanners.md has every stage with its formula, unit and source.
 """
 
+from simulations.scanners.history import AGEING, PATTERN, Drift, History, Service, site_at
 from simulations.scanners.xray.catalogue import SITES
 from simulations.scanners.xray.chain import STAGES, expose, expose_until, on_panel
 from simulations.scanners.xray.exposure import Exposure, Marker, Subject, subject_of
-from simulations.scanners.xray.history import AGEING, PATTERN, Drift, History, Service, site_at
 from simulations.scanners.xray.machine import Display, Grid, Machine, Panel, Tube, Window
 from simulations.scanners.xray.real import Guess, subject_from_image
 from simulations.scanners.xray.site import Habits, Site, another_site, draw

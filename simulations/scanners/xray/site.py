@@ -72,7 +72,7 @@ def draw(
 
     Args:
         rng: chance; the exposure records what came of it.
-        site: machine and habits as they are in that month (`history.site_at`).
+        site: machine and habits as they are in that month (`simulations.scanners.history.site_at`).
         projection: decides the distances.
         pitch_mm: side of the subject's pixels at the panel.
         month: written into the record.

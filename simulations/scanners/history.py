@@ -1,7 +1,7 @@
 """What time does to a site: slow drift, and services after which something begins anew or becomes different.
 
-`site_at(site, history, month)` is a pure function: the site as it is in that month. Numbers are named by their path
-("machine.panel.electronic", "habits.kerma_ugy.median"); everything in a Site may drift.
+`site_at(site, history, month)` is a pure function: the site, of X-ray, MR or CT, as it is in that month. Numbers are named by
+their path ("machine.panel.electronic", "habits.kerma_ugy.median", "mas.median"); everything in a site may drift.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, TypeVar
 import numpy as np
 
 from common.errors import DataError
-from simulations.scanners.xray.site import Site
 
 PATTERN: Final = "machine.pattern"
-"""Renewing this is a flat-field calibration: the fixed pattern becomes another."""
+"""Of X-ray machines. Renewing it is a flat-field calibration: the fixed pattern becomes another."""
+AnySite = TypeVar("AnySite")
 Thing = TypeVar("Thing")
 
 
@@ -50,7 +50,7 @@ class History:
     services: tuple[Service, ...] = ()
 
 
-def site_at(site: Site, history: History, month: float) -> Site:
+def site_at(site: AnySite, history: History, month: float) -> AnySite:
     """The site in this month; months before the first service count from 0.
 
     Raises:
@@ -71,7 +71,7 @@ def site_at(site: Site, history: History, month: float) -> Site:
         site = _put(site, drift.path, moved)
     calibrations = sum(_renewed(PATTERN, one) for one in done)
     if calibrations:
-        fresh = np.random.default_rng([site.machine.pattern, calibrations, zlib.crc32(b"calibration")])
+        fresh = np.random.default_rng([int(_number(site, PATTERN)), calibrations, zlib.crc32(b"calibration")])
         site = _put(site, PATTERN, int(fresh.integers(2**62)))
     return site
 
@@ -80,8 +80,8 @@ def _renewed(path: str, service: Service) -> bool:
     return any(path == name or path.startswith(name + ".") for name in service.renews)
 
 
-def _number(site: Site, path: str) -> float:
-    at: Any = site
+def _number(site: Any, path: str) -> float:
+    at = site
     for name in path.split("."):
         at = getattr(_holding(at, name, path), name)
     if isinstance(at, bool) or not isinstance(at, (int, float)):
@@ -101,7 +101,7 @@ def _put(thing: Thing, path: str, value: float | str, whole: str = "") -> Thing:
 def _holding(thing: Thing, name: str, path: str) -> Thing:
     """The same thing, when it has such a field."""
     if not is_dataclass(thing) or name not in {one.name for one in fields(thing)}:
-        raise DataError(path, f"names nothing at {name}", "Use the fields of Site, parted by dots")
+        raise DataError(path, f"names nothing at {name}", "Use the fields of the site, parted by dots")
     return thing
 
 
