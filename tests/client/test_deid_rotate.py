@@ -252,6 +252,15 @@ def test_a_process_that_holds_the_old_key_takes_nothing_in(tmp_path, lived_in):
     check_key(load_site(site.folder))
 
 
+def test_a_process_that_runs_through_a_rotation_that_was_cut_short_takes_nothing_in(tmp_path, lived_in):
+    """The old key is still in its place then, and what would be taken in would be lost with it."""
+    site, files = lived_in(tmp_path)
+    (site.secrets / ROTATING).write_text("{}")
+    with pytest.raises(SettingsError) as refused:
+        ingest(site, files, None, workers=1)
+    assert refused.value.code == "key-rotating"
+
+
 def test_no_rotation_while_a_round_is_under_way(tmp_path, lived_in):
     site, _ = lived_in(tmp_path)
     with Ledger(site.ledger), pytest.raises(LedgerError) as refused:
