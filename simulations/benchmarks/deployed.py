@@ -171,7 +171,11 @@ def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak
     watch = Watch(made)
     name = made.submit(plan)
     try:
-        made.until(lambda: made.state(name) not in ("queued", "running"), "the end of the study", _PATIENCE_S)
+        made.until(
+            lambda: made.state(name).partition(",")[0] not in ("queued", "running"),
+            "the end of the study",
+            _PATIENCE_S,
+        )
     finally:
         watch.end()
     record = read_federation(made.home(name) / "federation.json")

@@ -13,11 +13,12 @@ from client import direct
 from common import wire
 from common.checkpoints import load
 from common.code import code_digest
-from common.errors import FederationError, PlanError, SubsetError
+from common.errors import FederationError, PlanError, StorageError, SubsetError
 from common.messages import Kind, Refusal, Update
 from server.asking import Patience
 from server.journal import Journal, is_owned, read_federation
 from server.rounds import run_federation
+from server.runs import Study, outcome
 from server.start import Options, start_of
 from simulations.grid import InProcessGrid, run_on
 from tests.toy import ToyDuties, toy_plan, toy_service
@@ -336,3 +337,16 @@ def test_a_private_site_is_never_charged_twice_for_a_round_that_the_server_asks_
         run_on(DiesAfterTheFirst(folders), plan, tmp_path / "out")
     run_on(Noting(folders), plan, tmp_path / "out")
     assert seen[0] == seen[1]
+
+
+def test_a_run_under_way_in_which_a_site_is_missing_says_subset_already(tmp_path):
+    """Whoever looks before the end must not take it for a run of all."""
+
+    class Refuses(ToyDuties):
+        def train(self, instruction, plan):
+            raise StorageError("update", "no space is left", "Free disk space", code="storage-full")
+
+    folders = _folders(tmp_path, duties={"gamma": Refuses("gamma", 50)})
+    with pytest.raises(KeyboardInterrupt):
+        run_on(Dies(folders, 0, 2), toy_plan(rounds=2), tmp_path / "runs" / "one")
+    assert outcome(tmp_path, Study("one", "running", 1)) == "running, subset: 2 of 3 sites"
