@@ -11,7 +11,7 @@ from typing import Final
 
 from markupsafe import Markup
 
-from common.pages.page import NOTHING, Figure, csv_uri, difference, signed
+from common.pages.page import NOTHING, Figure, csv_uri, difference, estimate, signed
 from common.pages.svg import Drawing, Scale, shortened, ticks
 from common.statistics import Findings, Gap, Group
 from common.statistics.catalogue import LABELS, SMALLER_IS_BETTER
@@ -63,8 +63,8 @@ def gap_figure(
     way = "right" if metric in SMALLER_IS_BETTER else "left"
     return Figure(
         title=f"{name[0].upper()}{name[1:]}: each group less all others of its kind",
-        wide=_draw(rows, _WIDE, alt, alpha),
-        narrow=_draw(rows, _NARROW, alt, alpha),
+        wide=_draw(rows, _WIDE, alt, (metric, alpha)),
+        narrow=_draw(rows, _NARROW, alt, (metric, alpha)),
         patients=(
             f"{findings.tests:,} comparisons judged together by permutation of patients; bars are {1 - alpha:.0%} intervals; "
             "p-values after Holm."
@@ -72,7 +72,7 @@ def gap_figure(
         note=(
             f"Grey: where chance alone puts the gap; dark, if it were the only one; light, with all {findings.tests:,} looked at. "
             f"A gap beyond the light bar is more than chance, and is shown in red where the group is served worse (to the {way}). "
-            f"Groups with fewer than {findings.settings.least_positives} patients of either kind are listed without a place."
+            f"Groups with fewer than {findings.settings.least_positives} patients of either kind are listed with their own figure, unranked."
         ),
         csv=_csv(rows, alpha),
     )
@@ -95,7 +95,7 @@ def _alt(rows: list[_Row], name: str, alpha: float) -> str:
     return f"Gaps of {name} between groups. {'; '.join(said) or 'None could be judged'}. {end}"
 
 
-def _draw(rows: list[_Row], layout: _Layout, alt: str, alpha: float) -> Markup:
+def _draw(rows: list[_Row], layout: _Layout, alt: str, how: tuple[str, float]) -> Markup:
     families = list(dict.fromkeys(row.group.family for row in rows))
     height = _HEAD + len(families) * _FAMILY + len(rows) * layout.row + 30
     drawing = Drawing(layout.width, height, alt)
@@ -104,11 +104,10 @@ def _draw(rows: list[_Row], layout: _Layout, alt: str, alpha: float) -> Markup:
     _axis(drawing, scale, layout)
     y = _HEAD
     for family in families:
-        words = " × ".join(family_name(name) for name in family)
-        drawing.text((0.0 if not layout.narrow else layout.left, y + 23), words, "tb")
+        drawing.text((0.0 if not layout.narrow else layout.left, y + 23), _name(family), "tb")
         y += _FAMILY
         for row in (r for r in rows if r.group.family == family):
-            _row(drawing, row, (scale, layout, y), alpha)
+            _row(drawing, row, (scale, layout, y), how)
             y += layout.row
     return drawing.svg("chart gaps")
 
@@ -138,8 +137,8 @@ def _axis(drawing: Drawing, scale: Scale, layout: _Layout) -> None:
     drawing.text((layout.width, _HEAD - 12), "patients", "ts", "end")
 
 
-def _row(drawing: Drawing, row: _Row, place: tuple[Scale, _Layout, float], alpha: float) -> None:
-    scale, layout, y = place
+def _row(drawing: Drawing, row: _Row, place: tuple[Scale, _Layout, float], how: tuple[str, float]) -> None:
+    (scale, layout, y), (metric, alpha) = place, how
     gap = row.gap
     weak = gap is not None and gap.found(alpha) and gap.worse
     if weak:
@@ -164,18 +163,18 @@ def _row(drawing: Drawing, row: _Row, place: tuple[Scale, _Layout, float], alpha
         drawing.marker(
             (scale(gap.gap.value), middle), "circle", colour, hollow=not gap.found(alpha), size=4.6
         )
-    _words(drawing, row, (layout, y), weak=weak)
+    _words(drawing, row, (layout, y), (metric, weak))
 
 
-def _words(drawing: Drawing, row: _Row, place: tuple[_Layout, float], *, weak: bool) -> None:
-    layout, y = place
+def _words(drawing: Drawing, row: _Row, place: tuple[_Layout, float], how: tuple[str, bool]) -> None:
+    (layout, y), (metric, weak) = place, how
     text, figure = ("tw", "numw") if weak else ("t", "num")
     mark = "▼ " if weak else ""
-    said = difference(row.gap.gap) if row.gap is not None else row.group.why
+    said = _unranked(row.group, metric) if row.gap is None else _said(row.gap)
     after = _p(row.gap.holm) if row.gap is not None else ""
     count = f"{row.group.patients:,}" if row.group.patients is not None else NOTHING
     if layout.narrow:
-        short = signed(row.gap.gap.value) if row.gap is not None else shortened(row.group.why, 26)
+        short = signed(row.gap.gap.value) if row.gap is not None else shortened(row.group.why, 30)
         drawing.text((layout.left, y + 17), mark + shortened(row.group.level, 20), text)
         end = f"{short}  p={after}  n={count}" if after else short
         drawing.text((layout.right, y + 17), end, figure if row.gap is not None else "ts", "end")
@@ -183,11 +182,25 @@ def _words(drawing: Drawing, row: _Row, place: tuple[_Layout, float], *, weak: b
     middle = y + layout.row / 2 + 3
     drawing.text((10.0, middle), mark + shortened(row.group.level, 26), text)
     if row.gap is None:
-        drawing.text((layout.right + 18, middle), shortened(said, 44), "ts")
+        drawing.text((layout.right + 18, middle), shortened(said, 52), "ts")
     else:
         drawing.text((layout.right + 18, middle), said, figure)
         drawing.text((layout.width - 70, middle), after, figure, "end")
     drawing.text((layout.width, middle), count, "num", "end")
+
+
+def _said(gap: Gap) -> str:
+    return signed(gap.gap.value) if math.isnan(gap.gap.low) else difference(gap.gap)
+
+
+def _unranked(group: Group, metric: str) -> str:
+    """The figure of a group without a place, and why it has none."""
+    return f"{estimate(group.figures[metric])}: {group.why}" if metric in group.figures else group.why
+
+
+def _name(family: Family) -> str:
+    words = " × ".join(family_name(name) for name in family)
+    return words[:1].upper() + words[1:]
 
 
 def _p(value: float) -> str:
