@@ -28,6 +28,7 @@ from client.heartbeat import shorten
 from client.pace import quicken
 from client.wordless import silence
 from common.errors import ConsiliumError, SettingsError
+from common.executor import keep_to_ourselves
 from common.logs import Log
 from common.release import bytes_digest
 from common.types import Digest
@@ -200,6 +201,7 @@ def main() -> None:
     if flag != "--socket" or not socket:
         sys.exit("client.node: the first argument is --socket, then the path of the site service's socket")
     configure("INFO")
+    keep_to_ourselves()
     try:
         guard(lambda digest: approved(Path(socket), digest))
     except SettingsError as error:

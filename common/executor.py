@@ -163,6 +163,14 @@ def _courier(words: Sequence[str]) -> int:
     return 0
 
 
+def keep_to_ourselves() -> None:
+    """Have no Flower in this process, or forked from it, call home; it reads the word when it is imported.
+
+    Who starts a process by hand may not have set it, and Flower's own word is yes.
+    """
+    os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+
+
 def ready() -> None:
     """Import what couriers need, and have Flower's executor look for work often and fork them."""
     for name in _BEFOREHAND:
@@ -175,6 +183,7 @@ def ready() -> None:
 
 def main() -> NoReturn:
     """Run Flower's executor with the arguments of this process."""
+    keep_to_ourselves()
     from flwr.supercore.cli.flower_superexec import flower_superexec  # noqa: PLC0415 - slow to import
 
     signal.signal(signal.SIGCHLD, look_back)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id, iterate_o
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.nodestate import NodeStateFactory
 
+import client.deployment
+import server.launch
 from client import wordless
 from client.node import MOVED, main
 from common import wire
@@ -90,3 +93,33 @@ def test_a_node_sends_by_it():
     assert (wordless.LOOP, "_push_messages") in MOVED
     assert "    silence()\n" in inspect.getsource(main)
     assert "_push_messages(\n                state=state" in inspect.getsource(loop.start_client_internal)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"), [("client.node", ["--socket", "s", "--help"]), ("common.executor", ["--help"])]
+)
+def test_no_flower_calls_home_whoever_starts_it(module, words):
+    """Flower does unless it is told not to, and tells of the machine; whoever starts a node by hand may not know."""
+    text = (
+        f"import sys, importlib; sys.argv = ['x', *{words!r}]\n"
+        f"try: importlib.import_module({module!r}).main()\n"
+        "except SystemExit as ended: assert not ended.code, ended.code\n"
+        "from flwr.supercore import telemetry; print('enabled:', telemetry.FLWR_TELEMETRY_ENABLED)"
+    )
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLWR_")}
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "enabled: 0" in done.stdout, done.stderr[-2000:]
+
+
+def test_whatever_is_kept_running_calls_nobody():
+    for environment in (client.deployment.ENVIRONMENT, server.launch.ENVIRONMENT):
+        assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+        assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+        assert environment["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
