@@ -113,6 +113,8 @@ class Draft:
     places: Sequence[Place]
     rng: np.random.Generator
     others: Sequence[Source]
+    spared: Sequence[bytes] = ()
+    """Values that are not overwritten with the canary, as they were; what is put in before them moves them."""
 
     def pick(self) -> Place:
         """Any element."""
@@ -178,7 +180,8 @@ def mutate(seed: int, number: int, files: Sequence[Source]) -> tuple[bytes, str]
     ours = [file for file in files if file.name.startswith("own ")]
     chosen = ours if rng.random() < 0.5 else files
     source = chosen[int(rng.integers(len(chosen)))]
-    draft = Draft(bytearray(source.data), source.places, rng, files)
+    spared = [source.data[p.value : p.value + p.length] for p in source.places if p.tag in _SPARED]
+    draft = Draft(bytearray(source.data), source.places, rng, files, spared)
     done = [source.name]
     for _ in range(int(rng.integers(1, 4))):
         step = STEPS[int(rng.integers(len(STEPS)))]
@@ -261,7 +264,8 @@ def insert_canary(draft: Draft) -> None:
 def overwrite_with_canary(draft: Draft) -> None:
     """A value becomes the canary, cut or filled to the same length."""
     place = draft.pick()
-    if place.tag not in _SPARED and place.length >= len(CANARY):
+    here = bytes(draft.data[place.value : place.value + len(CANARY)])
+    if place.length >= len(CANARY) and not any(here in value for value in draft.spared):
         for n, byte in enumerate(CANARY.encode()):
             _set(draft, place.value + n, byte)
 

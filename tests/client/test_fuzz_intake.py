@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client.intake.ingest import ingest
 from tests.client.fuzz_intake import CODES, FAMILIES, LIMITS, fuzz, unsound
-from tests.client.fuzz_mutations import CANARY, mutate, shared, sources
+from tests.client.fuzz_mutations import CANARY, Draft, mutate, overwrite_with_canary, shared, sources
 from tests.client.intake_files import new_site
 
 MUTATIONS = 10_000 if os.environ.get("CI") else 300
@@ -62,6 +63,18 @@ def test_a_mutation_follows_from_its_seed_and_number():
     again = [mutate(SEED, number, sources()) for number in range(5)]
     assert again == [mutate(SEED, number, FILES) for number in range(5)]
     assert len({data for data, _ in again}) == 5
+
+
+def test_what_is_spared_is_spared_where_it_was_moved_to():
+    """Pixels may spell a stranger's word, as docs/deid-acceptance.md says; a mutation must not write one there."""
+    file = next(file for file in FILES if file.name == "CT_small.dcm")
+    (pixels,) = [p for p in file.places if p.tag == 0x7FE00010]
+    grey = file.data[pixels.value : pixels.value + pixels.length]
+    for number in range(400):
+        draft = Draft(bytearray(file.data), file.places, np.random.default_rng(number), FILES, [grey])
+        draft.data[200:200] = bytes(44)
+        overwrite_with_canary(draft)
+        assert grey in draft.data
 
 
 def test_the_laws_see_what_breaks_them(tmp_path):
