@@ -15,7 +15,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,7 @@ class _Arrival:
     share: float
     """Of all files of the federation; a hospital that has most of them gets most of the workers."""
     hospitals: int
+    least_patients: int
 
 
 @contextmanager
@@ -157,6 +158,7 @@ def arm_site(federation: Federation, arm: str, name: str, *, private: bool | Non
             "policy": {
                 "allow_non_private": not (arm == "federated-dp" if private is None else private),
                 "private_progress": True,  # a simulation shows its learning curves
+                "min_patients": base.policy.min_patients,
             },
         }
         (folder / "site.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
@@ -262,7 +264,17 @@ def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, P
     files = {name: sum(path.is_file() for path in export.rglob("*")) for name, export, _ in sources}
     total = max(1, sum(files.values()))
     arrivals = [
-        _Arrival(folder, name, export, labels, spec, setting.seed, files[name] / total, len(sources))
+        _Arrival(
+            folder,
+            name,
+            export,
+            labels,
+            spec,
+            setting.seed,
+            files[name] / total,
+            len(sources),
+            setting.least_patients,
+        )
         for name, export, labels in sources
     ]
     return sorted(arrivals, key=lambda arrival: -arrival.share)
@@ -272,8 +284,9 @@ def _take_in(arrival: _Arrival, cores: int) -> tuple[str, IngestReport]:
     workers = math.ceil(cores * arrival.share)
     name, parts = arrival.name, arrival.hospitals
     seed = arrival.seed
+    policy = replace(VIRTUAL_POLICY, min_patients=arrival.least_patients)
     site = init_site(
-        arrival.folder / name, name, simulation_seed=seed, policy=VIRTUAL_POLICY, makers=VIRTUAL_MACHINES
+        arrival.folder / name, name, simulation_seed=seed, policy=policy, makers=VIRTUAL_MACHINES
     )
     told = partial(say, _TAKE_IN, part=name, parts=parts)
     report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)

@@ -1,5 +1,6 @@
 """One scenario file: which hospitals, which plan, which arms to compare.
 
+    base = "balanced"        another scenario that this one changes; tables are joined, lists replaced
     [scenario]               name, kind, seed, arms, hospitals and patients or table and external
     [plan.*]                 a study plan, as in plan.toml
     [arm.<arm>.<section>]    what an arm changes in the plan
@@ -23,6 +24,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from client.policy import Policy
 from common.errors import InputError, PlanError, Problem
 from common.plan import Plan, plan_from_dict
 from simulations.sites import VirtualSite
@@ -47,6 +49,8 @@ class Setting:
     hospitals: Annotated[int, Field(ge=2)] = 6
     patients: Annotated[int, Field(ge=60)] = 1620
     """All hospitals together; virtual patients only."""
+    least_patients: Annotated[int, Field(ge=1)] = Policy().min_patients
+    """Training patients without whom a hospital does not take part: `policy.min_patients` of each."""
     table: str = "labels.csv"
     """Relative to the data folder; images only."""
     external: tuple[str, ...] = ()
@@ -106,13 +110,7 @@ def load_scenario(
         PlanError: with every mistake of the scenario and of the plans of its arms.
         InputError: when the file is not there.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        shipped = ", ".join(sorted(p.name for p in HERE.glob("*.toml")))
-        raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
+    raw = _with_base(path)
     other = raw.pop("with-data", {})
     if with_data:
         raw = _merged(raw, other)
@@ -124,6 +122,32 @@ def load_scenario(
         raise PlanError(path.name, [_problem(dict(e)) for e in error.errors()]) from None
     _check_arms(scenario, path.name)
     return scenario
+
+
+def _with_base(path: Path) -> dict[str, Any]:
+    """A scenario over the one it names as its base: beside it, or shipped. A base has no base of its own."""
+    raw = _toml(path)
+    base = raw.pop("base", None)
+    if base is None:
+        return raw
+    places = [folder / f"{base}.toml" for folder in (path.parent, HERE)]
+    under = _toml(next((place for place in places if place.is_file()), places[-1]))
+    if "base" in under:
+        raise InputError(
+            path.name, "its base has a base of its own", "Name the base's base, and repeat its changes"
+        )
+    joined: dict[str, Any] = _merged(under, raw)
+    return joined
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(p.name for p in HERE.glob("*.toml")))
+        raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
 
 
 def _merged(raw: Any, other: Any) -> Any:

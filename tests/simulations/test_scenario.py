@@ -30,7 +30,11 @@ def typed(*words: str | Path):
 def test_every_shipped_scenario_is_good_and_its_private_arm_within_eight(path: Path) -> None:
     scenario = load_scenario(path)
     all_arms = {"alone", "federated", "federated-dp", "pooled"}
-    of_its_own = {"clipping": {"federated-dp"}}.get(scenario.scenario.name)
+    of_its_own = {
+        "clipping": {"federated-dp"},
+        "hundred-sites": {"federated", "pooled"},
+        "thousand-sites": {"federated", "pooled"},
+    }.get(scenario.scenario.name)
     expected = {"federated", "federated-dp"} if scenario.frontier else of_its_own or all_arms
     assert set(scenario.scenario.arms) == expected
     plan = scenario.plan_for("federated-dp")
