@@ -86,7 +86,7 @@ class Ratio:
         inside, outside = divide(own[0], own[1]), divide(other[0], other[1])
         finer = divide(own[5], own[1]) - divide(other[5], other[1]) if len(own) > 5 else None
         if self._patients is None:
-            variance = _ratio_variance(own, inside) + _ratio_variance(other, outside)
+            variance: FloatArray = _ratio_variance(own, inside) + _ratio_variance(other, outside)
         else:
             variance = self._paired(member, (inside, outside), (own[1], other[1]))
         return Contrast(inside, outside, variance, finer)
@@ -99,7 +99,7 @@ class Ratio:
         above, below = self._rows[0, self._used, None], self._rows[1, self._used, None]
         influence = used * (above - single(figures[0]) * below) * single(divide(1, sizes[0]))
         influence -= (1 - used) * (above - single(figures[1]) * below) * single(divide(1, sizes[1]))
-        return squares(self._patients @ influence)
+        return squares(influence if self._patients is None else self._patients @ influence)
 
 
 def _ratio_variance(sums: FloatArray, figure: FloatArray) -> FloatArray:
