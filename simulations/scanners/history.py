@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from common.errors import DataError
 
@@ -48,6 +49,36 @@ class History:
 
     drifts: tuple[Drift, ...] = ()
     services: tuple[Service, ...] = ()
+
+
+def history_of(table: Mapping[str, object]) -> History:
+    """The history that a scenario's TOML tells: lists `drift` and `service` of tables with the fields above.
+
+    Raises:
+        DataError: when a table has a field that is not known, lacks one, or holds another type.
+    """
+    told = {"drift": Drift, "service": Service}
+    for key, rows in table.items():
+        if key not in told or not isinstance(rows, list):
+            raise DataError(
+                f"history.{key}",
+                "is neither a list of drifts nor of services",
+                "Use [[drift]] and [[service]]",
+            )
+        known = {one.name for one in fields(told[key])}
+        for row in rows:
+            if unknown := set(row) - known:
+                raise DataError(
+                    f"history.{key}", f"has no {sorted(unknown)}", f"Use {', '.join(sorted(known))}"
+                )
+    try:
+        return TypeAdapter(History).validate_python(
+            {"drifts": table.get("drift", ()), "services": table.get("service", ())}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"history.{place}", str(first["msg"]), "Correct this value") from None
 
 
 def site_at(site: AnySite, history: History, month: float) -> AnySite:

@@ -45,3 +45,17 @@ class LogNormal:
 
 
 Spread = Uniform | Normal | LogNormal
+
+
+def scaled(spread: Spread, factor: float) -> Spread:
+    """The same shape, every value times this factor."""
+    if isinstance(spread, Uniform):
+        return Uniform(spread.low * factor, spread.high * factor)
+    if isinstance(spread, LogNormal):
+        return LogNormal(spread.median * factor, spread.deviation)
+    return Normal(spread.mean * factor, spread.deviation * factor)
+
+
+def near(rng: np.random.Generator, value: float, deviation: float) -> float:
+    """A value around this one, by a deviation of its logarithm: how one copy of a machine differs from another."""
+    return LogNormal(value, deviation).draw(rng)

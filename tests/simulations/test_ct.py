@@ -248,6 +248,13 @@ def test_real_slices_become_noisier_at_less_dose() -> None:
         ct.trunk_from_slices(np.zeros((4, 5)), 1.0, 1.0)
 
 
+def test_two_scanners_of_a_kind_differ_and_are_reproducible() -> None:
+    one, same, other = (ct.another_site(n, ct.SITES["low-dose"], 3) for n in ("a", "a", "b"))
+    assert one == same
+    assert one.mas != other.mas
+    assert one.kernels != other.kernels
+
+
 def test_a_scanner_drifts_and_is_calibrated() -> None:
     told = history.History(
         drifts=(history.Drift("water_hu.mean", 0.5, "additive"),),

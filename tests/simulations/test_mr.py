@@ -98,7 +98,7 @@ def test_t1_lengthens_with_the_field() -> None:
 
 
 def test_bias_is_the_field_that_was_recorded_and_smooth() -> None:
-    made = mr.draw(np.random.default_rng(4), mr.SITES["high-field"])
+    made = mr.draw(np.random.default_rng(4), mr.SITES["high-field"], SIZE)
     ratio = (
         chain.acquire_until(even(), made, "bias").image / chain.acquire_until(even(), made, "signal").image
     )
@@ -212,6 +212,13 @@ def test_a_real_image_keeps_its_contrast_through_another_magnet() -> None:
 def test_a_matrix_finer_than_the_image_is_refused() -> None:
     with pytest.raises(DataError, match="matrix"):
         mr.acquire(even(size=64), ideal(matrix=(128, 64)))
+
+
+def test_two_magnets_of_a_kind_differ_and_are_reproducible() -> None:
+    one, same, other = (mr.another_site(n, mr.SITES["high-field"], 3) for n in ("a", "a", "b"))
+    assert one == same
+    assert one.noise != other.noise
+    assert one.bias != other.bias
 
 
 def test_a_magnet_drifts_and_is_serviced() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 
 import cv2
@@ -113,6 +114,45 @@ def test_drift_grows_and_a_service_begins_it_anew() -> None:
     assert len(set(patterns[1:])) == 3
     assert at[17].machine.display.edge_gain == site.machine.display.edge_gain
     assert at[18].machine.display.edge_gain == 0.9
+
+
+def test_a_history_is_scripted_in_toml() -> None:
+    text = """
+[[drift]]
+path = "habits.kerma_ugy.median"
+per_month = -0.01
+
+[[drift]]
+path = "machine.panel.dead_lines"
+per_month = 0.5
+kind = "additive"
+
+[[service]]
+month = 6
+renews = ["habits.kerma_ugy", "machine.pattern"]
+sets = { "machine.display.edge_gain" = 0.9, "habits.letter" = "R" }
+"""
+    told = xray.history_of(tomllib.loads(text))
+    assert told.drifts[0] == xray.Drift("habits.kerma_ugy.median", -0.01)
+    room = xray.site_at(xray.SITES["caesium-wall"], told, 8)
+    assert room.habits.kerma_ugy.median == pytest.approx(26 * 0.99**2)
+    assert room.machine.panel.dead_lines == pytest.approx(5.0)
+    assert (room.machine.display.edge_gain, room.habits.letter) == (0.9, "R")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[drift]]\npath = 'a'\nper_year = 1", "per_year"),
+        ("[[drifts]]\npath = 'a'", "drifts"),
+        ("[[service]]\nmonth = 'spring'", "month"),
+        ("[[drift]]\npath = 'a'", "per_month"),
+        ("drift = 3", "list of drifts"),
+    ],
+)
+def test_a_history_with_a_mistake_is_refused_by_name(text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        xray.history_of(tomllib.loads(text))
 
 
 def test_drift_shows_in_the_pixels() -> None:

@@ -5,7 +5,7 @@
 
 from simulations.scanners.ct.chain import STAGES, scan, scan_until
 from simulations.scanners.ct.real import trunk_from_slices
-from simulations.scanners.ct.settings import SITES, CtAcquisition, CtSite, Kernel, draw
+from simulations.scanners.ct.settings import SITES, CtAcquisition, CtSite, Kernel, another_site, draw
 
 __all__ = [
     "SITES",
@@ -13,6 +13,7 @@ __all__ = [
     "CtAcquisition",
     "CtSite",
     "Kernel",
+    "another_site",
     "draw",
     "scan",
     "scan_until",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from simulations.scanners.spread import LogNormal, Normal, Spread, Uniform
+from simulations.scanners.spread import LogNormal, Normal, Spread, Uniform, near, scaled
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,20 @@ def draw(rng: np.random.Generator, site: CtSite) -> CtAcquisition:
         intercept=1024,
         bits=site.bits,
         seed=int(rng.integers(2**63)),
+    )
+
+
+def another_site(name: str, model: CtSite, seed: int) -> CtSite:
+    """A further scanner of the same kind: dose, readout noise and kernels drawn around the model's, a tenth apart; our choice."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    sharper = near(rng, 1.0, 0.04)
+    return replace(
+        model,
+        name=name,
+        mas=scaled(model.mas, near(rng, 1.0, 0.1)),
+        electronic=near(rng, model.electronic, 0.1),
+        kernels=tuple(replace(one, cutoff_per_mm=one.cutoff_per_mm * sharper) for one in model.kernels),
+        water_hu=Normal(float(rng.normal(0, 1.5)), 1.0),
     )
 
 

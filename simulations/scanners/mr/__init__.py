@@ -5,7 +5,7 @@
 
 from simulations.scanners.mr.chain import STAGES, acquire, acquire_until
 from simulations.scanners.mr.real import head_from_image
-from simulations.scanners.mr.settings import SITES, Acquisition, MrSite, Sequence, draw
+from simulations.scanners.mr.settings import SITES, Acquisition, MrSite, Sequence, another_site, draw
 
 __all__ = [
     "SITES",
@@ -15,6 +15,7 @@ __all__ = [
     "Sequence",
     "acquire",
     "acquire_until",
+    "another_site",
     "draw",
     "head_from_image",
 ]

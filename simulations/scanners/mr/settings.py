@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from simulations.scanners.spread import LogNormal, Normal, Spread, Uniform
+from simulations.scanners.spread import LogNormal, Normal, Spread, Uniform, near, scaled
 
 TERMS: Final = 9
 """Products of Legendre polynomials of total order 1 to 3."""
@@ -138,6 +139,18 @@ def draw(rng: np.random.Generator, site: MrSite, size: int = 512) -> Acquisition
         white_level=site.white_level.draw(rng),
         bits=site.bits,
         seed=int(rng.integers(2**63)),
+    )
+
+
+def another_site(name: str, model: MrSite, seed: int) -> MrSite:
+    """A further magnet of the same kind: noise and coil drawn around the model's, a tenth and a fifth apart; our choice."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return replace(
+        model,
+        name=name,
+        noise=scaled(model.noise, near(rng, 1.0, 0.1)),
+        bias=scaled(model.bias, near(rng, 1.0, 0.2)),
+        white_level=scaled(model.white_level, near(rng, 1.0, 0.05)),
     )
 
 

@@ -4,7 +4,7 @@
 site after months of drift and service. docs/scanners.md has every stage with its formula, unit and source.
 """
 
-from simulations.scanners.history import AGEING, PATTERN, Drift, History, Service, site_at
+from simulations.scanners.history import AGEING, PATTERN, Drift, History, Service, history_of, site_at
 from simulations.scanners.xray.catalogue import SITES
 from simulations.scanners.xray.chain import STAGES, expose, expose_until, on_panel
 from simulations.scanners.xray.exposure import Exposure, Marker, Subject, subject_of
@@ -36,6 +36,7 @@ __all__ = [
     "draw",
     "expose",
     "expose_until",
+    "history_of",
     "on_panel",
     "site_at",
     "subject_from_image",

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.errors import DataError
 from simulations.phantoms import Projection
-from simulations.scanners.spread import LogNormal, Normal, Spread, Uniform
+from simulations.scanners.spread import Normal, Spread, near, scaled
 from simulations.scanners.xray.exposure import Exposure, Marker
 from simulations.scanners.xray.machine import Machine
 
@@ -117,40 +117,28 @@ def another_site(name: str, model: Site, seed: int) -> Site:
     """
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
 
-    def near(value: float, deviation: float) -> float:
-        return LogNormal(value, deviation).draw(rng)
-
     machine, habits = model.machine, model.habits
     panel, display = machine.panel, machine.display
-    grid = machine.grid and replace(machine.grid, residue=min(1.0, near(machine.grid.residue, 0.2)))
+    grid = machine.grid and replace(machine.grid, residue=min(1.0, near(rng, machine.grid.residue, 0.2)))
     return Site(
         name,
         replace(
             machine,
-            tube=replace(machine.tube, focal_mm=near(machine.tube.focal_mm, 0.1)),
+            tube=replace(machine.tube, focal_mm=near(rng, machine.tube.focal_mm, 0.1)),
             grid=grid,
             panel=replace(
                 panel,
-                electronic=near(panel.electronic, 0.1),
-                gain_spread=near(panel.gain_spread, 0.2),
-                dead_ppm=near(panel.dead_ppm, 0.4),
+                electronic=near(rng, panel.electronic, 0.1),
+                gain_spread=near(rng, panel.gain_spread, 0.2),
+                dead_ppm=near(rng, panel.dead_ppm, 0.4),
             ),
             display=replace(
                 display,
-                edge_gain=near(display.edge_gain, 0.1) if display.edge_gain else 0.0,
-                gamma=near(display.gamma, 0.04),
+                edge_gain=near(rng, display.edge_gain, 0.1) if display.edge_gain else 0.0,
+                gamma=near(rng, display.gamma, 0.04),
                 anchor=Normal(display.anchor, 0.01).draw(rng),
             ),
             pattern=int(rng.integers(2**62)),
         ),
-        replace(habits, kerma_ugy=_scaled(habits.kerma_ugy, near(1.0, 0.2))),
+        replace(habits, kerma_ugy=scaled(habits.kerma_ugy, near(rng, 1.0, 0.2))),
     )
-
-
-def _scaled(spread: Spread, factor: float) -> Spread:
-    """The same shape, every value times this factor."""
-    if isinstance(spread, Uniform):
-        return Uniform(spread.low * factor, spread.high * factor)
-    if isinstance(spread, LogNormal):
-        return LogNormal(spread.median * factor, spread.deviation)
-    return Normal(spread.mean * factor, spread.deviation * factor)
