@@ -152,6 +152,9 @@ def test_levels_move_between_patients_of_one_stratum_and_never_between_images():
         inside = cells.stratum == stratum
         assert (np.sort(moved[inside], axis=0) == np.sort(cells.level[inside])[:, None]).all()
     assert (moved != cells.level[:, None]).any()
+    site = np.asarray(sample.attributes["site"])[::2]
+    for alike in (sample.truth[::2], ~sample.truth[::2], site == "north"):
+        assert (np.sort(moved[alike], axis=0) == np.sort(cells.level[alike])[:, None]).all()
 
 
 def test_every_arrangement_is_as_likely():
