@@ -13,6 +13,8 @@ import typing
 import numpy as np
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from scipy import stats
 from torch import nn
 
@@ -73,6 +75,18 @@ def test_noise_is_gaussian_in_the_tails_too_and_independent_between_neighbours()
     for other in (noise[1 : half + 1], noise[half : 2 * half], noise[32768 : half + 32768]):
         assert abs(np.corrcoef(noise[:half], other)[0, 1]) < 0.012
         assert abs(np.corrcoef(noise[:half] ** 2, other**2)[0, 1]) < 0.012
+
+
+def test_a_coordinate_is_half_the_sum_of_four_gaussians_of_words_of_its_own():
+    """By the book, from a keystream that only a test may know: fewer summands would have the same distribution, and
+    give way to who looks at the last bits of one."""
+    source, pairs = NoiseSource(), 4
+    source._stream, same = (Cipher(ChaCha20(bytes(32), bytes(16)), None).encryptor() for _ in range(2))
+    words = np.frombuffer(same.update(bytes(4 * 16 * pairs)), np.uint64).reshape(4, 2, pairs)
+    uniform = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
+    radius, angle = np.sqrt(-2 * np.log(uniform[:, 0])), 2 * np.pi * uniform[:, 1]
+    wanted = np.concatenate([(radius * wave(angle)).sum(axis=0) / 2 for wave in (np.cos, np.sin)])
+    assert np.allclose(source.gaussian(2 * pairs, 3.0), 3 * wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 65_536, 65_537])
