@@ -29,6 +29,10 @@ class Arriving:
         self._fetch = fetch
         self._waiting: dict[str, list[Announced]] = {}
 
+    def expects(self, number: str) -> bool:
+        """Whether a reply to this question was announced and is not all there."""
+        return number in self._waiting
+
     def whole(self, asked: Iterable[str], announced: Iterable[Announced]) -> Iterator[Announced]:
         """Those replies to these questions that can be fetched now.
 

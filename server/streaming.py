@@ -125,7 +125,9 @@ class StreamedGrid(Grid):
             StorageError: when the disk is full or the folder cannot be written.
         """
         numbers = list(message_ids)
-        found = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
+        # The SuperLink forgets a question once it has announced the reply, and says of the next look that both are lost.
+        unheard = [number for number in numbers if not self._arriving.expects(number)]
+        found = self._client.PullMessages(PullAppMessagesRequest(message_ids=unheard))
         announced = zip(found.messages_list, found.message_object_trees, strict=True)
         for proto, tree in self._arriving.whole(numbers, announced):
             asked, number = proto.metadata.reply_to_message_id, proto.metadata.message_id

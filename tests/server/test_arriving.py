@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
+
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
-from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree, PullObjectResponse
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.supercore import constant as core
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -12,8 +16,12 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
 )
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from server.arriving import Arriving
+from server.streaming import streamed
 
 
 class Store:
@@ -81,3 +89,44 @@ def test_flower_sends_an_object_after_those_it_is_made_of():
 @pytest.mark.parametrize("number", ["q1", "q9"])
 def test_nothing_announced_is_nothing(number):
     assert _numbers(Arriving(Store().fetch).whole([number], [])) == []
+
+
+class Forgetful:
+    """Flower's SuperLink as far as this needs it: it announces a reply once, and says of a second look that all is lost."""
+
+    def __init__(self):
+        self.looks = []
+
+    def PullMessages(self, request):  # noqa: N802 - Flower's name
+        self.looks.append(list(request.message_ids))
+        found = PullAppMessagesResponse()
+        if request.message_ids and len(self.looks) == 1:
+            reply, tree = _reply("q1", "r1")
+            found.messages_list.append(reply)
+            found.message_object_trees.append(tree)
+        return found
+
+    def PullObject(self, _request):  # noqa: N802
+        return PullObjectResponse(object_found=True, object_available=False)
+
+
+def test_the_superlink_is_not_asked_again_for_what_it_announced(tmp_path):
+    """It would answer that the question is not there any more, and a survey would take its site for silent."""
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 7, 0, 0
+    inside = HttpGrid(token="t")
+    inside._client = link = Forgetful()
+    inside.set_run(Run.create_empty(7))
+    grid = streamed(inside, tmp_path)
+    assert list(grid.pull_messages(["q1"])) == []
+    assert list(grid.pull_messages(["q1", "q2"])) == []
+    assert link.looks == [["q1"], ["q2"]]
+
+
+def test_flower_forgets_a_question_once_its_reply_is_announced():
+    """Else a second look would give the reply again, and not an error."""
+    handlers = importlib.import_module("flwr.superlink.servicer.runtime.runtime_handlers")
+    text = inspect.getsource(handlers.pull_messages)
+    places = [
+        text.index(part) for part in ("get_message_res(", "state.delete_messages(", "store.get_object_tree(")
+    ]
+    assert places == sorted(places)
