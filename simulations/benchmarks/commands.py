@@ -29,6 +29,22 @@ def server_memory(
         raise typer.Exit(1)
 
 
+def server_alone(
+    sites: Annotated[list[int] | None, typer.Option(min=1, help="Hospitals; repeatable.")] = None,
+    values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each study.")] = 1,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
+) -> None:
+    """Peak memory of a server beside a stand-in for Flower's SuperLink on disk; ends with status 1 above the limit."""
+    from simulations.benchmarks.alone import alone, alone_table  # noqa: PLC0415 - what is measured is heavy
+    from simulations.benchmarks.deployed import MODELS_LIMIT  # noqa: PLC0415 - as above
+
+    found = [alone(count, values, rounds) for count in sites or [2, 4, 8]]
+    show(found, as_json, lambda: alone_table(found))
+    if any(one.models > MODELS_LIMIT for one in found):
+        raise typer.Exit(1)
+
+
 def round_overhead(
     sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 3,
     values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 7_500_000,
@@ -73,6 +89,7 @@ def wire(
 DEPLOYED: Final = (
     ("wire", wire, "--values 1000000"),
     ("server-memory", server_memory, "--sites 3 --values 10000000"),
+    ("server-alone", server_alone, "--sites 2 --sites 8 --values 10000000"),
     ("round-overhead", round_overhead, "--sites 3"),
     ("scale", scale, "--sites 50 --values 10000 --rounds 5"),
 )

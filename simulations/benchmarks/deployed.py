@@ -95,8 +95,8 @@ def study(sites: int, values: int, rounds: int) -> Study:
     """
     names = {f"site-{number:02}": 100 for number in range(1, sites + 1)}
     with tempfile.TemporaryDirectory() as place, federation(Path(place) / "federation", names) as made:
-        idle, _ = _measured(made, _plan(names, 1, "tiny"), _TINY)
-        peaks, seconds = _measured(made, _plan(names, rounds, "large"), values)
+        idle, _ = _measured(made, bench_plan(names, 1, "tiny"), _TINY)
+        peaks, seconds = _measured(made, bench_plan(names, rounds, "large"), values)
         return Study(
             sites,
             values,
@@ -160,7 +160,8 @@ def scale_table(found: Study) -> Table:
     return grid("A federation on one machine", head, [line])
 
 
-def _plan(names: dict[str, int], rounds: int, version: str) -> Plan:
+def bench_plan(names: dict[str, int], rounds: int, version: str) -> Plan:
+    """A plan for toy hospitals of these names, so many rounds of it; `version` tells one study from another."""
     of = {"sites": list(names), "rounds": rounds, "least_sites": len(names), "max_update_norm": 1e9}
     plan = toy_plan(**of, deadline_s=600.0)
     return replace(plan, study={"name": f"bench-{version}"})
@@ -204,8 +205,19 @@ def _plant(made: Federation, plan: Plan, values: int) -> None:
     said = subprocess.run(  # noqa: S603 - a fixed command of our own, no shell
         command, env=made.environment, cwd=made.folder, capture_output=True, text=True, check=True
     )
-    code = Digest(said.stdout.strip())
     home = made.consortium.folder / "runs" / f"{plan.study.name}-{plan.study.version}-{plan.digest[7:15]}"
+    planted(plan, values, home, Digest(said.stdout.strip()))
+
+
+def planted(plan: Plan, values: int, home: Path, code: Digest) -> None:
+    """Leave a checkpoint of zero rounds in a run's folder, with a model of so many numbers.
+
+    Args:
+        plan: of the run.
+        values: numbers of the model.
+        home: the run's folder.
+        code: digest of the code that will go on with it.
+    """
     record = FederationRecord(
         run=f"run-{secrets.token_hex(8)}",
         plan_digest=plan.digest,
@@ -236,7 +248,7 @@ def _drawn(values: int) -> dict[str, npt.NDArray[np.float32]]:
 
 def _computing_s(values: int, folder: Path) -> float:
     """Seconds of CPU that one toy hospital's training takes."""
-    plan = _plan({"alone": 100}, 1, "alone")
+    plan = bench_plan({"alone": 100}, 1, "alone")
     asked = Instruction(
         kind=Kind.TRAIN,
         run=RunId("run-alone"),

@@ -55,7 +55,7 @@ class Watch:
                 if pids.get(what) is None:
                     pids[what] = self._made.sides[SERVER].pid(what)
                 try:
-                    now = _memory(pids[what])
+                    now = memory(pids[what])
                 except (OSError, KeyError):
                     pids[what] = None
                     continue
@@ -88,7 +88,12 @@ def _share(process: Path) -> float:
     return sum(float(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
-def _memory(pid: int | None) -> Peak:
+def memory(pid: int | None) -> Peak:
+    """What a process takes: the most that was ever resident, and what of it now is no file's.
+
+    Raises:
+        OSError, KeyError: it is gone.
+    """
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     said = {key: value for key, _, value in (line.partition(":") for line in lines)}
     total, own = (float(said[key].split()[0]) * 1024 / MIB for key in ("VmHWM", "RssAnon"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from simulations.benchmarks.alone import peak
 from simulations.benchmarks.bits import weighed
 from simulations.benchmarks.deployed import (
     MODELS_LIMIT,
@@ -51,3 +52,9 @@ def test_an_update_at_8_bits_weighs_no_more_than_three_tenths():
     assert found[32] == 1.0
     assert found[16] < 0.51
     assert found[8] <= 0.3
+
+
+def test_a_server_holds_no_more_of_a_model_the_more_hospitals_there_are():
+    """Real rounds over the real grid in a process of their own, looked at from outside; a model is 4 MiB here."""
+    few, many = (peak(sites, 1 << 20, 1) for sites in (2, 6))
+    assert many.total - few.total < 4.0
