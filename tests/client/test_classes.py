@@ -35,6 +35,8 @@ def outcome(ds: Dataset, settings: DeidSettings | None = None, decision: Decisio
         ({"ImageType": ["ORIGINAL", "SECONDARY"]}, "review-derived"),
         ({"ImageType": "ORIGINAL"}, "review-derived"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "SCREEN SAVE"]}, "review-screen-save"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "SCREENSAVE"]}, "review-screen-save"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "SCREENSHOT"]}, "review-screen-save"),
         ({"BurnedInAnnotation": "YES"}, "review-burned-in"),
         ({"BurnedInAnnotation": "NO"}, "passes"),
         ({**CT, "ImageType": AXIAL}, "passes"),

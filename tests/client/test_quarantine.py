@@ -234,6 +234,22 @@ def test_each_ingestion_and_the_command_remove_what_is_over_and_audit_it(day: Da
     assert said("quarantine", "list", "--expire", "--site", day.site.folder) == []
 
 
+def test_where_only_the_reason_is_kept_an_original_from_before_goes(day: Day) -> None:
+    """As of a patient who withdrew, whose file was refused earlier and comes again."""
+    quarantine = Quarantine.of(day.site)
+    one = quarantine.find(day.waiting)
+    assert one is not None
+    assert quarantine.has_original(one.id)
+    assert (
+        quarantine.put_reason(one.key, Outcome("withdrawn", "its patient withdrew", "Nothing to do"))
+        == one.id
+    )
+    assert not quarantine.has_original(one.id)
+    left = quarantine.find(one.id)
+    assert left is not None
+    assert (left.code, left.patient, left.spend_key) == ("withdrawn", "", "")
+
+
 def test_the_policy_says_for_how_long_and_no_number_of_ours(day: Day) -> None:
     older(day.site, 100)
     longer, shorter = (

@@ -264,7 +264,10 @@ def test_the_page_loads_nothing_from_elsewhere_and_names_nobody(inside: Caller) 
 def test_only_what_waits_is_listed_and_shown(inside: Caller, site: Site) -> None:
     waiting = json.loads(inside("/waiting").body)
     assert {one["code"] for one in waiting} == {"review-burned-in", "review-ultrasound"}
-    assert inside(f"/picture/{ids(site, 'not-dicom')}").status == 409
+    refused = inside(f"/picture/{ids(site, 'not-dicom')}")
+    assert (refused.status, json.loads(refused.body)["code"]) == (409, "review-none"), (
+        "before anything is opened"
+    )
     assert inside("/picture/..%2f..%2fsite.toml").status in (404, 409)
 
 
