@@ -23,7 +23,7 @@ _LOOK_S = 20.0
 """How often it is looked whether certificates or keys of the node were replaced."""
 _PARTS = "service, connect or courier"
 CourierFolder = Annotated[
-    Path, typer.Argument(help="The courier's own folder, where `connect` put its things.")
+    Path, typer.Option("--folder", help="The courier's own folder, where `connect` put its things.")
 ]
 
 

@@ -46,11 +46,7 @@ def check(words: list[str]) -> None:
     if left:
         raise click.UsageError(f"a word too many: {left}")
     for parameter in command.params:
-        if (
-            isinstance(parameter, click.Argument)
-            and parameter.required
-            and not isinstance(given.get(parameter.name), (str, tuple))
-        ):
+        if parameter.required and not isinstance(given.get(parameter.name), (str, tuple, list)):
             raise click.UsageError(f"{parameter.name} is missing")
 
 

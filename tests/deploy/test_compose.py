@@ -107,7 +107,11 @@ class TestHospital:
             settings["CONSILIUM__FEDERATION__TUNNEL_HOST"]
             in self.PARTS["connect"]["networks"]["inside"]["aliases"]
         )
-        assert self.PARTS["courier"]["command"] == ["courier", settings["CONSILIUM__COURIER__FOLDER"]]
+        assert self.PARTS["courier"]["command"] == [
+            "courier",
+            "--folder",
+            settings["CONSILIUM__COURIER__FOLDER"],
+        ]
         assert self.PARTS["courier"]["user"].startswith(settings["CONSILIUM__COURIER__USER"].strip('"') + ":")
         door = settings["CONSILIUM__COURIER__SOCKET"].rpartition("/")[0]
         assert f"door:{door}" in self.PARTS["service"]["volumes"]

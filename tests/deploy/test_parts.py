@@ -185,7 +185,7 @@ def test_the_server_says_that_it_is_alive_and_that_it_is_not(world, tmp_path: Pa
 
 def test_a_courier_without_its_things_says_whom_to_ask(tmp_path: Path) -> None:
     done = subprocess.run(
-        [BIN / "consilium-site", "courier", tmp_path], capture_output=True, text=True, check=False
+        [BIN / "consilium-site", "courier", "--folder", tmp_path], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert "connect" in done.stderr
