@@ -82,6 +82,7 @@ _HOMES: Final = (
     (0xFFFC, 0xFFFC, b"OB"),
 )
 """Elements into which the canary goes; never a maker's or a model's name, where any word may stand."""
+_PIXELS: Final = b"\xe0\x7f\x10\x00"
 _SPARED: Final = frozenset((0x00080070, 0x00081090, 0x7FE00010, 0x00283006))
 """Values that are not overwritten with the canary: makers, and numbers that may spell anything."""
 
@@ -119,6 +120,11 @@ class Draft:
     def pick(self) -> Place:
         """Any element."""
         return self.places[int(self.rng.integers(len(self.places)))]
+
+    def spares(self, at: int) -> bool:
+        """Whether the bytes here, as many as the canary has, lie in a value that is spared."""
+        here = bytes(self.data[at : at + len(CANARY)])
+        return any(here in value for value in self.spared)
 
     def number(self, below: int) -> int:
         """A number from 0."""
@@ -258,14 +264,16 @@ def insert_canary(draft: Draft) -> None:
         item = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
         inner = struct.pack("<HH2sHI", 0x0040, 0x0275, b"SQ", 0, len(item)) + item
     heads = [p.head for p in draft.places if p.tag >> 16 != 2]
-    _insert(draft, heads[draft.number(len(heads))] if heads else len(draft.data), inner)
+    at = heads[draft.number(len(heads))] if heads else len(draft.data)
+    inside = any(draft.spares(at + near) for near in (-len(CANARY), 0, len(CANARY)))
+    if not inside or draft.data[at : at + 4] == _PIXELS:  # before them is not in them
+        _insert(draft, at, inner)
 
 
 def overwrite_with_canary(draft: Draft) -> None:
     """A value becomes the canary, cut or filled to the same length."""
     place = draft.pick()
-    here = bytes(draft.data[place.value : place.value + len(CANARY)])
-    if place.length >= len(CANARY) and not any(here in value for value in draft.spared):
+    if place.length >= len(CANARY) and not draft.spares(place.value):
         for n, byte in enumerate(CANARY.encode()):
             _set(draft, place.value + n, byte)
 

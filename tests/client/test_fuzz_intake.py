@@ -10,7 +10,15 @@ import pytest
 
 from client.intake.ingest import ingest
 from tests.client.fuzz_intake import CODES, FAMILIES, LIMITS, fuzz, unsound
-from tests.client.fuzz_mutations import CANARY, Draft, mutate, overwrite_with_canary, shared, sources
+from tests.client.fuzz_mutations import (
+    CANARY,
+    Draft,
+    insert_canary,
+    mutate,
+    overwrite_with_canary,
+    shared,
+    sources,
+)
 from tests.client.intake_files import new_site
 
 MUTATIONS = 10_000 if os.environ.get("CI") else 300
@@ -75,6 +83,7 @@ def test_what_is_spared_is_spared_where_it_was_moved_to():
     assert CANARY.encode() in draft.data
     draft.data = bytearray(file.data[:200] + bytes(44) + file.data[200:])
     overwrite_with_canary(draft)
+    insert_canary(draft)
     assert grey in draft.data
 
 
