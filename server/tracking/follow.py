@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from common.errors import ConsiliumError
+from common.errors import ConsiliumError, StorageError
 from common.logs import Log
 from server.federation_folder import Consortium
 from server.runs import studies
@@ -121,7 +121,13 @@ class Follower:
         stamp = _stamp(home)
         if not stamp or self._told.get(home.name) == stamp:
             return
-        self._tracker.tell(story(home))
+        try:
+            told = story(home)
+        except StorageError:
+            # A damaged record must not keep the other studies from being told; it is looked at when it changes.
+            _LOG.warning("tracking.unread", kind=self._name, study=home.name)
+        else:
+            self._tracker.tell(told)
         self._told[home.name] = stamp
 
 

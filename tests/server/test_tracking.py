@@ -344,6 +344,16 @@ def test_a_tracker_that_is_away_is_asked_again_and_stops_nothing(server, tmp_pat
         peer.server_close()
 
 
+def test_a_damaged_record_keeps_no_other_study_from_being_told(server, tmp_path):
+    damaged = server.folder / "runs" / "chest-0-ffffffff"
+    damaged.mkdir(parents=True)
+    (damaged / "study.json").write_text(json.dumps({"name": damaged.name, "state": "running", "number": 0}))
+    (damaged / "federation.json").write_text("{")
+    came(server, 1)
+    Follower(server.folder, "tensorboard", Board(tmp_path / "board")).tick()
+    assert [path.name for path in (tmp_path / "board").iterdir()] == [NAME]
+
+
 @pytest.mark.parametrize(
     "uri",
     [
