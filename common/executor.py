@@ -8,6 +8,8 @@ Flower starts an interpreter for every question, which imports for a second and 
 executor that `--forks flwr-clientapp` has imported Flower and what a courier needs, and nothing of ours, and forks for each
 question: what a process is, whom it belongs to and how it ends stay as they are, and the bundle's code is imported anew.
 It looks for work ten times a second after a question, and less often the longer there was none.
+A forked courier has in its memory what its executor proves itself with; it could read that before, from the file that is
+its own account's.
 
     python -m common.executor --forks flwr-clientapp --insecure --runtime-api-address 127.0.0.1:9094
 """

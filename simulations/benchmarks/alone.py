@@ -1,18 +1,19 @@
 """A server's memory with nothing else in its process, and no network: the same server beside a stand-in on disk.
 
-    python -m simulations.benchmarks.alone FOLDER SITES ROUNDS
+    python -m simulations.benchmarks.alone FOLDER SITES VALUES ROUNDS
 
 The real rounds over the real grid (`server.streaming`), with admission, journal and checkpoints; Flower's SuperLink is
-`simulations.benchmarks.link`, hospitals work in processes of their own, one after the other. The model is what lies as a
-checkpoint of zero rounds in FOLDER. What Flower's client of HTTP adds, a few megabytes, `bench server-memory` shows.
+`simulations.benchmarks.link`, hospitals work in processes of their own, one after the other. What Flower's client of HTTP adds, a few megabytes, `bench server-memory` shows.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,9 +91,13 @@ def alone_table(found: list[Alone]) -> Table:
 def peak(sites: int, values: int, rounds: int) -> Peak:
     """The most memory that such a server took; errors as `alone`."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        planted(bench_plan(_names(sites), rounds, "alone"), values, folder / _OUT, code_digest())
-        words = (sys.executable, "-m", "simulations.benchmarks.alone", place, str(sites), str(rounds))
+        words = (
+            sys.executable,
+            "-m",
+            "simulations.benchmarks.alone",
+            place,
+            *map(str, (sites, values, rounds)),
+        )
         process = subprocess.Popen(words)  # noqa: S603 - a fixed command of our own, no shell
         most = Peak(0.0, 0.0)
         while process.poll() is None:
@@ -111,6 +116,15 @@ def _names(sites: int) -> dict[str, int]:
     return {f"site-{number:02}": 100 for number in range(1, sites + 1)}
 
 
+def _elsewhere(work: Callable[[], None]) -> None:
+    """Do something whose memory is not to be seen here."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+
 def main() -> None:
     """Carry the study out in this process."""
     from flwr.supercore.run import Run  # noqa: PLC0415 - the watching process needs none of these
@@ -127,7 +141,12 @@ def main() -> None:
     from server.streaming import streamed  # noqa: PLC0415
     from simulations.benchmarks.link import Link  # noqa: PLC0415
 
-    folder, names, rounds = Path(sys.argv[1]), _names(int(sys.argv[2])), int(sys.argv[3])
+    folder = Path(sys.argv[1])
+    sites, values, rounds = (int(word) for word in sys.argv[2:])
+    names = _names(sites)
+    plan = bench_plan(names, rounds, "alone")
+    code = code_digest()
+    _elsewhere(lambda: planted(plan, values, folder / _OUT, code))
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = _RUN, 0, 0
     homes: dict[int, Path] = {}
     for number, (name, bucket) in enumerate(names.items(), start=1):
@@ -145,7 +164,6 @@ def main() -> None:
     grid._client = Link(folder / "link", tuple(homes), answer)  # type: ignore[assignment]  # noqa: SLF001 - it stands there
     grid.set_run(Run.create_empty(_RUN))
     options = Options(consortium=folder / "consortium", nodes=len(homes))
-    plan = bench_plan(names, rounds, "alone")
     run_federation(streamed(grid, folder / _OUT), plan, folder / _OUT, options)
 
 
