@@ -118,12 +118,12 @@ class Deidentifier:
             return
         value = self._value(rule, work)
         if number is not None and len(self._numbers) < _REMEMBERED:
-            self._numbers[number] = None if value is None else element(rule.tag, number.vr, value)
+            self._numbers[number] = None if value is None else _element(rule, number.vr, value)
         if isinstance(value, Items):
             made[tag] = DataElement(tag, "SQ", value)
         elif value is not None:
             kept_as = str(work.item(rule).VR) if rule.action == "keep" else rule.vr[0]
-            made[tag] = element(rule.tag, kept_as, value)
+            made[tag] = _element(rule, kept_as, value)
 
     def _value(self, rule: Rule, work: _Work) -> Any:
         if rule.action == "keep":
@@ -145,6 +145,8 @@ class Deidentifier:
 
     def _entered(self, rule: Rule, work: _Work) -> Items | None:
         items = []
+        if work.source[rule.tag].VR != "SQ":
+            raise _wrong_vr(rule)
         for item in work.source[rule.tag].value or ():
             copy: Elements = {}
             inside = replace(work, source=item, items=_by_number(item))
@@ -253,6 +255,23 @@ def _count(work: _Work, made: Elements, profile: Profile, tally: Counter[str]) -
             for before, after in zip(work.source[tag].value, item.value, strict=True):
                 tally["kept"] += len(after)
                 tally["removed"] += len(before) - len(after)
+
+
+def _element(rule: Rule, vr: str, value: Any) -> RawDataElement:
+    try:
+        return element(rule.tag, vr, value)
+    except ValueError:
+        raise _wrong_vr(rule) from None
+
+
+def _wrong_vr(rule: Rule) -> FileRefused:
+    """The refusal of a value that is not of the kind that its element is said to hold."""
+    return FileRefused(
+        "an image",
+        f"its {rule.keyword} is not of the value representation that it names",
+        "Send the file again from its source",
+        code="deid-value",
+    )
 
 
 def _check_dispensable(rule: Rule) -> None:

@@ -86,7 +86,7 @@ class Figures:
 
 
 def fuzz(
-    numbers: range, seed: int, folder: Path, files: Sequence[Source], *, search_text: bool = False
+    numbers: Sequence[int], seed: int, folder: Path, files: Sequence[Source], *, search_text: bool = False
 ) -> Figures:
     """Send mutated files through worker processes and hold every answer to the laws.
 

@@ -66,6 +66,12 @@ def test_a_whole_ingestion_of_mutated_files_keeps_no_canary(tmp_path):
     assert [law for path in site.dicom.rglob("*.dcm") for law in unsound(path.read_bytes())] == []
 
 
+def test_a_wrong_value_representation_is_the_files_fault_and_none_of_ours(tmp_path):
+    """A sequence that says it is a number, and numbers too large for what they say they are; found by fuzzing."""
+    figures = fuzz([1453, 4981, 8015], 47, tmp_path, FILES)
+    assert figures.codes == {"deid-value": 3}
+
+
 def test_a_mutation_follows_from_its_seed_and_number():
     """What a failure names can be made again."""
     again = [mutate(SEED, number, sources()) for number in range(5)]
