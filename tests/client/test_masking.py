@@ -183,6 +183,17 @@ def test_a_swapped_key(round_, tmp_path):
     _refused("key", lambda: round_.ask("site-0", Kind.SHARES, Secure(round_.terms, keys=own)))
 
 
+def test_a_group_without_our_key_or_with_another_one_of_ours(round_):
+    """A key that we signed for this very round before our state was put back, or none: our masks would not cancel."""
+    round_.do_keys()
+    without = tuple(one for one in round_.ordered if one.site != "site-0")
+    _refused("key", lambda: round_.ask("site-0", Kind.SHARES, Secure(round_.terms, keys=without)))
+    ours = Identity.load(round_.sites["site-0"].secrets / "identity.key")
+    older = round_keys.signed_keys(ours, "site-0", round_keys.new_secrets(), round_.context)
+    given = tuple(older if one.site == "site-0" else one for one in round_.ordered)
+    _refused("key", lambda: round_.ask("site-0", Kind.SHARES, Secure(round_.terms, keys=given)))
+
+
 def test_shares_that_were_exchanged_on_their_way(round_):
     _until(round_, "keys", "shares")
     one, two = round_.dealt["site-1"], round_.dealt["site-2"]
