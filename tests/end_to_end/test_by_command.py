@@ -26,7 +26,7 @@ from tests.client.made import fill
 from tests.enrolled import OPEN
 from tests.hostile import PLAN, secrets_of
 from tests.world.consortium import BIN, World, make
-from tests.world.processes import Processes, free_ports, until
+from tests.world.processes import Processes, free_ports, listening, until
 
 USER = pwd.getpwnam(NOBODY).pw_uid
 
@@ -37,6 +37,8 @@ def world():
     needs_root()
     with open_place() as folder, Processes(folder / "logs") as processes:
         made = make(folder / "consortium", processes, "127.0.0.43")
+        with (made.consortium.folder / "server.toml").open("a") as settings:
+            settings.write('\n[tracking]\ntensorboard = "board"\n')
         processes.start(
             "server", [str(BIN / "consilium-server"), "start", "--folder", str(made.consortium.folder)]
         )
@@ -127,6 +129,13 @@ def test_a_study_from_its_release_to_its_result(world):
     )
     assert apps == {USER}, "whatever came over the wire ran under the courier's account alone"
     assert "completed" in typed("consilium-server", "runs", *consortium)
+    told = made.consortium.folder / "board" / study
+    until(
+        "the tracker has told it all", lambda: len(list(told.glob("events.*"))) == PLAN.federation.rounds + 1
+    )
+    at = made.consortium.settings.superlink
+    assert listening(at.host, at.health_port)
+    assert not listening(made.host, at.health_port), "what has no TLS is on loopback alone"
     assert "is whole" in typed("consilium-site", "audit", "verify", "--ask", *here)
     assert [line["fields"]["kind"] for line in read(site.audit) if line["event"] == "egress.release"].count(
         "update"
