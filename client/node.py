@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from client.heartbeat import shorten
 from client.pace import quicken
+from client.reentry import MEMORY, remember
 from client.wordless import silence
 from common.errors import ConsiliumError, SettingsError
 from common.executor import keep_to_ourselves
@@ -211,6 +212,7 @@ def main() -> None:
 
     shorten()
     quicken()
+    remember(Path(MEMORY).absolute())
     silence()
     flower_supernode()
 
