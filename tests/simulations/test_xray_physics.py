@@ -127,6 +127,17 @@ def test_counts_have_the_distribution_that_is_claimed(mean: float) -> None:
     assert np.abs(found - stats.poisson.cdf(counts, mean)).max() < 0.01
 
 
+@pytest.mark.parametrize(("mean", "bound"), [(5.0, 0.0035), (15.0, 0.001), (100.0, 0.0002)])
+def test_the_error_of_the_corrected_bell_is_what_is_stated(mean: float, bound: float) -> None:
+    """Without chance: N + sqrt(N) z + (z² - 1)/6 solved for z at every k + 1/2, against Poisson's distribution function."""
+    counts = np.arange(int(mean + 8 * np.sqrt(mean)) + 3)
+    inside = mean + 4 / 6 * (1 / 6 + counts + 0.5 - mean)
+    root = np.sqrt(np.maximum(inside, 0))
+    low, high = (3 * (-np.sqrt(mean) + sign * root) for sign in (-1, 1))
+    claimed = stats.norm.cdf(high) - stats.norm.cdf(low)
+    assert np.abs(claimed - stats.poisson.cdf(counts, mean)).max() < bound
+
+
 def slanted_edge(exposure: xray.Exposure, stage: str, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Frequencies (cycles per pixel) and MTF of the chain up to this stage, by an edge tilted by 3 degrees.
 

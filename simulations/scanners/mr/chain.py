@@ -167,7 +167,7 @@ def spikes(frame: Frame) -> None:
 
     Formula: k[v, u] + size max|k| exp(i p), p even over the circle; a spike at (v, u) is a wave of v and u periods.
     Unit: as before.
-    Source: transform of a point; herringbone artefact: Heiland, AJNR 29 (2008).
+    Source: transform of a point; herringbone artefact: Heiland, Clin Neuroradiol 18 (2008).
     """
     made = frame.acquisition
     lines, samples = frame.kspace.shape

@@ -18,7 +18,8 @@ def quanta(frame: Frame) -> None:
 
     Formula: N = K q a^2 fill^2 eta F; the signal has mean N and variance N / A: Poisson(N A) / A. Above N A = 5 drawn as
     N + sqrt(N / A) z + (z^2 - 1) / (6 A), z normal (Cornish & Fisher's first term): mean exact, variance too large by the part
-    1 / (18 N A), distribution function off by less than 0.003 beside the steps between whole numbers.
+    1 / (18 N A); between whole numbers the distribution function is off by at most 0.0034 at N A = 5 and 0.001 from 15 on (a plain
+    bell: 0.029 and 0.017).
     Unit: quanta absorbed in one written pixel.
     Source: q = 30174 per mm2 and microgray (IEC 62220-1, RQA5); A is Swank's factor (J Appl Phys 44, 1973): DQE(0) = fill^2 eta A.
     """
