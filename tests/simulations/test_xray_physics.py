@@ -162,14 +162,20 @@ def slanted_edge(exposure: xray.Exposure, stage: str, axis: int) -> tuple[np.nda
     return cycles, transfer / transfer[0] / known
 
 
+@pytest.mark.parametrize("binning", [1.0, 4.0])
 @pytest.mark.parametrize("name", xray.SITES)
-def test_slanted_edge_gives_the_transfer_function_of_spot_aperture_and_light(name: str) -> None:
-    exposure = replace(ideal(name), kerma_ugy=1e7, distance_mm=1800.0, object_mm=250.0)
+def test_slanted_edge_gives_the_transfer_function_of_spot_aperture_and_light(
+    name: str, binning: float
+) -> None:
+    """Of one element, and of blocks of sixteen, which collect over the whole block."""
+    calm = replace(ideal(name), kerma_ugy=1e7, distance_mm=1800.0, object_mm=250.0)
+    exposure = replace(calm, binning=binning)
     machine, side = exposure.machine, exposure.sample_mm
     cycles, measured = slanted_edge(exposure, "light", 1)
     spot = machine.tube.focal_mm * 250 / (1800 - 250) / side
+    aperture = machine.panel.fill if binning == 1 else 1.0
     for f in (0.1, 0.2, 0.3, 0.4):
-        expected = np.sinc(f * spot) * np.sinc(f * machine.panel.fill)
+        expected = np.sinc(f * spot) * np.sinc(f * aperture)
         expected *= scatter.light_transfer(f / side, machine.panel)
         assert np.interp(f, cycles, measured) == pytest.approx(expected, abs=0.02)
 
