@@ -75,6 +75,16 @@ def test_two_of_five_may_vanish_one_here_and_one_there(tmp_path):
     _close(round_)
 
 
+def test_of_nobody_both_shares_are_given(round_):
+    """Own masks of the living, pairwise ones of the dead: both of one hospital would open its update."""
+    _until(round_, "keys", "shares")
+    round_.do_train("site-4")
+    _until(round_, "consent", "unmask")
+    for reply in round_.opened.values():
+        assert set(reply.own) == set(round_.masked)
+        assert set(reply.mask) == {"site-4"}
+
+
 # What a lying server may try
 
 
