@@ -92,6 +92,17 @@ def test_a_forked_courier_that_is_killed_ends_its_executor():
     assert "still here" not in done.stdout
 
 
+def test_a_courier_s_end_is_not_its_executor_s():
+    """A courier that ends at once, in Flower's own way of ending."""
+    ends = "import importlib; from flwr.supercore.exit import flwr_exit"
+    at_once = (
+        "importlib.import_module('flwr.supernode.cli.flwr_clientapp').flwr_clientapp = lambda: flwr_exit(0)"
+    )
+    done = _forks(f"{ends}\n{at_once}\nexecutor.forked([executor.COURIER])", 3)
+    assert "still here" in done.stdout, done.stderr
+    assert "the executor's own end" not in done.stdout
+
+
 def test_any_other_program_is_started_as_ever():
     done = _forks("executor.Launching().Popen([sys.executable, '-c', 'print(6 * 7)'])", 2)
     assert "42" in done.stdout
