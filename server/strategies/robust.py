@@ -15,18 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from common.arrays import Schema, digest, schema_of
+from common.arrays import Schema, blank, digest, schema_of, slices
 from common.errors import FederationError, WrongOrder
 from common.plan_federation import least_updates
+from common.tensors import give_back
 from common.types import Arrays
 
-_SLICE: Final = 1 << 18
-"""Values of every site in memory at once: 1 MiB a site."""
 Stack = npt.NDArray[np.float32]
 """[sites, values]: the same values of every site."""
 
@@ -38,6 +37,8 @@ class Held:
     schema: Schema
     updates: tuple[Arrays, ...] = ()
     weight: int = 0
+    folder: Path | None = None
+    """Where the next model lies in a mapped file; in memory where none is given."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Robust:
 
     def init(self, schema: Schema, total_weight: int, folder: Path | None = None) -> Held:
         """No update yet; updates lie where they were handed over from, and weights do not count here."""
-        del total_weight, folder
-        return Held(schema)
+        del total_weight
+        return Held(schema, folder=folder)
 
     def fold(self, state: Held, delta: Arrays, weight: int) -> Held:
         """The state with one more admitted update.
@@ -81,7 +82,14 @@ class Robust:
                 code="robust-few",
             )
         kept = rule.choose(state.updates, self.tolerated)
-        return {name: _stepped(array, name, kept, self, rate) for name, array in model.items()}
+        moved = blank(schema_of(model), state.folder)
+        for name, array in model.items():
+            old, new = array.reshape(-1), moved[name].reshape(-1)
+            for part, stack in _stacks(kept, name):
+                joined = rule.join(stack, self.tolerated)
+                new[part] = old[part].astype(np.float64) + rate * joined
+                give_back(old, new)
+        return moved
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ def distances(updates: tuple[Arrays, ...]) -> npt.NDArray[np.float64]:
     """[n, n] squared Euclidean distances over all tensors together, in float64."""
     squared = np.zeros((len(updates), len(updates)))
     for name in updates[0]:
-        for stack in _stacks(updates, name):
+        for _, stack in _stacks(updates, name):
             wide = stack.astype(np.float64)
             for k in range(len(updates) - 1):
                 apart = np.square(wide[k + 1 :] - wide[k]).sum(axis=1)
@@ -183,22 +191,8 @@ RULES: Final[dict[str, Rule]] = {
 }
 
 
-def _stepped(
-    array: npt.NDArray[Any], name: str, updates: tuple[Arrays, ...], rule: Robust, rate: float
-) -> npt.NDArray[np.float32]:
-    """One tensor of the model, moved by what the rule makes of the updates."""
-    moved = np.asarray(array, np.float32).reshape(-1).copy()
-    begin = 0
-    for stack in _stacks(updates, name):
-        end = begin + stack.shape[1]
-        joined = RULES[rule.name].join(stack, rule.tolerated)
-        moved[begin:end] = (moved[begin:end].astype(np.float64) + rate * joined).astype(np.float32)
-        begin = end
-    return moved.reshape(array.shape)
-
-
-def _stacks(updates: tuple[Arrays, ...], name: str) -> Iterator[Stack]:
-    """The values of one tensor, of all updates beside each other, a slice at a time."""
+def _stacks(updates: tuple[Arrays, ...], name: str) -> Iterator[tuple[slice, Stack]]:
+    """The values of one tensor, of all updates beside each other, a slice at a time: 1 MiB a site."""
     flats = [update[name].reshape(-1) for update in updates]
-    for begin in range(0, flats[0].size, _SLICE):
-        yield np.stack([np.asarray(flat[begin : begin + _SLICE], np.float32) for flat in flats])
+    for part in slices(*flats):
+        yield part, np.stack([np.asarray(flat[part], np.float32) for flat in flats])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from common import tensors
 from common.arrays import digest
 from common.errors import FederationError, WrongOrder
-from server.strategies import robust
 from server.strategies.robust import RULES, Robust
 
 MODEL = {"w": np.zeros((5, 7), np.float32), "b": np.zeros(3, np.float32), "s": np.zeros((), np.float32)}
@@ -76,10 +77,10 @@ def test_a_rule_gives_what_its_paper_says(name, count, tolerated):
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
-def test_slices_do_not_show(name):
+def test_slices_do_not_show(name, tmp_path):
     """A tensor larger than what is worked on at once is joined as if it were whole."""
     rng = np.random.default_rng(1)
-    shape = (robust._SLICE + 13,)
+    shape = (tensors.SLICE + 13,)
     updates = [{"w": rng.normal(size=shape).astype(np.float32)} for _ in range(7)]
     rule = Robust(name, 1)
     state = rule.init({"w": shape}, 70)
@@ -89,6 +90,9 @@ def test_slices_do_not_show(name):
     kept = RULES[name].choose(tuple(updates), 1)
     whole = RULES[name].join(np.stack([u["w"] for u in kept]), 1)
     np.testing.assert_allclose(moved, whole, atol=1e-6)
+    on_disk = rule.apply({"w": np.zeros(shape, np.float32)}, replace(state, folder=tmp_path), 1.0)["w"]
+    assert tensors.under(on_disk) is not None
+    assert np.array_equal(on_disk, moved)
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
