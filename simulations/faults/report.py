@@ -118,12 +118,22 @@ def _carried_out(folder: Path, faults: list[Fault], kept: Kept, path: Path | Non
 
 def tables(kept: Kept) -> dict[str, str]:
     """All that was measured, as Markdown, by the name of its place in a document."""
-    found = {name: matrix.table(rows) for name, of in _TABLES.items() if (rows := kept.rows(of))}
+    found = {
+        name: matrix.table(rows) + _missing(kept, of)
+        for name, of in _TABLES.items()
+        if (rows := kept.rows(of))
+    }
     if kept.hung is not None:
         found[HUNG] = hung.table(kept.hung)
     if kept.wrong:
         found["wrong"] = wrong.table(kept.outcomes())
     return found
+
+
+def _missing(kept: Kept, faults: Sequence[Fault]) -> str:
+    """A table that is not whole says so."""
+    left = [f"`{fault.name}`" for fault in faults if fault.name not in kept.happened]
+    return f"\n\nNot measured: {', '.join(left)}." if left else ""
 
 
 def put(path: Path, kept: Kept) -> None:

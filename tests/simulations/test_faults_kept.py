@@ -71,6 +71,7 @@ def test_only_tables_that_were_measured_are_replaced_in_a_document(tmp_path):
     assert "old cut" not in said
     assert "refused for 20 s" in said
     assert "| 20.0 s | 5.0 s |" in said
+    assert f"Not measured: `{CUT[1].name}`" in said, "a table that is not whole says so"
     kept.happened[FAULTS[0].name] = Happened(FAULTS[0], 1, 0.1, 1.0, **WELL)
     with pytest.raises(InputError):
         put(document, kept)
