@@ -101,8 +101,6 @@ class Spread:
     """What chance alone stays under in all but a share alpha of cases."""
     p: float
     holm: float
-    mirrored: bool = False
-    """Whether it is the same test as the family's one gap."""
 
 
 @dataclass(frozen=True)
