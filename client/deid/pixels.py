@@ -174,6 +174,10 @@ def only_stored_bits(pixels: npt.NDArray[Any], plan: Layout) -> npt.NDArray[np.i
 
 def _native(ds: Dataset, plan: Layout) -> npt.NDArray[Any]:
     raw = ds.get_item("PixelData").value
+    if not isinstance(raw, bytes):
+        raise _refused(
+            "pixel-decode", "its pixel data says that it is text", "Send the file again from its source"
+        )
     if len(raw) < plan.bytes:
         raise _refused("pixel-truncated", "its pixel data ends too early", "Send the file again")
     if ds.original_encoding[1] is False:

@@ -72,6 +72,12 @@ def test_a_wrong_value_representation_is_the_files_fault_and_none_of_ours(tmp_pa
     assert figures.codes == {"deid-value": 3}
 
 
+def test_pixels_that_say_they_are_text_are_the_files_fault(tmp_path):
+    """Two files of a hundred thousand; found by fuzzing."""
+    figures = fuzz([41959, 78734], 20261122, tmp_path, FILES)
+    assert figures.codes == {"pixel-decode": 2}
+
+
 def test_a_mutation_follows_from_its_seed_and_number():
     """What a failure names can be made again."""
     again = [mutate(SEED, number, sources()) for number in range(5)]
