@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from common.cli import JsonFlag, say, show
+from common.cli import JsonFlag, show
 from common.errors import DataError, StorageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def sheet(
     month: Annotated[
         float, typer.Option(min=0, help="After so many months of the example's drift and service.")
     ] = 0.0,
+    as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
 ) -> None:
     """One contact sheet: the same chest, head and trunk through every virtual machine, for a radiologist to look at."""
     from simulations.scanners import xray  # noqa: PLC0415 - imaging libraries are for those who use them
@@ -45,7 +46,9 @@ def sheet(
         raise StorageError(
             str(out), "cannot be written as a picture", "Name a .png in a folder that can be written"
         ) from None
-    say(f"The sheet is {out}; the record of every picture, in order, is in {out.with_suffix('.jsonl')}")
+    records = out.with_suffix(".jsonl")
+    told = f"The sheet is {out}; the record of every picture, in order, is in {records}"
+    show({"sheet": str(out), "records": str(records), "pictures": len(made.records)}, as_json, lambda: told)
 
 
 def speed(

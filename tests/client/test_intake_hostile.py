@@ -185,12 +185,16 @@ def cpu_limit(pid: int) -> int:
 
 
 def test_every_file_has_the_processor_time_of_a_file(tmp_path):
-    """What one file has used, more than a second here, is not taken from the next one's."""
+    """What earlier files have used, together seconds of it, is not taken from the next one's."""
     folder = export(tmp_path / "in", 1)
     slow, before = folder / "A_first.dcm", []
     os.mkfifo(slow)
     big = image(1)
     set_pixels(big, chest(1, 2500))
+    for number in range(2, 5):
+        further = image(number)
+        set_pixels(further, chest(number, 2500))
+        (folder / f"B_{number}.dcm").write_bytes(to_bytes(further))
 
     def feed(pool: Pool) -> None:
         with slow.open("wb") as pipe:  # opened once the worker is at this file
