@@ -93,7 +93,9 @@ def test_what_is_seen_is_what_lies_in_the_folder(server):
     assert run.refused == {"beta": "no-reply", "delta": "code-mismatch"}
     assert run.metrics == {"alpha": {"federated": 0.8123}}
     written = ["run.started", "round.completed", "update.admitted", "update.refused"]
-    assert [event.event for event in now.events] == written[::-1]  # all four within one millisecond, or nearly
+    assert [event.event for event in now.events] == written[
+        ::-1
+    ]  # all four within one millisecond, or nearly
 
 
 def test_a_hospital_that_was_silent_for_minutes_is_away(server):
