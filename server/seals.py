@@ -18,7 +18,6 @@ from typing import Final
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from common import envelope, wire
 from common.code import code_digest
@@ -29,6 +28,7 @@ from common.messages import Refusal
 from common.parts import enveloped
 from common.roster import Roster, verify_roster
 from common.types import RunId, SiteName
+from server.around import Around
 from server.exchange import takes_maps
 from server.federation_folder import SETTINGS, Consortium
 from server.sightings import Sightings
@@ -104,11 +104,11 @@ class _Sent:
     """For whom; `EVERYONE` where that was not known."""
 
 
-class SealedGrid(Grid):
+class SealedGrid(Around[Grid]):
     """Another grid, with envelopes around what goes over it."""
 
     def __init__(self, grid: Grid, seals: Seals, sightings: Sightings | None = None) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._seals = seals
         self._sightings = sightings
         self._federation = seals.roster.federation
@@ -120,30 +120,6 @@ class SealedGrid(Grid):
     def takes_maps(self) -> bool:
         """As the grid inside."""
         return takes_maps(self._grid)
-
-    def set_run(self, run: Run) -> None:
-        """As the grid inside."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """As the grid inside."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """As the grid inside."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """As the grid inside."""
-        return self._grid.get_node_ids()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Seal each message for its node's site and hand it on; gives the ids of those that were taken."""

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from flwr.app import Array, Message, Metadata, RecordDict
+from flwr.app import Array, Message, Metadata
 from flwr.app.error import Error
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.common.constant import ErrorCode
@@ -43,10 +43,10 @@ from flwr.supercore.inflatable.inflatable_utils import (
     ObjectUnavailableError,
     push_object_contents_from_iterable,
 )
-from flwr.supercore.run import Run
 
 from common.errors import StorageError
 from common.tensors import give_back
+from server.around import Around
 from server.arriving import Arriving
 from server.exchange import MALFORMED, TOO_LONG, most_bytes
 from server.fetching import Fetching, TooLong
@@ -73,46 +73,16 @@ def streamed(grid: Grid, folder: Path) -> Grid:
     return StreamedGrid(grid, folder) if isinstance(grid, HttpGrid) else grid
 
 
-class StreamedGrid(Grid):
+class StreamedGrid(Around["HttpGrid"]):
     """A grid over HTTP that holds no whole model."""
 
     takes_maps: Final = True
 
     def __init__(self, grid: HttpGrid, folder: Path) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._folder = folder
         self._most = most_bytes(0)
         self._arriving = Arriving(self._pull)
-
-    def set_run(self, run: Run) -> None:
-        """As the grid inside."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """As the grid inside."""
-        return self._grid.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """As the grid inside."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """As the grid inside."""
-        return self._grid.get_node_ids()
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """As the grid inside."""
-        return self._grid.send_and_receive(messages, timeout=timeout)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the SuperLink; gives the id of each, or None for one that it does not take."""
