@@ -24,6 +24,7 @@ from common.enrolment import Ask
 from common.errors import FederationError, StorageError
 from common.pki import Revoked
 from common.roster import Roster, dump_roster, load_roster
+from common.sqlite import use_wal
 from common.types import Digest, SiteName
 from server.site_rows import INVITED, MEMBER, REVOKED, SCHEMA, WAITING, ReleaseRow, SiteRow, site_row
 
@@ -228,7 +229,7 @@ class SiteBook:
             db = sqlite3.connect(self._path, timeout=20, isolation_level=None)
             try:
                 db.row_factory = sqlite3.Row
-                db.execute("PRAGMA journal_mode = WAL")
+                use_wal(db, 20)
                 db.execute("PRAGMA synchronous = FULL")
                 yield db
             finally:

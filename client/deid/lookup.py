@@ -32,6 +32,7 @@ from client.files import FULL
 from client.site import KEY_BYTES, Site
 from common.audit import AuditLog, this_user
 from common.errors import FileRefused, InputError, StorageError
+from common.sqlite import use_wal
 
 REASONS: Final = ("unspecified", "care", "consent", "labels", "quality", "audit", "legal")
 """Why somebody may ask who a pseudonym is, as it stands in the audit log; a fixed word, never free text."""
@@ -43,7 +44,7 @@ _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS originals (pseudonym TEXT NOT NULL, spend_key TEXT NOT NULL, "
     "sealed TEXT NOT NULL, PRIMARY KEY (pseudonym, spend_key)) STRICT, WITHOUT ROWID"
 )
-_PRAGMAS: Final = ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON")
+_PRAGMAS: Final = ("synchronous = FULL", "secure_delete = ON")
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ class LookupTable:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
             with closing(sqlite3.connect(self.path, timeout=_TIMEOUT_S)) as database:
+                use_wal(database, _TIMEOUT_S)
                 for pragma in _PRAGMAS:
                     database.execute(f"PRAGMA {pragma}")
                 database.execute(_TABLE)

@@ -20,6 +20,7 @@ from client.deid.pseudonyms import Pseudonyms
 from client.pacs.query import study_code
 from client.site import Site
 from common.errors import StorageError
+from common.sqlite import use_wal
 
 NAME: Final = "pacs.sqlite"
 _SCHEMA: Final = """
@@ -55,7 +56,7 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL")
+            use_wal(self._db, 30)
             self._db.execute(
                 "PRAGMA synchronous=NORMAL"
             )  # a kill loses nothing, a power cut little: see above

@@ -12,6 +12,7 @@ from typing import Any
 
 import tomli_w
 
+from client.index import Index
 from client.site import Site, init_site, load_site
 from tests.orthanc import PASSWORD, USER, Orthanc, free_port
 
@@ -91,7 +92,9 @@ def environment() -> dict[str, str]:
 
 
 def indexed(site: Site) -> list[tuple[Any, ...]]:
-    """Every image of the index with the digest of its pixels."""
+    """Every image of the index with the digest of its pixels; none in an index whose tables another process is making."""
+    with Index(site.index):
+        """Opening waits until the tables are there."""
     with sqlite3.connect(site.index) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(images)")]
         rows = db.execute("SELECT * FROM images").fetchall()
