@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -96,12 +96,29 @@ def build_store(
     digests = tuple(row.pixel_digest for row in wanted)
     if have is not None and (have.sop_uids, have.digests) == (uids, digests):
         return _open(folder, have)
-    rows = _Rows(_next_file(have), uids, digests)
     arrays = _arrays(site, spec, wanted, _kept(folder, have), _Effort(progress, workers))
-    write_rows(folder / rows.file, arrays, (len(wanted), *spec.shape), DTYPE)
-    _write_rows_json(folder, rows)
-    _remove_others(folder, rows.file)
-    return _open(folder, rows)
+    return lay_down(site, spec, wanted, arrays)
+
+
+def lay_down(site: Site, spec: Input, rows: Sequence[ImageRow], images: Iterable[npt.NDArray[Any]]) -> Store:
+    """Make the store of arrays that are at hand; `build_store` then finds it whole.
+
+    Args:
+        site: whose store it is.
+        spec: the plan's input section.
+        rows: of its index, in the index's order.
+        images: one per row, of `spec.shape`, as `client.preprocess.to_tensor` makes them.
+
+    Raises:
+        StorageError: as `build_store`.
+    """
+    folder = site.store / input_digest(spec)
+    uids, digests = tuple(row.sop_uid for row in rows), tuple(row.pixel_digest for row in rows)
+    made = _Rows(_next_file(_read_rows(folder)), uids, digests)
+    write_rows(folder / made.file, images, (len(rows), *spec.shape), DTYPE)
+    _write_rows_json(folder, made)
+    _remove_others(folder, made.file)
+    return _open(folder, made)
 
 
 def erase(site: Site, sop_uids: frozenset[str]) -> int:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -222,14 +221,12 @@ def test_json_values_are_plain_and_hide_what_a_repr_hides(tmp_path) -> None:
 # Real processes
 
 
-def test_a_real_process_starts_in_a_moment_and_fails_without_a_traceback(tmp_path) -> None:
-    began = time.monotonic()
+def test_a_real_process_fails_without_a_traceback(tmp_path) -> None:
     result = subprocess.run(
         [BIN / "consilium-site", "status", "--site", tmp_path], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert time.monotonic() - began < 10  # measured 0.4 s on an idle core; a loaded one is slower
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])

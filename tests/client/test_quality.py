@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -209,17 +208,6 @@ def test_real_cr_ct_and_mr_pass() -> None:
         assert (report.code, tags.code) == (None, None), (path.name, report, tags)
         judged += 1
     assert judged == 108
-
-
-def test_judging_is_cheap() -> None:
-    """The target is 2 ms for 256 x 256; the best of several tries, on a machine that may be busy."""
-    image = chest()
-    tries = []
-    for _ in range(20):
-        start = time.perf_counter()
-        check(image, DX)
-        tries.append(time.perf_counter() - start)
-    assert min(tries) < 0.002
 
 
 def header(**tags: object) -> Dataset:

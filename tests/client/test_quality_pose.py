@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import time
 
 import numpy as np
 import pytest
@@ -96,18 +95,6 @@ def test_on_real_chests_false_alarms_are_rare_and_wrong_ones_are_found() -> None
     assert n > 1000
     assert alarms <= 0.01 * n
     assert missed <= 0.03 * 4 * n
-
-
-def test_judging_a_pose_is_cheap(chest) -> None:
-    """At most 1.5 ms for 256 x 256; the best of several tries, on a machine that may be busy."""
-    big = np.repeat(np.repeat(chest, 2, 0), 2, 1)
-    template()
-    tries = []
-    for _ in range(20):
-        start = time.perf_counter()
-        pose(big)
-        tries.append(time.perf_counter() - start)
-    assert min(tries) < 0.0015
 
 
 def test_a_chest_that_lies_waits_for_a_person_who_may_let_it_in(tmp_path, chest) -> None:

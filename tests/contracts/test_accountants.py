@@ -274,17 +274,19 @@ def test_spare_rounds_are_paid_for_from_the_start():
     assert noise_for(5.0, 1e-5, Schedule(0.25, 4, 8)) < noise_for(5.0, 1e-5, spare)
 
 
-def test_a_thousand_rounds_are_charged_quickly():
-    """The ledger composes anew at every charge: the n-th round must not cost n times the first."""
-    compose([DpEventSpec(0.25, 9.0, 4)], 1e-5)
-    start = time.perf_counter()
-    for rounds in range(1, 1001, 50):
-        compose([DpEventSpec(0.25, 9.0, 4 * rounds), DpEventSpec(0.1, 2.0, 40)], 1e-5)
-    assert time.perf_counter() - start < 20 * 0.5
-    start = time.perf_counter()
-    for _ in range(1000):
-        compose([DpEventSpec(0.25, 9.0, 4004), DpEventSpec(0.1, 2.0, 40)], 1e-5)
-    assert time.perf_counter() - start < 2, "what was asked before is remembered"
+def _cost(rounds: int) -> float:
+    """Processor seconds of composing what was never asked before, at best of three."""
+    tries = []
+    for attempt in range(3):
+        start = time.process_time()
+        compose([DpEventSpec(0.25, 9.0 + attempt / 64, 4 * rounds), DpEventSpec(0.1, 2.0, 40)], 1e-5)
+        tries.append(time.process_time() - start)
+    return min(tries)
+
+
+def test_the_thousandth_round_does_not_cost_a_thousand_times_the_first():
+    """The ledger composes anew at every charge."""
+    assert _cost(1000) < 50 * max(_cost(2), 0.002)
 
 
 def test_every_process_comes_to_the_same_number():
