@@ -35,8 +35,11 @@ class Federation:
     sites: tuple[Name, ...] = ()
     """The sites expected by name; empty: whoever is registered when the run starts."""
     least_sites: Count = 2
+    sites_per_round: Annotated[int, Field(ge=0, strict=True)] = 0
+    """How many of the sites train in a round, drawn anew for each; 0: all of them."""
     rounds: Count = 10
-    strategy: Literal["fedavg", "fedprox"] = "fedavg"
+    strategy: Literal["fedavg", "fedprox", "fedadam", "fedyogi", "scaffold", "q-ffl", "agnostic"] = "fedavg"
+    """The method (`common.methods`, docs/methods.md); its numbers stand in `[method]`."""
     proximal_mu: NotNegative = 0.0
     server_learning_rate: Positive = 1.0
     deadline_s: Positive = 600.0
@@ -73,6 +76,21 @@ class Federation:
             raise ValueError("quorum_sites is larger than the number of sites named")
         if len(set(self.sites)) != len(self.sites):
             raise ValueError("a site is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_are_enough(self) -> Federation:
+        chosen = self.sites_per_round
+        if not chosen:
+            return self
+        if chosen < max(self.least_sites, self.quorum_sites):
+            raise ValueError("sites_per_round is smaller than least_sites or quorum_sites")
+        if self.sites and chosen > len(self.sites):
+            raise ValueError("sites_per_round is larger than the number of sites named")
+        if self.aggregation == "secure":
+            raise ValueError(
+                "sites_per_round leaves sites out, and aggregation = 'secure' hides each in the sum of over half of all"
+            )
         return self
 
     @model_validator(mode="after")

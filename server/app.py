@@ -64,7 +64,8 @@ def main(grid: Grid, context: Context) -> None:
 def summary(record: FederationRecord) -> str:
     """How a run went, in a few lines: who trained, and what the model reached where."""
     word = "SUBSET: " if record.subset else ""
-    lines = [f"{word}{len(record.trained)} of {len(record.expected)} sites trained in every round"]
+    drawn = " they were drawn for" if any(one.chosen for one in record.rounds) else ""
+    lines = [f"{word}{len(record.trained)} of {len(record.expected)} sites trained in every round{drawn}"]
     for site, metrics in record.sites.items():
         for model in metrics.models:
             area = model.groups[0].auroc if model.groups else None

@@ -42,6 +42,8 @@ class RoundRecord:
     sites: dict[str, SiteRound]
     refused: dict[str, str]
     """Site to code, for replies turned away, refusals and silence (`no-reply`)."""
+    chosen: tuple[str, ...] = ()
+    """Who was to train in it, where the plan has only some do so in a round; empty: every expected site."""
     masked: bool = False
     """Whether the server saw the sum of the updates alone; the four figures below are sums under the same masks."""
     loss: float | None = None

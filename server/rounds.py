@@ -39,7 +39,7 @@ from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal, architecture_here
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
-from server.survey import Roster, joined, name_of, roster, until_named
+from server.survey import Roster, chosen, joined, name_of, roster, trained, until_named
 from server.talk import Talk
 
 _JOIN_S: Final = 20.0
@@ -195,7 +195,9 @@ class _Run:
         return replace(sites, expected=before, weights=weights)
 
     def _train(self, round_: int, model: Arrays, sites: Roster) -> Arrays:
-        started = time.monotonic()
+        started, plan = time.monotonic(), self._plan
+        everybody = len(sites.expected)
+        sites = chosen(sites, plan.federation.sites_per_round, plan.training.seed, round_)
         last = self.record.rounds[-1].sites.values() if self.record.rounds else ()
         self._talk.norms = tuple(site.update_norm for site in last if site.update_norm is not None)
         question = self._talk.question(Kind.TRAIN, round_, model)
@@ -213,6 +215,7 @@ class _Run:
                 bytes_down=len(question.blob) * len(sites.training),
                 sites=dict(sorted(gathered.sites.items())),
                 refused=dict(sorted(gathered.refused.items())),
+                chosen=tuple(sites.expected) if len(sites.expected) < everybody else (),
                 masked=together is not None,
                 loss=together.loss if together else None,
                 auroc=together.auroc if together else None,
@@ -260,12 +263,9 @@ class _Run:
 
     def _advance(self, completed: RoundRecord) -> None:
         rounds = (*self.record.rounds, completed)
-        trained = set.intersection(*(set(r.sites) for r in rounds))
+        learned = trained(rounds)
         self.record = replace(
-            self.record,
-            rounds=rounds,
-            trained=tuple(sorted(trained)),
-            subset=len(trained) < len(self.record.expected),
+            self.record, rounds=rounds, trained=learned, subset=len(learned) < len(self.record.expected)
         )
         self._talk.subset = self.record.subset
 
@@ -279,9 +279,9 @@ class _Run:
         )
 
     def _end(self, status: str, model: Arrays | None) -> FederationRecord:
-        trained, expected = len(self.record.trained), len(self.record.expected)
-        self.record = replace(self.record, status=status, subset=trained < expected)
+        learned, expected = len(self.record.trained), len(self.record.expected)
+        self.record = replace(self.record, status=status, subset=learned < expected)
         self._talk.heads.keep()
-        self._talk.note("run.ended", status=status, sites=trained, expected=expected)
+        self._talk.note("run.ended", status=status, sites=learned, expected=expected)
         self._journal.finish(self.record, model)
         return self.record

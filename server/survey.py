@@ -8,8 +8,9 @@ plan names no sites: a run must not look complete because somebody was missing f
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from common.errors import AdmissionRefused
@@ -17,6 +18,7 @@ from common.messages import IntakeSummary, LedgerHead, Refusal, SiteMetrics
 from common.types import Digest, SiteName
 from server.admission import Admission, Expected, refused, weight_is_public
 from server.exchange import NO_REPLY, Answer
+from server.records import RoundRecord
 
 SKEW = "code-mismatch"
 NO_SITE = "no-site"
@@ -44,6 +46,37 @@ class Roster:
     def training(self) -> dict[SiteName, int]:
         """The nodes of the sites that are there and should train."""
         return {s: self.nodes[s] for s in self.expected if s in self.weights and s in self.nodes}
+
+
+def chosen(sites: Roster, count: int, seed: int, round_: int) -> Roster:
+    """The roster of one round: `count` of the sites that can train, drawn by plan and round alone; all where 0.
+
+    The same round draws the same sites again, after a restart too. Every site is as likely as any other, whatever
+    it weighs (McMahan et al. 2017, algorithm 1).
+
+    Args:
+        sites: everybody.
+        count: `federation.sites_per_round`.
+        seed: `training.seed` of the plan.
+        round_: its number.
+    """
+    able = sites.training
+    if not 0 < count < len(able):
+        return sites
+
+    def rank(site: SiteName) -> bytes:
+        return hashlib.sha256(f"consilium chosen {seed} {round_} {site}".encode()).digest()
+
+    drawn = tuple(sorted(sorted(able, key=rank)[:count]))
+    return replace(sites, expected=drawn, weights={site: sites.weights[site] for site in drawn})
+
+
+def trained(rounds: Sequence[RoundRecord]) -> tuple[str, ...]:
+    """The sites that learned at least once and in every round they were drawn for."""
+    learned = {site for of in rounds for site in of.sites}
+    return tuple(
+        sorted(s for s in learned if all(s in of.sites for of in rounds if not of.chosen or s in of.chosen))
+    )
 
 
 def until_named(answers: Iterable[Answer], named: Iterable[str]) -> Iterator[Answer]:
