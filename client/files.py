@@ -12,6 +12,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from common.durability import push
 from common.errors import StorageError
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -45,7 +46,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            push(file.fileno())
         temporary.replace(path)
     except OSError as error:
         raise storage_error(error, path.name) from None

@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from client.index_schema import APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION, TABLES
+from common.durability import synchronous
 from common.errors import StorageError
 from common.sqlite import use_wal
 
 LOCK_TIMEOUT_S: Final = 30.0
 FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PRAGMAS: Final = (
-    "synchronous = FULL",
     "foreign_keys = ON",
     "secure_delete = ON",  # a deleted row is overwritten, not only unlinked
 )
@@ -106,7 +106,7 @@ class Database:
 
     def _prepare(self) -> None:
         use_wal(self._db, LOCK_TIMEOUT_S)
-        for pragma in _PRAGMAS:
+        for pragma in (f"synchronous = {synchronous('FULL')}", *_PRAGMAS):
             self._db.execute(f"PRAGMA {pragma}")
         if self._version() == SCHEMA_VERSION:
             return

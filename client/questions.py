@@ -25,6 +25,7 @@ from typing import Final
 
 from client.policy import Policy
 from common.arrays import digest
+from common.durability import synchronous
 from common.errors import PolicyRefused, StorageError
 from common.messages import Instruction, Kind
 
@@ -101,7 +102,7 @@ class Questions:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute("PRAGMA synchronous = EXTRA")
+                base.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
                 base.executescript(_TABLES)
                 base.execute("BEGIN IMMEDIATE")
                 yield base

@@ -32,6 +32,7 @@ from client.deid.settings import DeidSettings, OwnMaker
 from client.federation_settings import FederationSettings
 from client.pacs.settings import PacsSettings
 from client.policy import Policy
+from common.durability import push, relaxed
 from common.errors import SettingsError
 from common.settings import load_settings
 from common.types import SiteName
@@ -205,10 +206,13 @@ def load_site(folder: Path, *, rotating: bool = False) -> Site:
 
     Raises:
         SettingsError: a missing or wrong site.toml, a missing or malformed key, keys inside the data folder, or
-            a rotation that has begun and not ended.
+            a rotation that has begun and not ended; or a real site in a process that simulates (`common.durability`).
     """
     settings = load_settings(folder / "site.toml", SiteSettings)
     section = settings.site
+    if relaxed() and not section.simulated:
+        rule = "this process simulates, and does not push what it writes to the disk"
+        raise SettingsError("site.simulated", rule, "Work on a real hospital in a process of its own")
     keys = _keys_apart(folder, section)
     if not rotating:
         _check_rotation(keys)
@@ -290,7 +294,7 @@ def _write_key(path: Path, key: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(key)
         file.flush()
-        os.fsync(file.fileno())
+        push(file.fileno())
 
 
 def _read_key(path: Path) -> bytes:

@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 from common import audit_files
 from common.audit_files import PRUNED, YEARS, Keeping, parts
 from common.audit_lines import EMPTY, Head, broken, cut_torn_line, last, parse, write
+from common.durability import push
 from common.errors import StorageError
 from common.logs import EVENT, REFUSED, allowed
 from common.types import Digest
@@ -76,7 +77,7 @@ class AuditLog:
             with _held(self._path) as file:
                 head = self._appended(file, lines)
                 file.flush()
-                os.fsync(file.fileno())
+                push(file.fileno())
                 if self._keeping and audit_files.due(file, self._keeping, datetime.now(UTC)):
                     audit_files.close(self._path)
         except OSError:

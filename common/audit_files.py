@@ -17,6 +17,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Final
 
+from common.durability import push_folder
+
 PRUNED: Final = "audit.pruned"
 """The event of the line that says up to which line and hash the beginning was forgotten."""
 YEARS: Final = 6
@@ -52,7 +54,7 @@ def close(path: Path) -> None:
     with path.open("rb") as file:
         number = int(json.loads(_first(file))["n"])
     path.rename(path.with_name(f"{path.stem}-{number:09d}{path.suffix}"))
-    _sync(path.parent)
+    push_folder(path.parent)
 
 
 def old(path: Path, years: int, now: datetime) -> list[Path]:
@@ -71,7 +73,7 @@ def forget(files: list[Path]) -> None:
     """Delete closed files, oldest first, so that a crash leaves no hole."""
     for file in files:
         file.unlink()
-        _sync(file.parent)
+        push_folder(file.parent)
 
 
 def _first(file: IO[bytes]) -> bytes:
@@ -84,11 +86,3 @@ def _time(line: bytes) -> datetime | None:
         return datetime.fromisoformat(json.loads(line)["time"]).astimezone(UTC)
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,7 +7,6 @@ weights are not poured into another network, and holds a digest of the tensors.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from common import tensors
 from common.arrays import digest
+from common.durability import push, push_folder
 from common.errors import StorageError
 from common.types import Arrays, Digest, RunId
 
@@ -73,13 +73,9 @@ def write_pieces(path: Path, content: Iterable[bytes | memoryview]) -> None:
             for piece in content:
                 file.write(piece)
             file.flush()
-            os.fsync(file.fileno())
+            push(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        push_folder(path.parent)
     except OSError:
         raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None
 

@@ -17,6 +17,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from common.durability import push, push_folder
 from common.errors import SettingsError, StorageError
 from common.types import Digest
 
@@ -110,12 +111,8 @@ def write_once(path: Path, text: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        push(file.fileno())
+    push_folder(path.parent)
 
 
 def _wrong(path: Path, rule: str, remedy: str, word: str) -> SettingsError:

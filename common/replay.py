@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from common.durability import synchronous
 from common.envelope import LONGEST_S, SKEW_MS, Envelope, refusal
 from common.errors import StorageError
 
@@ -76,7 +77,7 @@ class Seen:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute("PRAGMA synchronous = FULL")
+                base.execute(f"PRAGMA synchronous = {synchronous('FULL')}")
                 base.executescript(_TABLES)
                 base.execute("BEGIN IMMEDIATE")
                 yield base

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
+from common.durability import push_folder, synchronous
 from common.errors import LedgerError
 
 SCHEMA: Final = "consilium/ledger/1"
@@ -61,7 +62,7 @@ def create(path: Path, *, simulated: bool) -> None:
                 left.unlink(missing_ok=True)
             _initialise(draft, simulated=simulated)
             draft.rename(path)
-            _sync_folder(path.parent)
+            push_folder(path.parent)
     finally:
         lock.close()
 
@@ -150,7 +151,7 @@ def _initialise(path: Path, *, simulated: bool) -> None:
     meta = {"schema": SCHEMA, "simulated": canonical(simulated), "identity": secrets.token_hex(16)}
     db = sqlite3.connect(path, isolation_level=None)
     try:
-        db.execute("PRAGMA synchronous = EXTRA")
+        db.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
         db.execute("BEGIN EXCLUSIVE")
         for statement in _TABLES.split(";"):
             db.execute(statement)
@@ -166,7 +167,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = DELETE")
     # EXTRA is FULL that also syncs the folder, so that a commit cannot be undone by a power failure.
-    db.execute("PRAGMA synchronous = EXTRA")
+    db.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
     db.execute("PRAGMA foreign_keys = ON")
     return db
 
@@ -197,11 +198,3 @@ def _foreign() -> NoReturn:
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(path.name + kind)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from common.durability import synchronous
 from common.errors import StorageError
 from common.messages import Kind, SignedKeys, Terms
 from common.types import RunId, SiteName
@@ -136,7 +137,7 @@ class Store:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute(f"PRAGMA synchronous = {self.synchronous}")
+                base.execute(f"PRAGMA synchronous = {synchronous(self.synchronous)}")
                 base.execute("PRAGMA secure_delete = ON")
                 base.executescript(_TABLES)
                 self._path.chmod(0o600)
