@@ -103,6 +103,7 @@ class Model:
 
     name: Literal[
         "small-cnn",
+        "linear",
         "scatter",
         "densenet121",
         "resnet18",

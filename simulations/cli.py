@@ -16,6 +16,7 @@ from common.cli import JsonFlag, example, make_app, progress, say, show
 from simulations.benchmarks import scanner_commands
 from simulations.benchmarks.commands import DEPLOYED
 from simulations.null_rate.command import null_rate
+from simulations.tables.command import table as table_study
 
 app = make_app(
     "Virtual federations: many hospitals on one machine, with the same client code that real ones run. "
@@ -26,6 +27,9 @@ bench = typer.Typer(help="Speed and memory beside a peer or a limit, in one run.
 app.add_typer(bench, name="bench")
 bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))(bench_dp)
 
+app.command("table", epilog=example("consilium-sim table simulations/tables/heart_disease.toml --data DIR"))(
+    table_study
+)
 app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
 
 for _name, _command, _words in DEPLOYED:

@@ -113,34 +113,39 @@ def load_scenario(
     raw = _with_base(path)
     other = raw.pop("with-data", {})
     if with_data:
-        raw = _merged(raw, other)
+        raw = merged(raw, other)
     _change(raw, ("scenario",), changes)
     _change(raw, ("plan", "federation"), {"rounds": rounds})
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:
-        raise PlanError(path.name, [_problem(dict(e)) for e in error.errors()]) from None
+        raise PlanError(path.name, [problem_of(dict(e)) for e in error.errors()]) from None
     _check_arms(scenario, path.name)
     return scenario
 
 
 def _with_base(path: Path) -> dict[str, Any]:
     """A scenario over the one it names as its base: beside it, or shipped. A base has no base of its own."""
-    raw = _toml(path)
+    raw = read_toml(path)
     base = raw.pop("base", None)
     if base is None:
         return raw
     places = [folder / f"{base}.toml" for folder in (path.parent, HERE)]
-    under = _toml(next((place for place in places if place.is_file()), places[-1]))
+    under = read_toml(next((place for place in places if place.is_file()), places[-1]))
     if "base" in under:
         raise InputError(
             path.name, "its base has a base of its own", "Name the base's base, and repeat its changes"
         )
-    joined: dict[str, Any] = _merged(under, raw)
+    joined: dict[str, Any] = merged(under, raw)
     return joined
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as plain values.
+
+    Raises:
+        InputError: it is not there, or no TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -150,11 +155,11 @@ def _toml(path: Path) -> dict[str, Any]:
         raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
 
 
-def _merged(raw: Any, other: Any) -> Any:
+def merged(raw: Any, other: Any) -> Any:
     """`other` over `raw`, table by table; a list or a value replaces what stood there."""
     if not isinstance(raw, dict) or not isinstance(other, dict):
         return other
-    return {**raw, **{key: _merged(raw.get(key), value) for key, value in other.items()}}
+    return {**raw, **{key: merged(raw.get(key), value) for key, value in other.items()}}
 
 
 def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]) -> None:
@@ -166,7 +171,7 @@ def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]
         section.update({key: value for key, value in changes.items() if value is not None})
 
 
-def _problem(error: dict[str, Any]) -> Problem:
+def problem_of(error: dict[str, Any]) -> Problem:
     """One mistake in our words; a word that stands in the file is said again, so that it is found."""
     given = f", not {error['input']!r}" if isinstance(error["input"], str) else ""
     return Problem(".".join(map(str, error["loc"])), error["msg"] + given, "Correct it")

@@ -11,6 +11,7 @@ from common import plan
 from common.errors import PlanError, Problem
 from common.models.adapters import adapt
 from common.models.cnn import CnnOptions, small_cnn
+from common.models.linear import LinearOptions, linear
 from common.models.network import Blueprint, Network, Parts
 from common.models.options import as_pairs, read_options
 from common.models.scatter import ScatterOptions, scatter
@@ -41,7 +42,7 @@ def build(model: plan.Model, outputs: int, shape: tuple[int, int], channels: int
     ends = (channels, outputs)
     _check_weights(model)
     with _seeded(model.init_seed):
-        if model.name in ("small-cnn", "scatter", "vit"):
+        if model.name in ("small-cnn", "linear", "scatter", "vit"):
             parts, options = _light(model, ends, shape)
         else:
             parts, options = _deep(model, ends, shape)
@@ -68,6 +69,9 @@ def _light(model: plan.Model, ends: tuple[int, int], shape: tuple[int, int]) -> 
     if model.name == "small-cnn":
         cnn = read_options(CnnOptions, model.options, model.name)
         return small_cnn(cnn, *ends, shape), cnn
+    if model.name == "linear":
+        plain = read_options(LinearOptions, model.options, model.name)
+        return linear(plain, *ends, shape), plain
     if model.name == "scatter":
         scattering = read_options(ScatterOptions, model.options, model.name)
         return scatter(scattering, *ends, shape), scattering
