@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from common.messages import Comparison, Estimate, IntakeSummary, SiteMetrics
+from server.records_bias import Bias
 
 SCHEMA = "consilium/metrics/1"
 
@@ -29,6 +30,8 @@ class SiteRound:
     epsilon: float | None
     scaled: bool = False
     """Whether the update was longer than the round's bound and counted at that length."""
+    objective: float | None = None
+    """Training loss of that model, where the method weights sites by it."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class SimulationOnly:
     """Empty: no audit was added to this run."""
     audit_pictures: tuple[AuditPicture, ...] = ()
     """Originals first; then what came back without protection, and with it. Never a real patient's."""
+    bias: Bias | None = None
+    """What the bias lab asked of the model that the report is about."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from server.records import ArmRecord
 from simulations.crew import Crew, say
 from simulations.grid import run_in_process
 from simulations.prepare import Federation, arm_site
+from simulations.probes.snapshots import Snapshots
 from simulations.scenario import Arm, Scenario
 
 POOLED: Final = "pooled"
@@ -129,8 +130,10 @@ def _federated(job: Job) -> ArmRecord:
     services = [SiteService(arm_site(job.federation, job.arm, name)) for name in names]
     last = job.plan.federation.rounds + 2
     answers: dict[int, int] = {}
+    snapshots = Snapshots(job.out, job.plan.federation.rounds)
 
     def progress(step: int, _site: str) -> None:
+        snapshots.answered(step)
         answers[step] = answers.get(step, 0) + 1
         say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
 

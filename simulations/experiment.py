@@ -13,8 +13,8 @@ runs/<id>/federation/         the virtual hospitals themselves
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,13 @@ from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
 from simulations.prepare import Federation, arm_site, passing, prepare
+from simulations.probes import run as probing
+from simulations.probes.run import Answer
 from simulations.scanners import SCANNERS, WEAK
 from simulations.scenario import Arm, Scenario
 
 _FEDERATED: tuple[Arm, ...] = ("federated", "federated-dp")
+_MAKERS = ("manufacturer",)
 _CHEST_SEED = 0x636865
 """Keeps the probe's patients apart from the training patients of any scenario seed."""
 
@@ -165,16 +168,43 @@ def _afterwards(
     if ran is None:
         return None
     finished = _Finished(scenario, federation, arm, folder, ran.threshold, ran.subset)
-    jobs: list[Callable[[], SimulationOnly | None]] = [
-        partial(_site_report, finished, name) for name in federation.names
-    ]
+    question = _question(finished, arms)
+    jobs: list[Callable[[], SimulationOnly | Answer | None]] = list(probing.jobs(question, hands.size))
     if scenario.scenario.kind == "virtual":
-        jobs.insert(0, partial(_simulation_only, finished))
-    found = None
+        jobs.append(partial(_simulation_only, finished))
+    jobs += [partial(_site_report, finished, name) for name in federation.names]
+    answers = []
     for number, result in enumerate(hands.do(jobs), start=1):
         hands.bars.tick("reports", number, len(jobs))
-        found = result or found
-    return found
+        answers.append(result)
+    return _with_bias(question, answers)
+
+
+def _question(finished: _Finished, arms: dict[str, ArmRecord]) -> probing.Question:
+    """The bias lab asks the model that the report is about: the one without noise where there is one."""
+    arm: Arm = "federated" if "federated" in arms else finished.arm
+    ran, setting = arms[arm].federation, finished.scenario.scenario
+    return probing.Question(
+        series=arm,
+        plan=finished.scenario.plan_for(arm),
+        federation=finished.federation,
+        out=finished.folder / "arms" / arm,
+        seed=setting.seed,
+        threshold=0.5 if ran is None or ran.threshold is None else ran.threshold,
+        virtual=setting.kind == "virtual",
+    )
+
+
+def _with_bias(
+    question: probing.Question, answers: Sequence[SimulationOnly | Answer | None]
+) -> SimulationOnly | None:
+    only = next((a for a in answers if isinstance(a, SimulationOnly)), SimulationOnly())
+    asked = [a for a in answers if a is not None and not isinstance(a, SimulationOnly)]
+    if not asked:
+        return only if only != SimulationOnly() else None
+    bias = probing.assembled(question, asked)
+    makers = len({g.level for g in bias.findings.groups if g.family == _MAKERS}) if bias.findings else 0
+    return replace(only, bias=bias, scanner_guess=probes.guesses(bias.probes, makers) if makers else ())
 
 
 def _simulation_only(finished: _Finished) -> SimulationOnly:
@@ -187,7 +217,6 @@ def _simulation_only(finished: _Finished) -> SimulationOnly:
         scanner_of_site=makers,
         planted_weak_scanner=SCANNERS[WEAK].manufacturer,
         same_chest=probes.same_chest(net, plan, finished.scenario.scenario.seed ^ _CHEST_SEED),
-        scanner_guess=probes.scanner_guess(net, federation, plan),
     )
 
 

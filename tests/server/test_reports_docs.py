@@ -10,6 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import common.messages
 import server.records
+from common.statistics import findings
+from server import records_bias
 from server.records import RunRecord, read_record, write_record
 from tests.server.report_records import realistic
 
@@ -23,7 +25,8 @@ def keys(kind: Any, seen: set[type]) -> set[str]:
     if not dataclasses.is_dataclass(kind) or kind in seen:
         return set()
     seen.add(kind)
-    hints = get_type_hints(kind, {**vars(common.messages), **vars(server.records)})
+    known = {**vars(findings), **vars(records_bias), **vars(common.messages), **vars(server.records)}
+    hints = get_type_hints(kind, known)
     inside = set().union(*(keys(hints[f.name], seen) for f in dataclasses.fields(kind)), set())
     return inside | {f.name for f in dataclasses.fields(kind)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,7 @@ from common.plan import Plan
 from simulations import probes
 from simulations.hospitals import same_chests
 from simulations.scanners import SCANNERS
-from tests.simulations.runs import federation_of, small
+from tests.simulations.runs import small
 
 PATIENTS = 8
 
@@ -61,27 +59,3 @@ def test_shifts_are_from_the_mean_over_scanners_and_replay(plan: Plan) -> None:
     assert sum(row.mean_score_shift for row in rows) == pytest.approx(0.0, abs=1e-9)
     assert probes.same_chest(net, plan, seed=3, patients=PATIENTS) == rows
     assert probes.same_chest(net, plan, seed=4, patients=PATIENTS) != rows
-
-
-def test_scanners_are_told_apart_from_pixels_and_not_from_a_constant(run: Path, plan: Plan) -> None:
-    """Two hospitals with a scanner each: the images give it away."""
-    features, pixels = probes.scanner_guess(fixed(plan, 0.01), federation_of(run), plan)
-    assert (features.source, pixels.source) == ("features", "pixels")
-    for guess in (features, pixels):
-        assert guess.chance == 0.5
-        assert guess.balanced_accuracy.low <= guess.balanced_accuracy.value <= guess.balanced_accuracy.high
-    assert pixels.balanced_accuracy.low > 0.6
-    assert pixels.patients == features.patients
-    assert pixels.patients > 80
-
-
-def test_no_patient_stands_on_both_sides_of_a_fold() -> None:
-    """Each patient's two images are the same and say nothing of the scanner: only a leak could guess it."""
-    rng = np.random.default_rng(0)
-    owners = np.repeat(np.arange(200), 2)
-    makers = np.repeat(rng.permutation(["a", "b"] * 100), 2)
-    values = np.repeat(rng.normal(size=(200, 3000)), 2, axis=0).astype(np.float32)
-    guess = probes._guess("pixels", values, makers, owners).balanced_accuracy
-    assert guess.low < 0.5 < guess.high
-    leaked = probes._guess("pixels", values, makers, np.arange(400)).balanced_accuracy
-    assert leaked.value > 0.7, "the same with a leak is seen"

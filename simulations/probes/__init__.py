@@ -1,0 +1,8 @@
+"""What only a simulation can ask of a model: whether it sees the machine, and whether it uses what it sees.
+
+One file a probe, one contract (`contract`); what each does and how it was checked: docs/probes.md.
+"""
+
+from simulations.probes.chests import CHESTS, guesses, same_chest
+
+__all__ = ["CHESTS", "guesses", "same_chest"]
