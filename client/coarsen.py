@@ -31,8 +31,10 @@ from common.messages import (
     Refusal,
     Reply,
     SiteMetrics,
+    Tally,
     Update,
 )
+from common.methods import TELLS_LOSS
 from common.plan import Plan
 
 DECIMALS: Final = 3
@@ -50,7 +52,11 @@ class Rules:
     """Whether the figures of validation patients may leave beside an update."""
     vote: bool = True
     """Whether a word made of them may leave: that a model is worse than the one before, in or after masked rounds."""
+    objective: bool = False
+    """Whether the training loss may leave: of a plan without privacy, whose method asks for it, in the open."""
     strict_rates: bool = False
+    cells: bool = False
+    """Whether counts of an analysis may leave under this hospital's own name."""
 
     @classmethod
     def of(cls, policy: Policy, plan: Plan | None = None) -> Rules:
@@ -65,7 +71,9 @@ class Rules:
             groups=frozenset(policy.groups),
             progress="progress" in policy.metrics and beside,
             vote="threshold" in policy.metrics and beside,
+            objective="progress" in policy.metrics and plan is not None and _weights_by_loss(plan),
             strict_rates=policy.strict_rates,
+            cells=policy.analytics == "cells",
         )
 
 
@@ -76,7 +84,10 @@ def cleaned(reply: Reply, rules: Rules) -> Reply:
             return suppress(reply, rules)
         case Update() if type(reply) is Update:
             known = reply.progress if rules.progress else Progress(None, None)
-            return replace(reply, progress=Progress(_short(known.loss), _short(known.auroc)))
+            told = _short(reply.objective) if rules.objective else None
+            return replace(reply, progress=Progress(_short(known.loss), _short(known.auroc)), objective=told)
+        case Tally() if type(reply) is Tally:
+            return released(reply, rules.least, rules.groups, shown=rules.cells)
         case Refusal() if type(reply) is Refusal:
             return replace(reply, code=refusal_code(reply.code))
     return reply
@@ -191,6 +202,12 @@ def _named(name: str, found: Estimate | None, rules: Rules) -> Estimate | None:
 
 def _figure(found: Estimate) -> Estimate:
     return Estimate(*(round(value, DECIMALS) for value in (found.value, found.low, found.high)))
+
+
+def _weights_by_loss(plan: Plan) -> bool:
+    """Whether the training loss is part of the method; under privacy no noise covers it, under masks nobody sees it."""
+    hidden = plan.private or plan.federation.aggregation == "secure"
+    return plan.federation.strategy in TELLS_LOSS and not hidden
 
 
 def _short(value: float | None) -> float | None:

@@ -7,16 +7,17 @@ on disk before it is handed over.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from client import policy, scores
 from client.bucket import bucket_of
 from client.coarsen import Rules
 from client.dataset import SiteData, load_dataset
-from client.evaluation import Scores, best_threshold, compare, measure, predict, progress
-from client.finetune import finetune
+from client.evaluation import Scores, best_threshold, compare, log_loss, measure, predict, progress
 from client.index import Index
 from client.intake.summary import intake_summary
+from client.methods import Memory, Own, Round, learn, saved
 from client.patients import PatientSet
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
@@ -24,7 +25,6 @@ from client.privacy.masking_votes import judged
 from client.privacy.plan import DpPlan
 from client.site import Site
 from client.suppression import Least
-from client.training import train
 from common import wire
 from common.accounting import DpEventSpec
 from common.arrays import digest
@@ -42,6 +42,7 @@ from common.messages import (
     SiteMetrics,
     Update,
 )
+from common.methods import model_part
 from common.models import Network, architecture_digest, build, get_arrays, set_arrays
 from common.plan import Plan, replace
 from common.types import Arrays, RunId, SiteName
@@ -109,7 +110,7 @@ class ImagingDuties:
         data = self._data(plan)
         net = _network(instruction, plan)
         found = {FEDERATED: self._scored(FEDERATED, net, data.test, instruction, plan)}
-        if plan.personalisation.method == "finetune" and data.train.n_images:
+        if plan.personalisation.method != "none" and data.train.n_images:
             own = self._personalised(net, data, instruction, plan)
             if self._may_tell_of_own(instruction, plan, data):
                 found[PERSONALISED] = own
@@ -129,16 +130,26 @@ class ImagingDuties:
 
     def _personalised(self, net: Network, data: SiteData, instruction: Instruction, plan: Plan) -> Scores:
         self._note_run(instruction.run, data)
-        finetune(net, data.train, data.validation, plan)
-        return self._scored(PERSONALISED, net, data.test, instruction, plan)
+        memory = Memory(self._site.state, instruction.run)
+        own = Own(plan, memory.newest(), saved(self._model(PERSONALISED, plan), instruction.run))
+        found = self._kept_scores(PERSONALISED, net, own.scores(net, data), instruction, plan)
+        memory.erase()  # the model that was made of it is on disk
+        return found
 
     def _may_tell_of_own(self, instruction: Instruction, plan: Plan, data: SiteData) -> bool:
         """Whether figures of the hospital's own model may leave; if so, they are charged.
 
-        It was fine-tuned on training patients without noise, so its figures are a release without noise
-        whatever the plan's rounds were: the policy's explicit word is needed, and the ledger notes it.
+        Fine-tuned, or trained beside the rounds, on training patients without noise, its figures are a release without
+        noise whatever the plan's rounds were: the policy's explicit word is needed, and the ledger notes it.
         The note is under a run of its own, so that what the rounds have cost can still be told apart.
+        Layers that stayed at home are made of the rounds' noised steps, and cost nothing more. A calibration rests on
+        validation patients alone, like the operating point, and leaves where a word of theirs may.
         """
+        own = plan.personalisation.method
+        if own == "local-affine":
+            return True
+        if own == "calibrate":
+            return Rules.of(self._site.policy, plan).vote
         if not self._site.policy.allow_non_private:
             return False
         release = Release(
@@ -170,7 +181,13 @@ class ImagingDuties:
             dp.round_event if dp else _OPEN_RELEASE,
             Limits.of(self._site.policy, plan),
         )
-        result = train(net, data.train, plan, dp=dp, round=instruction.round)
+        memory = Memory(self._site.state, instruction.run)
+        round_ = Round(instruction.round, instruction.arrays, memory.before(instruction.round))
+        told = self._objective(net, data.train, plan)
+        learned = learn(net, data.train, plan, dp, round_)
+        if learned.kept:  # on disk before the update can leave: trained again, a round begins where it began
+            memory.keep(instruction.round, learned.kept, instruction.plan_digest)
+        result = learned.result
         if result.clip is not None:
             self._clips[instruction.run] = result.clip
         update = Update(
@@ -186,8 +203,15 @@ class ImagingDuties:
             simulated=self._site.simulated,
             head=receipt.head,
             bits=plan.federation.update_bits,
+            objective=told,
         )
         return wire.pack(update)
+
+    def _objective(self, net: Network, train: PatientSet, plan: Plan) -> float | None:
+        """Training loss of the incoming model, where the plan's method weights by it and it may leave at all."""
+        if not Rules.of(self._site.policy, plan).objective:
+            return None
+        return log_loss(predict(net, train))
 
     def _mechanism(self, run: RunId, plan: Plan, bucket: int) -> DpPlan:
         """How to train; an adaptive clip begins where this run's last round left it, or anew after a restart."""
@@ -209,9 +233,13 @@ class ImagingDuties:
         self, model: str, net: Network, test: PatientSet, instruction: Instruction, plan: Plan
     ) -> Scores:
         """The model's scores of the test patients; scores and model are kept at home."""
-        found = predict(net, test)
-        name = f"{model}-dp" if plan.private else model
-        scores.save(self._site, name, found)
+        return self._kept_scores(model, net, predict(net, test), instruction, plan)
+
+    def _kept_scores(
+        self, model: str, net: Network, found: Scores, instruction: Instruction, plan: Plan
+    ) -> Scores:
+        path = self._model(model, plan)
+        scores.save(self._site, path.stem, found)
         checkpoint = Checkpoint(
             run=instruction.run,
             round=instruction.round,
@@ -219,8 +247,13 @@ class ImagingDuties:
             architecture=architecture_digest(net),
             arrays=get_arrays(net),
         )
-        save(checkpoint, self._site.data / "models" / f"{name}.safetensors")
+        save(checkpoint, path)
         return found
+
+    def _model(self, model: str, plan: Plan) -> Path:
+        """Where a model of this name is kept at home."""
+        name = f"{model}-dp" if plan.private else model
+        return self._site.data / "models" / f"{name}.safetensors"
 
     def _data(self, plan: Plan) -> SiteData:
         """The plan's patients; read again when the index changed, so that a withdrawal counts at once."""
@@ -286,7 +319,7 @@ def _coded(delta: Arrays, instruction: Instruction, plan: Plan, site: SiteName) 
 def _network(instruction: Instruction, plan: Plan) -> Network:
     rows, columns = plan.input.shape[-2:]
     net = build(plan.model, plan.task.outputs, (rows, columns))
-    set_arrays(net, instruction.arrays)
+    set_arrays(net, model_part(instruction.arrays))
     return net
 
 

@@ -8,7 +8,7 @@ been charged before `train` is called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from client.privacy.plan import DpPlan
 from common.errors import FederationError
 from common.models import Network, get_arrays
 from common.plan import Plan
+from common.types import Arrays
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,16 @@ class Recipe:
 
 
 class Descent:
-    """An optimizer over the trainable parameters, with the pull towards where they began.
+    """An optimizer over the trainable parameters, with the pull towards where they began, and a push.
 
     Args:
         parameters: what may learn; their present values are the incoming weights.
         recipe: how.
+        push: added to the gradient of each parameter at every step (SCAFFOLD); none where empty.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe) -> None:
+    def __init__(self, parameters: list[nn.Parameter], recipe: Recipe, push: Sequence[Tensor] = ()) -> None:
+        self._push = [p.to(q.device) for p, q in zip(push, parameters, strict=True)] if push else []
         self._parameters = parameters
         self._mu = recipe.proximal_mu
         self._incoming: list[Tensor] = [p.detach().clone() for p in parameters] if self._mu else []
@@ -95,7 +98,10 @@ class Descent:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Apply the gradients in `.grad`; the pull is post-processing, it looks at weights alone."""
+        """Apply the gradients in `.grad`; pull and push are post-processing, they look at weights alone."""
+        for parameter, push in zip(self._parameters, self._push, strict=False):
+            if parameter.grad is not None:
+                parameter.grad.add_(push)
         for parameter, incoming in zip(self._parameters, self._incoming, strict=False):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter - incoming, alpha=self._mu)
@@ -111,6 +117,7 @@ def train(
     round: int,  # noqa: A002 - the word of the messages
     device: str | torch.device | None = None,
     parts: Parts = TRUSTED,
+    push: Arrays | None = None,
 ) -> TrainResult:
     """Train `net` in place for one round and say what changed.
 
@@ -122,6 +129,7 @@ def train(
         round: 1-based; with `plan.training.seed` it fixes every draw of a round without privacy.
         device: where; CUDA when there is one and nothing is said.
         parts: of the private step; another only where an audit looks whether it would be found.
+        push: by tensor, added to every gradient after clip and noise (`client.methods`).
 
     Raises:
         PrivacyRefused: the network cannot be trained safely, by name.
@@ -135,27 +143,39 @@ def train(
     rng = np.random.default_rng([plan.training.seed, round] if dp is None else None)
     with seeded(rng):
         learner = Learner.of(net, data, plan, choose_device(str(device) if device is not None else None))
-        descent = Descent(learner.parameters, Recipe.of(plan))
+        pushes = [torch.from_numpy(np.array(push[name])) for name in incoming] if push else []
+        descent = Descent(learner.parameters, Recipe.of(plan), pushes)
         if dp is None:
-            steps, seen, clip = 0, 0, None
-            for _ in range(plan.training.local_epochs):
-                epoch = run_epoch(learner, descent, Recipe.of(plan), rng)
-                steps, seen = steps + epoch[0], seen + epoch[1]
+            clip = None
+            steps, seen = _open_round(learner, descent, plan, rng)
         else:
             steps, seen, clip = _private_round(learner, descent, dp, rng, parts)
     return TrainResult(_delta(incoming, get_arrays(net)), steps, seen, clip)
 
 
+def _open_round(learner: Learner, descent: Descent, plan: Plan, rng: np.random.Generator) -> tuple[int, int]:
+    """So many passes, or so many steps, as the plan says; returns (steps, images seen)."""
+    recipe, wanted, steps, seen, epochs = Recipe.of(plan), plan.training.local_steps, 0, 0, 0
+    while steps < wanted if wanted else epochs < plan.training.local_epochs:
+        epoch = run_epoch(learner, descent, recipe, rng, wanted - steps if wanted else None)
+        steps, seen, epochs = steps + epoch[0], seen + epoch[1], epochs + 1
+    return steps, seen
+
+
 def run_epoch(
-    learner: Learner, descent: Descent, recipe: Recipe, rng: np.random.Generator
+    learner: Learner,
+    descent: Descent,
+    recipe: Recipe,
+    rng: np.random.Generator,
+    most: int | None = None,
 ) -> tuple[int, int]:
-    """One pass over the shuffled patients; returns (steps, images seen)."""
+    """One pass over the shuffled patients, or its first `most` steps; returns (steps, images seen)."""
     order = rng.permutation(learner.roster.patients)
     choose = up_to(recipe.images_per_patient, at_random(rng), views=learner.augmentation.active)
     steps, seen = 0, 0
     for start in range(0, len(order), recipe.batch_patients):
         batch = learner.roster.batch(order[start : start + recipe.batch_patients], choose)
-        if batch.patients:
+        if batch.patients and (most is None or steps < most):
             learner.gradient(learner.augmented(batch, rng))
             descent.step()
             steps, seen = steps + 1, seen + len(batch.images)

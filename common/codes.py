@@ -90,6 +90,7 @@ REFUSALS: Final = frozenset(
         "ledger-spent",
         "ledger-write",
         "membership",
+        "method",
         "loopback",
         "no-patients",
         "no-service",

@@ -211,6 +211,8 @@ class Update:
     """The site's word on the audit logs; None where it is not enrolled."""
     bits: int = 32
     """Of one value on the wire: 32, 16 or 8."""
+    objective: float | None = None
+    """Training loss of the incoming model in nats, to 0.001; of plans without privacy whose method weights by it."""
 
 
 @dataclass(frozen=True)

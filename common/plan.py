@@ -19,8 +19,10 @@ from pydantic import Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.errors import PlanError, Problem
+from common.plan_analytics import Analytics
 from common.plan_federation import Federation
 from common.plan_fields import STRICT, Count, Fraction, Name, NotNegative, Positive, Seed, Side
+from common.plan_method import MethodSettings
 from common.plan_rules import mistakes
 from common.types import Digest
 
@@ -62,7 +64,7 @@ class Input:
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     shape: Annotated[tuple[Side, ...], Field(min_length=2, max_length=3)]
     """(rows, columns) in pixels, or (slices, rows, columns) for a volume."""
-    normalisation: Literal["zscore", "minmax", "equalise", "window"] = "zscore"
+    normalisation: Literal["zscore", "minmax", "equalise", "window", "histogram", "amplitude"] = "zscore"
     window: Window | None = None
 
     @model_validator(mode="after")
@@ -130,6 +132,8 @@ class Augmentation:
     contrast: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0
     noise_std: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.0
     elastic_px: Annotated[float, Field(strict=True, ge=0, le=8)] = 0.0
+    scanner: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.0
+    """A random chain of what scanners do to an image: tone curve, sharpness, noise, exposure, in random order."""
 
     @property
     def active(self) -> bool:
@@ -147,6 +151,8 @@ class Training:
     weight_decay: NotNegative = 0.0
     batch_patients: Count = 16
     local_epochs: Count = 1
+    local_steps: Annotated[int, Field(strict=True, ge=0)] = 0
+    """Without privacy: exactly so many steps a round, whatever a site's size, in place of `local_epochs`; 0: epochs."""
     images_per_patient: Count = 4
     """K: up to this many images or augmented views of a patient enter one step, averaged."""
     loss: Literal["cross-entropy", "focal"] = "cross-entropy"
@@ -160,7 +166,7 @@ class Training:
 class Personalisation:
     """What a hospital may do to the final model for its own use; the result never leaves."""
 
-    method: Literal["none", "finetune"] = "none"
+    method: Literal["none", "finetune", "ditto", "local-affine", "calibrate"] = "none"
     epochs: Count = 5
     learning_rate: Positive = 0.01
     proximal_mu: NotNegative = 0.0
@@ -217,7 +223,9 @@ class Plan:
     personalisation: Personalisation = field(default_factory=Personalisation)
     privacy: Privacy = field(default_factory=Privacy)
     federation: Federation = field(default_factory=Federation)
+    method: MethodSettings = field(default_factory=MethodSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
+    analytics: Analytics = field(default_factory=Analytics)
 
     @property
     def private(self) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from common.errors import Problem
+from common.methods import clashes
 
 if TYPE_CHECKING:
     from common.plan import Plan
@@ -84,6 +85,7 @@ def mistakes(raw: Raw, read: Callable[[Raw], Plan]) -> list[Problem]:
 def across_sections(plan: Plan) -> Iterator[Problem]:
     """What sections that are sound by themselves must agree on."""
     yield from _task(plan)
+    yield from clashes(plan)
     if len(plan.input.shape) == 3:
         yield Problem("input.shape", "volumes are stored but not trained on yet", "Give [rows, columns]")
     if len(set(plan.evaluation.groups)) < len(plan.evaluation.groups):

@@ -1,7 +1,7 @@
 """May this reply enter the round? Everything a site sends is judged here before it is used.
 
 A reply is refused with one fixed code, in this order: `duplicate`, `site`, `run`, `round`,
-`code-mismatch`, `kind`; for an update also `plan-mismatch`, `weight`, `bits`, `names`, `dtype`, `shape`,
+`code-mismatch`, `kind`; for an update also `plan-mismatch`, `weight`, `objective`, `bits`, `names`, `dtype`, `shape`,
 `not-finite`, `too-large`, `norm`. A refused sender is put aside for the round and the others go on.
 A site's own Refusal passes through with the site's code.
 """
@@ -26,8 +26,10 @@ from common.wire import Message
 from server.records import SiteRound
 
 LEAST_WEIGHT: Final = 1
-_REPLIES: Final = (Update, SiteMetrics, Keys, Shares, Masked, Consent, Opened)
+_REPLIES: Final = (Update, SiteMetrics, Keys, Shares, Masked, Consent, Opened, Tally)
 LARGEST_WEIGHT: Final = 1_000_000
+LARGEST_LOSS: Final = 17.0
+"""Nats: a hospital's own code takes no probability below 1e-7, so no honest loss is larger."""
 _BOUND_FACTOR: Final = 3.0
 """Updates of a well-behaved round differ in length by site size and noise; measured in docs/robust-rules.md."""
 _GRID: Final = frozenset((1, 2, 3, 5, 7, 15))
@@ -56,6 +58,8 @@ class UpdateRules:
     """In which an update has to come."""
     bound: float = math.inf
     """L2 norm to which a longer update is scaled down (`norm_bound`)."""
+    told: bool = False
+    """Whether the method weights sites by their training losses, which each then has to say."""
 
     @property
     def total_weight(self) -> int:
@@ -76,7 +80,8 @@ class Admitted:
     def record(self) -> SiteRound:
         """What the round's record says of it."""
         loss, auroc = self.update.progress.loss, self.update.progress.auroc
-        return SiteRound(self.update.weight, self.norm, loss, auroc, self.update.epsilon, self.scaled)
+        known = self.update.objective
+        return SiteRound(self.update.weight, self.norm, loss, auroc, self.update.epsilon, self.scaled, known)
 
 
 class Admission:
@@ -99,6 +104,10 @@ class Admission:
             raise refused(site, "plan-mismatch", "the update is for another plan")
         if reply.weight != rules.weights.get(site) or not weight_is_public(reply.weight):
             raise refused(site, "weight", "the weight is not the bucket the site declared")
+        if rules.told and not 0 <= (-1 if reply.objective is None else reply.objective) <= LARGEST_LOSS:
+            raise refused(
+                site, "objective", "the method needs the site's training loss, in nats, within bounds"
+            )
         length = _tensors(site, _decoded(site, reply, rules), rules)
         return Admitted(usable(site, reply, rules, length), length, length > rules.bound)
 

@@ -21,7 +21,7 @@ from common.types import Arrays
 from server.gathering import Gathered, Gathering, Visible
 from server.masked_gathering import MaskedGathering
 from server.seals import load_seals
-from server.strategies import strategy_for
+from server.strategies import model_of, strategy_for
 from server.talk import Talk
 
 _KEPT: Final = 2
@@ -34,7 +34,7 @@ def gathering_for(talk: Talk) -> Gathering:
         FederationError: `not-enrolled` for masked rounds without a roster.
     """
     if talk.plan.federation.aggregation == "visible":
-        return Visible(talk, strategy_for(talk.plan.federation))
+        return Visible(talk, strategy_for(talk.plan))
     seals = load_seals(talk.options.consortium or talk.journal.out.parent)
     if seals is None:
         raise FederationError(
@@ -59,11 +59,11 @@ def next_model(talk: Talk, model: Arrays, gathered: Gathered, round_: int) -> Ne
 
     Args:
         talk: of the run.
-        model: that the round began with.
+        model: the carried tensors that the round began with (`server.strategies.contract`).
         gathered: its sum.
         round_: its number.
     """
-    rule = strategy_for(talk.plan.federation)
+    rule = strategy_for(talk.plan)
     if gathered.together is None:
         return Next(rule.apply(model, gathered.state, talk.plan.federation.server_learning_rate))
     before = _read(talk, round_ - 1) if gathered.together.harmed else None
@@ -84,9 +84,10 @@ def last_model(talk: Talk, model: Arrays, votes: Iterable[bool | None]) -> Array
         votes: of the sites that trained: whether it is worse; None for those that do not tell.
     """
     told = [vote for vote in votes if vote is not None]
-    before = _read(talk, talk.plan.federation.rounds) if 2 * sum(told) > len(told) else None
-    if before is None:
+    kept = _read(talk, talk.plan.federation.rounds) if 2 * sum(told) > len(told) else None
+    if kept is None:
         return model
+    before = model_of(kept)
     talk.note("model.reverted", digest=digest(before), count=sum(told), sites=len(told))
     return before
 

@@ -12,13 +12,15 @@ from typing import Protocol
 
 from common.arrays import Schema
 from common.errors import AdmissionRefused
+from common.messages import Update
+from common.methods import TELLS_LOSS
 from common.plan import Plan
 from common.secagg.coding import Head
 from common.types import SiteName
 from server.admission import Admission, UpdateRules, norm_bound, usable
 from server.exchange import NO_REPLY, Answer, Question
 from server.records import SiteRound
-from server.strategies import State, Strategy
+from server.strategies import Said, State, Strategy
 from server.survey import SKEW, Roster
 from server.talk import Talk, Tally, message_of
 
@@ -83,7 +85,8 @@ def rules_for(plan: Plan, schema: Schema, sites: Roster, norms: tuple[float, ...
     """What an update of this round must look like, and how long it may be before it is scaled down."""
     of = plan.federation
     bound = norm_bound(norms, of.max_update_norm) if of.robust == "norm-bound" else of.max_update_norm
-    return UpdateRules(plan.digest, schema, sites.weights, of.max_update_norm, of.update_bits, bound)
+    told = of.strategy in TELLS_LOSS
+    return UpdateRules(plan.digest, schema, sites.weights, of.max_update_norm, of.update_bits, bound, told)
 
 
 class Visible:
@@ -148,7 +151,7 @@ class _Round:
             lies = self._talk.journal.keep(self._question.blob, site, answer.blob)
             update = usable(site, lies, self._rules, admitted.norm)
         if not self._waits:
-            self.state = self._strategy.fold(self.state, update.arrays, update.weight)
+            self._fold(site, update)
         self.into[site] = admitted.record
         self.tally.admitted += 1
         self.refused.pop(site, None)
@@ -167,8 +170,12 @@ class _Round:
         desk = Admission(self._talk.expected(self._question.step))
         for site, update, _size in self._talk.journal.kept(self._question.blob):
             admitted = desk.update(site, update, rules)
-            self.state = self._strategy.fold(self.state, admitted.update.arrays, admitted.update.weight)
+            self._fold(site, admitted.update)
             self.into[site] = admitted.record
+
+    def _fold(self, site: SiteName, update: Update) -> None:
+        said = Said(site, update.objective)
+        self.state = self._strategy.fold(self.state, update.arrays, update.weight, said)
 
     def _turn_away(self, site: SiteName, code: str) -> None:
         # A second reply does not undo the first, which may already be in the sum.

@@ -39,6 +39,7 @@ from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal, architecture_here
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
+from server.strategies import model_of, strategy_for
 from server.survey import Roster, chosen, joined, name_of, roster, trained, until_named
 from server.talk import Talk
 
@@ -79,6 +80,7 @@ class _Run:
         self._talk = talk
         self._plan = plan = talk.plan
         self._journal = talk.journal
+        self._rule = strategy_for(plan)
         talk.deadline_s = plan.federation.deadline_s
         self.record = FederationRecord(
             run=talk.run,
@@ -96,7 +98,7 @@ class _Run:
     def carry_out(self, start: Start) -> FederationRecord:
         """All steps; the record is written whatever happens."""
         saved = self._journal.resume()
-        done, model = (saved.round, saved.arrays) if saved else (0, start.arrays)
+        done, model = (saved.round, saved.arrays) if saved else (0, self._rule.begin(start.arrays))
         if saved is not None:
             if saved.record.status == COMPLETED:
                 return saved.record
@@ -104,7 +106,9 @@ class _Run:
             self._talk.run, self._talk.subset = RunId(saved.record.run), saved.record.subset
         self._journal.begin(self.record)
         try:
-            self._talk.note("run.started", plan=self._plan.digest, digest=digest(model), rounds=done)
+            self._talk.note(
+                "run.started", plan=self._plan.digest, digest=digest(model_of(model)), rounds=done
+            )
             sites = self._survey()
             model = self._journal.save(self.record, model, done)
             for round_ in range(done + 1, self._plan.federation.rounds + 1):
@@ -112,7 +116,7 @@ class _Run:
                 model = self._train(round_, model, sites)
                 model = self._journal.save(self.record, model, round_)
                 self._journal.forget_round()
-            model = self._threshold(model, sites)
+            model = self._threshold(model_of(model), sites)
             self._evaluate(model, sites)
         except ConsiliumError as error:
             self._end(error.code, None)
@@ -195,13 +199,14 @@ class _Run:
         return replace(sites, expected=before, weights=weights)
 
     def _train(self, round_: int, model: Arrays, sites: Roster) -> Arrays:
+        """One round; `model` is what the method carries, the model's tensors and its memory (`server.strategies`)."""
         started, plan = time.monotonic(), self._plan
         everybody = len(sites.expected)
         sites = chosen(sites, plan.federation.sites_per_round, plan.training.seed, round_)
         last = self.record.rounds[-1].sites.values() if self.record.rounds else ()
         self._talk.norms = tuple(site.update_norm for site in last if site.update_norm is not None)
-        question = self._talk.question(Kind.TRAIN, round_, model)
-        gathered = gathering_for(self._talk).gather(question, schema_of(model), sites)
+        question = self._talk.question(Kind.TRAIN, round_, self._rule.sent(model))
+        gathered = gathering_for(self._talk).gather(question, schema_of(model_of(model)), sites)
         self._talk.silent = frozenset(SiteName(s) for s, code in gathered.refused.items() if code == NO_REPLY)
         if len(gathered.sites) < self._plan.federation.least_sites:
             self._talk.note("round.failed", round=round_, sites=len(gathered.sites))
@@ -225,7 +230,9 @@ class _Run:
             )
         )
         model = following.model
-        self._talk.note("round.completed", round=round_, sites=len(gathered.sites), digest=digest(model))
+        self._talk.note(
+            "round.completed", round=round_, sites=len(gathered.sites), digest=digest(model_of(model))
+        )
         return model
 
     def _threshold(self, model: Arrays, sites: Roster) -> Arrays:

@@ -25,6 +25,7 @@ from common.errors import FederationError, WrongOrder
 from common.plan_federation import least_updates
 from common.tensors import give_back
 from common.types import Arrays
+from server.strategies.contract import SILENT, Said
 
 Stack = npt.NDArray[np.float32]
 """[sites, values]: the same values of every site."""
@@ -48,17 +49,26 @@ class Robust:
     name: str
     tolerated: int
 
+    def begin(self, model: Arrays) -> Arrays:
+        """The model, and nothing to remember."""
+        return model
+
+    def sent(self, carried: Arrays) -> Arrays:
+        """The model alone."""
+        return carried
+
     def init(self, schema: Schema, total_weight: int, folder: Path | None = None) -> Held:
         """No update yet; updates lie where they were handed over from, and weights do not count here."""
         del total_weight
         return Held(schema, folder=folder)
 
-    def fold(self, state: Held, delta: Arrays, weight: int) -> Held:
+    def fold(self, state: Held, delta: Arrays, weight: int, said: Said = SILENT) -> Held:
         """The state with one more admitted update.
 
         Raises:
             WrongOrder: when the caller did not check its tensors before.
         """
+        del said
         if schema_of(delta) != dict(state.schema):
             raise WrongOrder("update", "its tensors are not those of the model", "Admit the update first")
         return replace(state, updates=(*state.updates, delta), weight=state.weight + weight)
