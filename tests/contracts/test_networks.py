@@ -15,6 +15,7 @@ from common.plan import Model
 
 SMALL = {
     "small-cnn": {},
+    "linear": {},
     "scatter": {"hidden": 8, "scales": 2},
     "densenet121": {},
     "resnet18": {},
@@ -24,11 +25,11 @@ SMALL = {
     "vit": {"layers": 3, "hidden": 48},
 }
 CHOICES = ("all", "head", "last-block", "norms-and-head", "adapters")
-NOTHING_TO_ADAPT = "scatter"
-"""Its body has no layer that was learned; asking for adapters is refused (test_models_adapters)."""
+NOTHING_TO_ADAPT = ("scatter", "linear")
+"""Their body has no layer that was learned; asking for adapters is refused (test_models_adapters)."""
 NO_NORMS = ("efficientnet-lite0",)
 """Normalisation is folded away."""
-PAIRS = [(n, c) for n in SMALL for c in CHOICES if (n, c) != (NOTHING_TO_ADAPT, "adapters")]
+PAIRS = [(n, c) for n in SMALL for c in CHOICES if n not in NOTHING_TO_ADAPT or c != "adapters"]
 PIXELS = 32
 TRUTH = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
 LOSS = Loss(exclusive=False, gamma=0.0, positive_weight=2.0)
@@ -118,7 +119,7 @@ def test_only_what_may_learn_travels(name, trainable):
     assert any(k.startswith("head.") for k in arrays)
     in_body = any(k.startswith("body.") for k in arrays)
     assert net.frozen_features is not in_body
-    bare = name == "scatter" or (name in NO_NORMS and trainable == "norms-and-head")
+    bare = name in NOTHING_TO_ADAPT or (name in NO_NORMS and trainable == "norms-and-head")
     assert in_body == (trainable != "head" and not bare)
 
 
