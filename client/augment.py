@@ -4,7 +4,8 @@ Every change touches one image alone, so that augmentation is allowed under diff
 nothing here mixes patients. There are no flips: a heart on the right side is a finding.
 
 Geometry (rotation, elastic) moves image and mask through one resampling; contrast, brightness and
-noise touch the image only, in this order, in units of a normalised image (standard deviation 1).
+noise touch the image only, in this order, in units of a normalised image (standard deviation 1). A
+random chain of what scanners do comes between the two (`client.scanner_chain`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from client import scanner_chain
+from client.scanner_chain import Chain
 from common.plan import Augmentation
 
 CONTROL_POINTS: Final = 5
@@ -42,6 +45,8 @@ class Draws:
     """[n]: the noise itself is made from it again."""
     displacement_px: Float32
     """[n, 2, CONTROL_POINTS, CONTROL_POINTS]: along columns, then along rows."""
+    chain: Chain | None = None
+    """Of scanners; None where the plan asks for none."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -49,7 +54,8 @@ class Draws:
 
     def take(self, which: npt.NDArray[np.int64]) -> Draws:
         """The draws of some of the images."""
-        return Draws(**{name: values[which] for name, values in vars(self).items()})
+        own = {name: values[which] for name, values in vars(self).items() if name != "chain"}
+        return Draws(**own, chain=self.chain and self.chain.take(which))
 
 
 def draw(rng: np.random.Generator, strengths: Augmentation, images: int) -> Draws:
@@ -65,12 +71,15 @@ def draw(rng: np.random.Generator, strengths: Augmentation, images: int) -> Draw
         noise_std=np.abs(within(strengths.noise_std)),
         noise_seed=rng.integers(2**62, size=images),
         displacement_px=within(strengths.elastic_px, 2, CONTROL_POINTS, CONTROL_POINTS),
+        chain=scanner_chain.draw(rng, strengths.scanner, images) if strengths.scanner else None,
     )
 
 
 def apply(draws: Draws, images: Tensor) -> Tensor:
     """The changed images, float32 [n, channels, rows, columns]; the input is left as it was."""
     moved = _move(draws, images, "bilinear")
+    if draws.chain is not None:
+        moved = scanner_chain.apply(draws.chain, moved)
     contrast, brightness = (_column(values, images) for values in (draws.contrast, draws.brightness))
     mean = moved.mean(dim=(1, 2, 3), keepdim=True)
     moved = (moved - mean) * contrast + mean + brightness

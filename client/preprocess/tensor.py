@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from client.preprocess.harmonise import to_landmarks, to_spectrum
 from client.preprocess.modality import to_units
 from client.preprocess.presentation import (
     DisplayWindow,
@@ -57,7 +58,8 @@ def to_tensor(ds: Dataset, spec: Input) -> npt.NDArray[np.float32]:
     """One image as the network sees it: float32 [rows, columns] of `spec.shape`, finite.
 
     Of several frames the middle one is taken. Normalisations: `zscore` (mean 0, standard deviation 1;
-    a constant image gives 0), `minmax` and `equalise` [0, 1], `window` [0, 1] over `spec.window` in modality units.
+    a constant image gives 0), `minmax` and `equalise` [0, 1], `window` [0, 1] over `spec.window` in modality units,
+    `histogram` and `amplitude` as `client.preprocess.harmonise` has them.
 
     Raises:
         FileRefused: the image cannot be decoded or shown; see the code.
@@ -89,6 +91,10 @@ def normalise(image: npt.NDArray[np.float64], spec: Input) -> npt.NDArray[np.flo
     low, high = float(image.min()), float(image.max())
     if high <= low:
         return np.zeros_like(image)
+    if spec.normalisation == "histogram":
+        return to_landmarks(image)
+    if spec.normalisation == "amplitude":
+        return to_spectrum(image)
     if spec.normalisation == "zscore":
         standard: npt.NDArray[np.float64] = (image - image.mean()) / image.std()
         return standard
