@@ -58,6 +58,8 @@ class Tile:
     caption: str
     png: str
     """Base64."""
+    value: float | None = None
+    """The score, where the caption says one."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from common.cli import JsonFlag, example, make_app, progress, say, show
 from simulations.benchmarks import scanner_commands
 from simulations.benchmarks.commands import DEPLOYED
 from simulations.null_rate.command import null_rate
+from simulations.probes.command import probe_rate, report
 from simulations.tables.command import table as table_study
 
 app = make_app(
@@ -31,6 +32,8 @@ app.command("table", epilog=example("consilium-sim table simulations/tables/hear
     table_study
 )
 app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
+app.command("probe-rate", epilog=example("consilium-sim probe-rate --seeds 400"))(probe_rate)
+app.command("report", epilog=example("consilium-sim report runs/demo-1 runs/demo-2"))(report)
 
 for _name, _command, _words in DEPLOYED:
     bench.command(_name, epilog=example(f"consilium-sim bench {_name} {_words}"))(_command)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from common.pages.page import (
     two,
     write_whole,
 )
-from server.records import ArmRecord, RunRecord
-from server.reports import panels, select, tables, words
+from server.records import ArmRecord, RunRecord, SimulationOnly
+from server.reports import bias, panels, select, tables, words
 from server.reports.aggregation import aggregations
 from server.reports.forest import forest
 from server.reports.statistics import confidence_of, group_rows
@@ -85,6 +85,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "refused_replies": tables.refused_replies(record),
         "intake": tables.intake(record),
         "codes": tables.refusal_codes(record),
+        "bias": bias.chapter(record),
         "only": _simulation_only(record),
     }
 
@@ -225,7 +226,7 @@ def _merged(by_site: dict[str, Any]) -> dict[str, Any]:
 
 def _simulation_only(record: RunRecord) -> dict[str, Any] | None:
     only = record.simulation_only
-    if only is None:
+    if only is None or replace(only, bias=None) == SimulationOnly():
         return None
     named = {spot.row.name for spot in words.weak_spots(record)}
     planted = only.planted_weak_scanner

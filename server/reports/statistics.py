@@ -20,6 +20,7 @@ FAMILIES: Final = ("hospital", "manufacturer", "projection", "sex", "age")
 
 _FAMILY_NAMES: Final = {
     "hospital": "Hospital",
+    "site": "Hospital",
     "manufacturer": "Scanner manufacturer",
     "projection": "Projection",
     "sex": "Sex",

@@ -2,7 +2,3 @@
 
 One file a probe, one contract (`contract`); what each does and how it was checked: docs/probes.md.
 """
-
-from simulations.probes.chests import CHESTS, guesses, same_chest
-
-__all__ = ["CHESTS", "guesses", "same_chest"]

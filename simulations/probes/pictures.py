@@ -36,8 +36,10 @@ def machines(
     for place, name in enumerate(names):
         mark = " (own machine)" if place == scores.own[number] else ""
         words = f"{SCANNERS[name].manufacturer}{mark}: score {score[number, place]:.2f}"
-        tiles.append(Tile(words, png(grey(images[place].astype(np.float32)))))
-    return Picture("machines", "One healthy virtual patient on every machine", tuple(tiles))
+        shown = png(grey(images[place].astype(np.float32)))
+        tiles.append(Tile(words, shown, float(score[number, place])))
+    title = "The healthy virtual patient whose score moves the most, on every machine"
+    return Picture("machines", title, tuple(tiles))
 
 
 def hidden(images: Images) -> Picture:

@@ -87,7 +87,7 @@ def jobs(question: Question, workers: int) -> list[Callable[[], Answer]]:
         question: about which model.
         workers: into how many parts the patients who are imaged on every machine are dealt.
     """
-    if question.plan.task.outputs != 1:
+    if question.plan.task.kind != "binary" or len(question.plan.input.shape) != 2:
         return []
     found: list[Callable[[], Answer]] = [partial(_tested, question)]
     if question.virtual:
