@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from client.analytics.release import released
 from client.policy import FIGURES, GROUPS, Policy
 from client.suppression import (
     Cell,
@@ -86,6 +87,8 @@ def cleaned(reply: Reply, rules: Rules) -> Reply:
             known = reply.progress if rules.progress else Progress(None, None)
             told = _short(reply.objective) if rules.objective else None
             return replace(reply, progress=Progress(_short(known.loss), _short(known.auroc)), objective=told)
+        case Tally() if type(reply) is Tally:
+            return released(reply, rules.least, rules.groups, shown=rules.cells)
         case Tally() if type(reply) is Tally:
             return released(reply, rules.least, rules.groups, shown=rules.cells)
         case Refusal() if type(reply) is Refusal:

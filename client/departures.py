@@ -21,6 +21,7 @@ from common.errors import InputError
 WORDS = {
     "update": "a trained model's protected update",
     "sitemetrics": "figures of groups of patients, suppressed and rounded",
+    "tally": "counts of patients by label and group, suppressed and in fives",
     "refusal": "a refusal: one fixed word, no figures",
     "masked": "a protected update under masks, which no one can read alone",
     "keys": "two public keys of a masked round",

@@ -1,7 +1,7 @@
 """The one door out of a hospital: typed records, suppressed, coarsened, measured, written down, then bytes.
 
 The rules, in order:
-1. Only an Update, SiteMetrics, Refusal or an answer of a masked round leaves; every field has its declared type,
+1. Only an Update, SiteMetrics, Tally, Refusal or an answer of a masked round leaves; every field has its declared type,
    every number is finite, every word is of its field's closed list or form (`client.vocabulary`).
 2. Figures and groups that the policy does not name are taken out; so is the learning curve of a private plan.
 3. Groups with a cell below the minimum become None, figures, counts and name, and so does what would tell them by
@@ -36,11 +36,12 @@ from common.messages import (
     Reply,
     Shares,
     SiteMetrics,
+    Tally,
     Update,
 )
 from common.types import Digest
 
-_LEAVE: Final = (Update, SiteMetrics, Refusal, Keys, Shares, Masked, Consent, Opened)
+_LEAVE: Final = (Update, SiteMetrics, Refusal, Keys, Shares, Masked, Consent, Opened, Tally)
 _PLAIN: Final = (np.float32, np.int8, np.int16)
 _MASKED: Final = (np.uint8, np.uint16, np.uint32, np.uint64)
 """A masked update is integers modulo a power of two, so that a plain one cannot pass for it."""

@@ -80,6 +80,11 @@ class Policy:
     private_progress: bool = False
     """Whether loss and AUROC of validation patients, whom epsilon does not cover, leave beside a private update; and
     in masked rounds the word that a model is worse than the one before, which is made of them."""
+    analytics: Literal["off", "totals", "cells"] = "totals"
+    """Whether patients are counted here for an analysis: not at all, within sums of several hospitals only, or also shown
+    under this hospital's own name where an approved plan says so."""
+    max_analyses_per_year: Annotated[int, Field(ge=1)] = 4
+    """Runs of analyses that are answered in one calendar year, however they are named."""
     max_surveys_per_run: Annotated[int, Field(ge=1)] = 50
     max_thresholds_per_run: Annotated[int, Field(ge=1)] = 3
     max_evaluations_per_run: Annotated[int, Field(ge=1)] = 3
@@ -96,6 +101,9 @@ def check(policy: Policy, plan: Plan) -> None:
     """
     check_asked(policy, plan)
     name = f"plan {plan.study.name}"
+    if plan.surveys:
+        _analysis(policy, plan)
+        return
     if policy.trainable and plan.model.trainable not in policy.trainable:
         raise PolicyRefused(
             name,
@@ -156,6 +164,21 @@ def check_approved(policy: Policy, plan: Plan) -> None:
             "Read the plan; to approve it, add its digest to policy.plans in site.toml",
             code="policy-plan",
         )
+
+
+def _analysis(policy: Policy, plan: Plan) -> None:
+    """What is asked of an analysis; nothing is trained under it, so nothing else of the plan is asked."""
+    name, asked = f"plan {plan.study.name}", plan.analytics
+    if policy.analytics == "off":
+        raise PolicyRefused(
+            name,
+            "this hospital takes part in no analysis",
+            "Set policy.analytics in site.toml to 'totals' or 'cells'",
+            code="policy-analytics",
+        )
+    if asked.epsilon:
+        _ceiling(name, "epsilon", asked.epsilon, policy.max_epsilon_per_run)
+        _ceiling(name, "delta", asked.delta, policy.max_delta)
 
 
 def _ceiling(name: str, what: str, asked: float, allowed: float) -> None:

@@ -44,7 +44,11 @@ CREATE TABLE IF NOT EXISTS asked (
 CREATE INDEX IF NOT EXISTS asked_by_run ON asked (run, kind, question);
 """
 _FIGURES: Final = (Kind.THRESHOLD, Kind.EVALUATE)
-"""What is limited per year and answered again with the same bytes."""
+"""What is limited per year."""
+_REPEATED: Final = (*_FIGURES, Kind.ANALYSE)
+"""What is answered again with the same bytes."""
+_ANALYSES_PER_RUN: Final = 1
+"""Under an own name; how many runs there may be in a year is remembered with them (`client.analytics.memory`)."""
 
 
 class Questions:
@@ -70,7 +74,7 @@ class Questions:
         name, kind = question_digest(instruction), instruction.kind
         with self._open() as base:
             _own_plan(base, instruction)
-            if kind in _FIGURES:
+            if kind in _REPEATED:
                 query = "SELECT answer FROM asked WHERE run = ? AND kind = ? AND question = ? ORDER BY n"
                 before = base.execute(query, (instruction.run, kind.value, name)).fetchone()
                 if before is not None:
@@ -88,7 +92,7 @@ class Questions:
         Raises:
             StorageError: as `admit`.
         """
-        if instruction.kind not in _FIGURES:
+        if instruction.kind not in _REPEATED:
             return
         with self._open() as base:
             base.execute(
@@ -149,6 +153,7 @@ def _within(base: sqlite3.Connection, instruction: Instruction, policy: Policy) 
         Kind.SURVEY: policy.max_surveys_per_run,
         Kind.THRESHOLD: policy.max_thresholds_per_run,
         Kind.EVALUATE: policy.max_evaluations_per_run,
+        Kind.ANALYSE: _ANALYSES_PER_RUN,
     }[instruction.kind]
     query = "SELECT COUNT(*) FROM asked WHERE run = ? AND kind = ?"
     (count,) = base.execute(query, (instruction.run, instruction.kind.value)).fetchone()

@@ -31,13 +31,15 @@ from typing import Final, Protocol
 
 from client import policy
 from client.addressee import addressee
+from client.analytics.analyst import Analyst, check_kind
 from client.approvals import Approvals
 from client.coarsen import Rules
 from client.egress import Egress, Released, check
 from client.health import told
 from client.membership import load_membership
 from client.post import Letter, Post
-from client.privacy.masking import STAGES, Masking
+from client.privacy.masking import Masking
+from client.privacy.masking_stages import is_stage
 from client.questions import Questions
 from client.site import Site
 from client.vocabulary import may_be_said
@@ -156,8 +158,9 @@ class SiteService:
 
     def _followed(self, instruction: Instruction, plan: Plan) -> Released:
         """Do what the policy allows, and let the result out; nothing of a patient is read before it allowed it."""
-        rules, asks = self.site.policy, instruction.kind not in STAGES
-        (policy.check_asked if asks else policy.check)(rules, plan)
+        rules, asks = self.site.policy, not is_stage(instruction)
+        counts = instruction.kind is Kind.ANALYSE
+        (policy.check_asked if asks and not counts else policy.check)(rules, plan)
         if instruction.kind is Kind.PRESENT:
             here = SiteMetrics(self.site.name, instruction.run, instruction.round, code_digest())
             return self._egress.release(here, Rules.of(rules, plan), addressee(self.site, plan))
@@ -237,11 +240,13 @@ class SiteService:
         threading.Thread(target=watch, name=f"watch-{work.name}", daemon=True).start()
 
     def _do(self, instruction: Instruction, plan: Plan) -> Reply:
+        if plan.surveys:
+            return self._counted(instruction, plan)
         duties = self._duties or self._imaging()
         match instruction.kind:
             case Kind.SURVEY:
                 return duties.survey(instruction, plan)
-            case kind if kind in STAGES and (kind is not Kind.TRAIN or _masked(instruction, plan)):
+            case kind if is_stage(instruction) and (kind is not Kind.TRAIN or _masked(instruction, plan)):
                 return self._masking.answer(instruction, plan, lambda: duties.train(instruction, plan))
             case Kind.TRAIN:
                 return duties.train(instruction, plan)
@@ -250,6 +255,13 @@ class SiteService:
             case Kind.EVALUATE:
                 return duties.evaluate(instruction, plan)
         raise PolicyRefused("instruction", "it asks for nothing we do", "Compare the releases", code="kind")
+
+    def _counted(self, instruction: Instruction, plan: Plan) -> Reply:
+        """Answer a question of an analysis; no image is read and no network is built."""
+        analyst, secure = Analyst(self.site), instruction.secure
+        if secure is None:
+            return analyst.tally(instruction, plan)
+        return self._masking.answer(instruction, plan, lambda: analyst.part(instruction, plan, secure.terms))
 
     def _imaging(self) -> Duties:
         from client.duties import ImagingDuties  # noqa: PLC0415 - torch, paid for with the first duty
@@ -287,4 +299,5 @@ def _gates(instruction: Instruction) -> Plan:
         raise FederationError(
             "instruction", "rounds are counted from 1", "Compare the releases", code="round"
         )
+    check_kind(plan, instruction)
     return plan

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 from client.policy import FIGURES, GROUPS
+from common.analytics import AXES
 from common.codes import FILES, REFUSALS
 
 WITHHELD: Final = "withheld"
@@ -22,6 +23,7 @@ _FORMS: Final[dict[str, str]] = {
     "code_digest": _DIGEST,
     "plan_digest": _DIGEST,
     "digest": _DIGEST,
+    "schema": _DIGEST,
     "mask_key": "[0-9a-f]{64}",
     "seal_key": "[0-9a-f]{64}",
     "commitment": "[0-9a-f]{64}",
@@ -41,6 +43,7 @@ _LISTS: Final[dict[str, frozenset[str]]] = {
     "metric": frozenset(FIGURES),
     "group": frozenset(("all", *GROUPS)),
     "by": frozenset(("server", "site")),
+    "axis": frozenset(AXES),
 }
 _LEVELS: Final[dict[str, str]] = {
     "all": "all",

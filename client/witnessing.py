@@ -25,7 +25,7 @@ from common.audit import AuditLog
 from common.checkpoints import write_whole
 from common.enrolment import PREFIX
 from common.errors import FederationError, StorageError
-from common.messages import Instruction, LogHead, Masked, Reply, SiteMetrics, Update, Witness
+from common.messages import Instruction, LogHead, Masked, Reply, SiteMetrics, Tally, Update, Witness
 from common.witness import SERVER, SITE, Said, genuine, witness, witness_from
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Witnessing:
             StorageError: our log or the file cannot be read or written; then nothing leaves.
         """
         membership = load_membership(self._site)
-        if membership is None or not isinstance(reply, (SiteMetrics, Update, Masked)):
+        if membership is None or not isinstance(reply, (SiteMetrics, Update, Masked, Tally)):
             return reply
         given = instruction.countersignature
         before = self.words

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from common.messages_analytics import CountTable, Tally
 from common.messages_heads import Countersignature, LedgerHead, LogHead, Witness
 from common.messages_masked import (
     Consent,
@@ -38,6 +39,8 @@ class Kind(StrEnum):
     """Say at which score the incoming model separates the hospital's validation patients best."""
     EVALUATE = "evaluate"
     """Measure the incoming model on the hospital's test patients at the shared threshold."""
+    ANALYSE = "analyse"
+    """Count the patients, under a plan that is an analysis: one's own cells, or into a masked sum."""
     KEYS = "keys"
     """Secure aggregation: make this round's keys and sign them."""
     SHARES = "shares"
@@ -226,12 +229,13 @@ class Refusal:
     code_digest: Digest
 
 
-Reply = Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened
+Reply = Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened | Tally
 
 __all__ = [
     "CalibrationBin",
     "Comparison",
     "Consent",
+    "CountTable",
     "Countersignature",
     "Dealt",
     "Estimate",
@@ -253,6 +257,7 @@ __all__ = [
     "SignedKeys",
     "SiteHealth",
     "SiteMetrics",
+    "Tally",
     "Terms",
     "Update",
     "Witness",

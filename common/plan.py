@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import PlanError, Problem
 from common.plan_analytics import Analytics
+from common.plan_analytics import Analytics
 from common.plan_federation import Federation
 from common.plan_fields import STRICT, Count, Fraction, Name, NotNegative, Positive, Seed, Side
 from common.plan_method import MethodSettings
@@ -226,11 +227,17 @@ class Plan:
     method: MethodSettings = field(default_factory=MethodSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
     analytics: Analytics = field(default_factory=Analytics)
+    analytics: Analytics = field(default_factory=Analytics)
 
     @property
     def private(self) -> bool:
         """Whether training runs under patient-level differential privacy."""
         return self.privacy.mode == "patient-dp"
+
+    @property
+    def surveys(self) -> bool:
+        """Whether the plan is an analysis, under which patients are counted and nothing is trained."""
+        return self.analytics.survey
 
     @property
     def digest(self) -> Digest:

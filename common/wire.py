@@ -31,13 +31,14 @@ from common.messages import (
     Refusal,
     Shares,
     SiteMetrics,
+    Tally,
     Update,
 )
 from common.parts import RECORD, array_of, bytes_of, parts, parts_in, recorded
 from common.tensors import Blob
 from common.types import Arrays
 
-Message = Instruction | Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened
+Message = Instruction | Update | SiteMetrics | Refusal | Keys | Shares | Masked | Consent | Opened | Tally
 _WITH_ARRAYS: Final = (Instruction, Update, Masked)
 
 VIRTUAL: Final = "virtual"
@@ -51,6 +52,7 @@ _KINDS: Final[dict[str, type[Message]]] = {
     "masked": Masked,
     "consent": Consent,
     "opened": Opened,
+    "tally": Tally,
 }
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from common.arrays import Schema, largest_value, norm, slices
 from common.compression import decompress
 from common.errors import AdmissionRefused
-from common.messages import Consent, Keys, Masked, Opened, Refusal, Shares, SiteMetrics, Update
+from common.messages import Consent, Keys, Masked, Opened, Refusal, Shares, SiteMetrics, Tally, Update
 from common.tensors import Made
 from common.types import Arrays, Digest, RunId, SiteName
 from common.wire import Message

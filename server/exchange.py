@@ -30,6 +30,7 @@ _TYPES: Final = {
     Kind.SHARES: MessageType.QUERY,
     Kind.CONSENT: MessageType.QUERY,
     Kind.UNMASK: MessageType.QUERY,
+    Kind.ANALYSE: MessageType.QUERY,
     Kind.THRESHOLD: MessageType.EVALUATE,
     Kind.EVALUATE: MessageType.EVALUATE,
 }

@@ -2,7 +2,7 @@
 
 KEYS      hold the terms against the approved roster and plan; make keys, sign them
 SHARES    everybody's keys are genuine; share out, under seal, what would open our masks
-TRAIN     open the shares we are to hold; train (charged as ever); mask the update, once
+TRAIN     open the shares we are to hold; train (charged as ever); mask the update, once. In an analysis: ANALYSE, and counts
 CONSENT   sign one list of who is alive and who is dead, never a second
 UNMASK    enough of the living signed that list: give, for each site, the share its state calls for, never both
 
@@ -15,24 +15,28 @@ UNMASK    enough of the living signed that list: give, for each site, the share 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
+from client.analytics.analyst import Part
+from client.analytics.memory import NAME as ANALYSES
+from client.analytics.memory import Memory
 from client.coarsen import Rules
-from client.membership import Membership, load_membership
+from client.membership import load_membership
 from client.privacy import masking_checks as checks
 from client.privacy.masking_checks import refused
 from client.privacy.masking_round import (
     Round,
+    Vectors,
     clipped,
+    counted_arrays,
     head_of,
     masked_arrays,
     opened_for,
     shared_out,
     unsealed,
 )
+from client.privacy.masking_stages import OTHERWISE, STAGES, Asked, stages_of
 from client.privacy.masking_store import NAME, Book, Held, Store
 from client.privacy.masking_votes import worse
 from client.site import Site
@@ -49,41 +53,17 @@ from common.messages import (
     Opened,
     Progress,
     Reply,
-    Secure,
     Shares,
     Update,
 )
+from common.methods import model_part
 from common.plan import Plan
 from common.secagg import keys as round_keys
 from common.secagg import labels
 from common.secagg.coding import Coding, joined
 from common.types import Digest, RunId, SiteName
 
-STAGES: Final = (Kind.KEYS, Kind.SHARES, Kind.TRAIN, Kind.CONSENT, Kind.UNMASK)
-_OTHERWISE: Final = {
-    Kind.KEYS: ("two-rosters", "the round was begun under other terms"),
-    Kind.SHARES: ("two-groups", "other keys were told before"),
-    Kind.TRAIN: ("two-groups", "other shares were told before"),
-    Kind.CONSENT: ("two-lists", "another list was consented to"),
-    Kind.UNMASK: ("two-lists", "shares were given for another list"),
-}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question of a masked round, and what belongs to it here."""
-
-    instruction: Instruction
-    plan: Plan
-    secure: Secure
-    membership: Membership
-
-    @property
-    def digest(self) -> str:
-        """Of what the answer depends on; signatures under a list may be others, the list may not."""
-        given = replace(self.secure, consents={})
-        body = replace(self.instruction, arrays={}, countersignature=None, secure=given, subset=False)
-        return hashlib.sha256(wire.pack(body) + digest(self.instruction.arrays).encode()).hexdigest()
+__all__ = ["STAGES", "Masking"]
 
 
 class Masking:
@@ -93,19 +73,19 @@ class Masking:
         self._site = site
         self._store = store(site.state / NAME)
 
-    def answer(self, instruction: Instruction, plan: Plan, train: Callable[[], Update]) -> Reply:
+    def answer(self, instruction: Instruction, plan: Plan, work: Callable[[], Update | Part]) -> Reply:
         """The answer to one question of a masked round, on disk before it is returned.
 
         Args:
-            instruction: of a kind in `STAGES`, past the service's gates.
-            plan: with `federation.aggregation = "secure"`.
-            train: does the round's training, charged and stored by the ledger; called in TRAIN only, after
-                everything that can be refused before was looked at.
+            instruction: a stage, past the service's gates.
+            plan: with `federation.aggregation = "secure"`, or an analysis.
+            work: does the round's training, charged and stored by the ledger, or counts; called in TRAIN or ANALYSE
+                only, after everything that can be refused before was looked at.
 
         Raises:
             FederationError: `secagg-…` (`client.privacy.masking_checks`), `not-enrolled`.
             StorageError: the state is damaged or cannot be written; nothing leaves then.
-            ConsiliumError: whatever `train` raises.
+            ConsiliumError: whatever `work` raises.
         """
         asked = self._asked(instruction, plan)
         checks.check_terms(asked.secure.terms, self._site.name, plan, asked.membership)
@@ -116,7 +96,7 @@ class Masking:
             held = self._held(book, asked)
             reply = self._stage(book, asked, held)
         if reply is None:
-            return self._trained(asked, train())
+            return self._trained(asked, work())
         return reply
 
     def _asked(self, instruction: Instruction, plan: Plan) -> Asked:
@@ -125,7 +105,8 @@ class Masking:
             raise FederationError(
                 "site", "it is not enrolled, so nobody knows its key", "Enrol it first", code="not-enrolled"
             )
-        if instruction.secure is None or plan.federation.aggregation != "secure":
+        masked = plan.surveys or plan.federation.aggregation == "secure"
+        if instruction.secure is None or not masked or instruction.kind not in stages_of(plan):
             raise refused("order", "a masked round has terms, and a plan that asks for one")
         return Asked(instruction, plan, instruction.secure, membership)
 
@@ -142,7 +123,7 @@ class Masking:
             return None
         if stored[0] == asked.digest:
             return _reply(stored[1])
-        code, rule = _OTHERWISE[kind]
+        code, rule = OTHERWISE[kind]
         held = book.held(run)
         if kind is Kind.TRAIN and held is not None and held.model != digest(asked.instruction.arrays):
             code, rule = "model", "another model was trained in this round"
@@ -162,7 +143,8 @@ class Masking:
             return Held(terms, context, held.mask.hex(), held.seal.hex(), held.own.hex())
         state = book.held(run) if book.newest(run) == instruction.round else None
         # Whoever was away while the others consented may open for the list that enough of them signed.
-        needed = Kind.TRAIN if kind is Kind.UNMASK else STAGES[STAGES.index(kind) - 1]
+        stages = stages_of(asked.plan)
+        needed = stages[2] if kind is Kind.UNMASK else stages[stages.index(kind) - 1]
         if state is None or book.reply(run, needed) is None:
             raise refused("order", f"{kind.value} comes after {needed.value}")
         if state.context != context:
@@ -176,7 +158,7 @@ class Masking:
                 return self._keys(book, asked, held)
             case Kind.SHARES:
                 return self._shares(book, asked, held)
-            case Kind.TRAIN:
+            case Kind.TRAIN | Kind.ANALYSE:
                 self._ready(book, asked, held)
                 return None
             case Kind.CONSENT:
@@ -206,7 +188,9 @@ class Masking:
         model = digest(asked.instruction.arrays)
         if held.model and held.model != model:
             raise refused("model", "another model was trained in this round")
-        if not isinstance(stored, Shares) or joined(asked.instruction.arrays).size != held.terms.values:
+        model_values = joined(model_part(asked.instruction.arrays)).size
+        values = held.terms.values if asked.plan.surveys else model_values
+        if not isinstance(stored, Shares) or values != held.terms.values:
             raise refused("terms", "the model has another number of values")
         round_ = Round.of(self._site.name, held)
         dealt = asked.secure.dealt
@@ -218,7 +202,7 @@ class Masking:
         state = replace(held, kept=kept, dealt=tuple(sorted(dealt)), bond=bond.hex(), model=model)
         book.put(asked.instruction.run, state)
 
-    def _trained(self, asked: Asked, update: Update) -> Reply:
+    def _trained(self, asked: Asked, made: Update | Part) -> Reply:
         """Mask what was learned; both are on disk, and bound to each other, before it is returned."""
         run = asked.instruction.run
         with self._store.open() as book:
@@ -228,27 +212,31 @@ class Masking:
                 return before
             if held is None:
                 raise refused("order", "the round has no keys")
-            arrays = clipped(update.arrays, asked.plan.federation.max_update_norm)
-            content = digest(arrays)
+            if isinstance(made, Part):
+                content, vectors = counted_arrays(run, made.counts, held.terms)
+            else:
+                content, vectors = self._learned(book, asked, held, made)
             if book.bond_of(content) not in (None, held.bond):
                 raise refused("two-rosters", "this very update was masked for another group before")
-            vote = self._vote(book, asked, update.progress.loss)
-            if not self._rules(asked).progress:
-                update = replace(update, progress=Progress(None, None))
-            masked = masked_arrays(
-                Round.of(self._site.name, held),
-                Coding.of(held.terms).encode(joined(arrays), update.weight),
-                head_of(update, vote).encode(),
-            )
+            masked = masked_arrays(Round.of(self._site.name, held), *vectors)
             book.masked(content, run, asked.instruction.round, held.bond)
             name, run, round_, code = self._said(asked)
             reply = Masked(
-                *(name, run, round_, update.plan_digest, code, masked),
-                epsilon=update.epsilon,
-                simulated=update.simulated,
-                head=update.head,
+                *(name, run, round_, asked.instruction.plan_digest, code, masked),
+                epsilon=made.epsilon,
+                simulated=made.simulated,
+                head=made.head,
             )
             return self._kept(book, asked, reply)
+
+    def _learned(self, book: Book, asked: Asked, held: Held, update: Update) -> tuple[Digest, Vectors]:
+        """An update's digest, and its counts and head as they go under masks."""
+        arrays = clipped(update.arrays, asked.plan.federation.max_update_norm)
+        vote = self._vote(book, asked, update.progress.loss)
+        if not self._rules(asked).progress:
+            update = replace(update, progress=Progress(None, None))
+        counts = Coding.of(held.terms).encode(joined(arrays), update.weight)
+        return digest(arrays), (counts, head_of(update, vote).encode())
 
     def _vote(self, book: Book, asked: Asked, loss: float | None) -> bool | None:
         """Whether the incoming model is worse than the one before; the figures themselves stay here."""
@@ -263,6 +251,7 @@ class Masking:
             raise refused("two-lists", "shares were given for another list")
         round_ = Round.of(self._site.name, held)
         checks.check_list(asked.secure, held.dealt, self._site.name, round_.graph, round_.colluding)
+        self._not_singled_out(asked)
         statement = labels.consent_statement(bytes.fromhex(held.bond), asked.secure.alive, asked.secure.dead)
         book.put(asked.instruction.run, replace(held, alive=asked.secure.alive))
         return self._kept(book, asked, Consent(*self._said(asked), asked.membership.identity.sign(statement)))
@@ -275,11 +264,17 @@ class Masking:
         round_ = Round.of(self._site.name, held)
         checks.check_list(asked.secure, held.dealt, self._site.name, round_.graph, round_.colluding)
         checks.check_consents(asked.secure, bytes.fromhex(held.bond), asked.membership)
+        self._not_singled_out(asked)
         own, mask = opened_for(round_, asked.secure)
         reply = self._kept(book, asked, Opened(*self._said(asked), own, mask))
         opened = replace(held, alive=asked.secure.alive, mask="", seal="", own="", kept={})
         book.put(asked.instruction.run, opened)
         return reply
+
+    def _not_singled_out(self, asked: Asked) -> None:
+        """Exact sums of one year may not be subtracted from each other; a noisy one has noise of its own."""
+        if asked.plan.surveys and not asked.plan.analytics.epsilon:
+            Memory(self._site.state / ANALYSES).sign(asked.instruction.run, asked.secure.alive)
 
     def _said(self, asked: Asked) -> tuple[SiteName, RunId, int, Digest]:
         return self._site.name, asked.instruction.run, asked.instruction.round, code_digest()

@@ -11,6 +11,7 @@ secagg-both         a site listed both alive and dead
 secagg-list         a list that does not say of everybody who shared out, once, whether they are alive
 secagg-cut          a list that would cut a few sites off from all others (sparse graph)
 secagg-consent      too few genuine signatures under the list
+secagg-difference   with the sums of earlier analyses it would tell one hospital's counts (`client.analytics`)
 secagg-two-rosters  the round was begun under other terms, or the update was masked for another group
 secagg-two-groups   keys or shares other than those told before
 secagg-two-lists    another list than the one consented to
@@ -26,6 +27,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from client.membership import Membership
+from common.analytics import BITS, schema_of, summed_of
 from common.errors import FederationError
 from common.identity import verify
 from common.messages import Dealt, Secure, SignedKeys, Terms
@@ -57,7 +59,8 @@ def check_terms(terms: Terms, site: str, plan: Plan, membership: Membership) -> 
     roster, asked = membership.roster, plan.federation
     if terms.roster != roster.digest:
         raise refused("roster", "its roster is not the one approved here")
-    wanted = tuple(sorted(asked.sites)) or tuple(sorted(member.name for member in roster.members))
+    everybody = [member.name for member in roster.members]
+    wanted = summed_of(plan, everybody) if plan.surveys else tuple(sorted(asked.sites or everybody))
     if len(terms.members) < LEAST:
         raise refused(
             "few", f"its roster has {len(terms.members)} sites, and of two each knows the other's part"
@@ -69,7 +72,10 @@ def check_terms(terms: Terms, site: str, plan: Plan, membership: Membership) -> 
     least = max(LEAST, asked.least_sites)
     if not (2 * terms.threshold > len(wanted) and least <= terms.threshold <= len(wanted)):
         raise refused("threshold", f"{terms.threshold} of {len(wanted)} sites are not enough to open a sum")
-    if (terms.bits, terms.range) != (asked.mask_bits, asked.mask_range) or terms.heaviest > _HEAVIEST:
+    counts = (BITS, 1.0, schema_of(plan).size) if plan.surveys else None
+    coding = (asked.mask_bits, asked.mask_range, terms.values) if counts is None else counts
+    heaviest = _HEAVIEST if counts is None else 1
+    if (terms.bits, terms.range, terms.values) != coding or terms.heaviest > heaviest:
         raise refused("terms", "its coding is not the plan's")
     Coding.of(terms)
 

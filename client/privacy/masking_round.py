@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from client.privacy.masking_store import Held, Kept
+from common.analytics import Counts, encoded
 from common.arrays import norm
-from common.messages import Dealt, Secure, SignedKeys, Update
+from common.messages import Dealt, Secure, SignedKeys, Terms, Update
 from common.secagg import keys as round_keys
 from common.secagg import labels, masks, sharing
 from common.secagg.coding import Head
@@ -19,7 +21,10 @@ from common.secagg.graph import Graph, neighbourhood, withstood
 from common.secagg.keys import Secrets
 from common.secagg.masks import Vector
 from common.secagg.sharing import Route, Share
-from common.types import Arrays, SiteName
+from common.types import Arrays, Digest, RunId, SiteName
+
+Vectors = tuple[Vector, Vector]
+"""Counts and head of one hospital; they are changed where masks are put on."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,18 @@ def opened_for(round_: Round, given: Secure) -> tuple[dict[SiteName, str], dict[
     own = {site: kept[site].own for site in given.alive if site in kept}
     mask = {site: kept[site].mask for site in given.dead if site in kept}
     return own, mask
+
+
+def counted_arrays(run: RunId, counts: Counts, terms: Terms) -> tuple[Digest, Vectors]:
+    """What an analysis counted, as it goes under masks, exact; and a digest by which it is masked once in a run.
+
+    The same counts may go into the sum of another run: which sums those may be is `client.analytics`' to say.
+
+    Raises:
+        FederationError: `secagg-range`.
+    """
+    content = Digest("sha256:" + hashlib.sha256(f"analysis {run} ".encode() + counts.tobytes()).hexdigest())
+    return content, (encoded(counts, len(terms.members)), Head(weight=1).encode())
 
 
 def clipped(arrays: Arrays, bound: float) -> Arrays:
