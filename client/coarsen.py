@@ -89,8 +89,6 @@ def cleaned(reply: Reply, rules: Rules) -> Reply:
             return replace(reply, progress=Progress(_short(known.loss), _short(known.auroc)), objective=told)
         case Tally() if type(reply) is Tally:
             return released(reply, rules.least, rules.groups, shown=rules.cells)
-        case Tally() if type(reply) is Tally:
-            return released(reply, rules.least, rules.groups, shown=rules.cells)
         case Refusal() if type(reply) is Refusal:
             return replace(reply, code=refusal_code(reply.code))
     return reply

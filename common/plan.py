@@ -20,7 +20,6 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import PlanError, Problem
 from common.plan_analytics import Analytics
-from common.plan_analytics import Analytics
 from common.plan_federation import Federation
 from common.plan_fields import STRICT, Count, Fraction, Name, NotNegative, Positive, Seed, Side
 from common.plan_method import MethodSettings
@@ -226,7 +225,6 @@ class Plan:
     federation: Federation = field(default_factory=Federation)
     method: MethodSettings = field(default_factory=MethodSettings)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    analytics: Analytics = field(default_factory=Analytics)
     analytics: Analytics = field(default_factory=Analytics)
 
     @property
