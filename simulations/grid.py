@@ -33,7 +33,7 @@ Progress = Callable[[int, str], None]
 R+2 the evaluation."""
 
 
-def _nobody(_round: int, _site: str) -> None:
+def nobody(_round: int, _site: str) -> None:
     """Progress nobody watches."""
 
 
@@ -47,7 +47,7 @@ class InProcessGrid(Grid):
         self,
         folders: Sequence[Path],
         app: ClientApp = client_app,
-        progress: Progress = _nobody,
+        progress: Progress = nobody,
         order: Callable[[int], int] = lambda _waiting: 0,
         away: Mapping[str, Container[int]] | None = None,
     ) -> None:
@@ -103,10 +103,8 @@ class InProcessGrid(Grid):
         """Let messages wait for their nodes; gives their ids."""
         ids = []
         for message in messages:
-            number = str(uuid4())
-            message.metadata.__dict__["_message_id"] = number
+            ids.append(numbered(message))
             self._waiting.append(message)
-            ids.append(number)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -130,17 +128,46 @@ class InProcessGrid(Grid):
 
     def deliver(self, message: Message) -> list[Message]:
         """Hand a message to its node's ClientApp; a test may lose, repeat or change the reply here."""
-        node = message.metadata.dst_node_id
-        step = int(message.metadata.group_id or 0)
-        if step in self._away.get(self._names[node], ()):
-            return [Message(Error(ErrorCode.NODE_UNAVAILABLE, "away"), reply_to=message)]
-        try:
-            reply = self._app(message, self._contexts[node])
-        except Exception as error:  # noqa: BLE001 - Flower's runtimes do the same at this place
-            reason = type(error).__name__
-            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
-        self._progress(step, self._names[node])
+        gone = self.gone(message)
+        if gone is not None:
+            return [gone]
+        reply = carried(self._app, message, self.context_of(message))
+        self.told(message)
         return [reply]
+
+    def gone(self, message: Message) -> Message | None:
+        """Flower's error for a node that is away in this message's round; None for one that is there."""
+        if _step(message) in self._away.get(self._names[message.metadata.dst_node_id], ()):
+            return Message(Error(ErrorCode.NODE_UNAVAILABLE, "away"), reply_to=message)
+        return None
+
+    def context_of(self, message: Message) -> Context:
+        """Of the node that a message is for."""
+        return self._contexts[message.metadata.dst_node_id]
+
+    def told(self, message: Message) -> None:
+        """Say that a message was answered."""
+        self._progress(_step(message), self._names[message.metadata.dst_node_id])
+
+
+def numbered(message: Message) -> str:
+    """Give a message an id, as a SuperLink does; the id."""
+    number = str(uuid4())
+    message.metadata.__dict__["_message_id"] = number
+    return number
+
+
+def carried(app: Callable[[Message, Context], Message], message: Message, context: Context) -> Message:
+    """A ClientApp's reply; what it raises comes back as Flower's error, as its own runtimes do it."""
+    try:
+        return app(message, context)
+    except Exception as error:  # noqa: BLE001 - Flower's runtimes do the same at this place
+        reason = type(error).__name__
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+
+
+def _step(message: Message) -> int:
+    return int(message.metadata.group_id or 0)
 
 
 def run_in_process(
@@ -164,7 +191,7 @@ def run_in_process(
     """
     for site in sites:
         direct.host(site)
-    grid = InProcessGrid([site.site.folder for site in sites], progress=progress or _nobody, away=away)
+    grid = InProcessGrid([site.site.folder for site in sites], progress=progress or nobody, away=away)
     return run_on(grid, plan, out)
 
 

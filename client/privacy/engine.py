@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from client.privacy.bookkeeping.engine import BookKeeping
 from client.privacy.bookkeeping.ways import plain
 from client.privacy.clipping import Clipped, Labelled, Loss, clip_factors
-from client.privacy.opacus_engine import OpacusGradients
 from common.errors import PrivacyRefused
 
 __all__ = ["Clipped", "Gradients", "Labelled", "PatientGradients", "clip_factors"]
@@ -56,4 +55,8 @@ def PatientGradients(module: nn.Module, loss: Loss) -> Gradients:  # noqa: N802 
                 "Use zero padding of equal width",
                 code="dp-padding",
             )
-    return BookKeeping(module, loss) if BookKeeping.fits(module) else OpacusGradients(module, loss)
+    if BookKeeping.fits(module):
+        return BookKeeping(module, loss)
+    from client.privacy.opacus_engine import OpacusGradients  # noqa: PLC0415 - slow to import, and rarely needed
+
+    return OpacusGradients(module, loss)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import tomli_w
 
 from client.index import ImageRow, Index
 from client.policy import Policy
@@ -117,3 +118,28 @@ def _row(number: int, place: int, label: int) -> ImageRow:
         split="train",
         pixel_digest=f"{number:08x}{place:08x}",
     )
+
+
+def fresh(prepared: Path, folder: Path) -> Site:
+    """The hospital `folder` is named after, for one run: the data that is prepared, a state of its own.
+
+    Args:
+        prepared: folder of the planted hospitals.
+        folder: of this one in this run; left as it is where it holds a site.
+    """
+    if (folder / "site.toml").exists():
+        return load_site(folder)
+    base = prepared / folder.name
+    folder.mkdir(parents=True)
+    values = {
+        "name": folder.name,
+        "simulated": True,
+        "data": str((base / "data").resolve()),
+        "secrets": str((base / "secrets").resolve()),
+    }
+    policy = {"allow_non_private": True, "private_progress": True, "max_surveys_per_run": 1000}
+    (folder / "site.toml").write_text(tomli_w.dumps({"site": values, "policy": policy}), encoding="utf-8")
+    site = load_site(folder)
+    site.state.mkdir()
+    Ledger.create(site.ledger, simulated=True).close()
+    return site

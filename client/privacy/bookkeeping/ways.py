@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import torch
-from opacus import GradSampleModule
 from torch import Tensor, nn
 
 from client.privacy.bookkeeping import conv, linear, norm
@@ -32,9 +31,7 @@ def supported(module: nn.Module) -> bool:
     """Whether the gradients of this layer's own parameters can be had."""
     if type(module) is nn.Conv2d:
         return plain(module)
-    return type(module) in (nn.Linear, nn.GroupNorm, nn.LayerNorm) or (
-        type(module) in GradSampleModule.GRAD_SAMPLERS
-    )
+    return type(module) in (nn.Linear, nn.GroupNorm, nn.LayerNorm) or (type(module) in _samplers())
 
 
 def plain(layer: nn.Conv2d) -> bool:
@@ -63,9 +60,19 @@ def ways(module: nn.Module, seen: Seen) -> Mapping[str, Maker]:
 
 def by_opacus(module: nn.Module, seen: Seen) -> Kept:
     """The per-sample gradients of a layer that only Opacus knows."""
-    sampler = GradSampleModule.GRAD_SAMPLERS[type(module)]
+    sampler = _samplers()[type(module)]
     found = sampler(module, [seen.inputs], seen.outputs)
     return Kept({p: [seen.spans.sums(each)] for p, each in found.items() if p.requires_grad})
+
+
+def _samplers() -> Mapping[type[nn.Module], Callable[..., Mapping[nn.Parameter, Tensor]]]:
+    """Of Opacus, by layer."""
+    from opacus import GradSampleModule  # noqa: PLC0415 - slow to import, and rarely needed
+
+    found: Mapping[type[nn.Module], Callable[..., Mapping[nn.Parameter, Tensor]]] = (
+        GradSampleModule.GRAD_SAMPLERS
+    )
+    return found
 
 
 def cheapest(makers: Mapping[str, Maker], seen: Seen) -> str:
