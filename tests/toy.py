@@ -27,6 +27,7 @@ from common.messages import (
     SiteMetrics,
     Update,
 )
+from common.methods import model_part
 from common.plan import Plan, plan_from_dict
 from common.types import SiteName
 
@@ -52,6 +53,8 @@ class ToyDuties:
     name: SiteName
     bucket: int = 100
     seen: list[Instruction] = field(default_factory=list)
+    loss: float | None = None
+    """What it says of its training loss."""
 
     def survey(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         self.seen.append(instruction)
@@ -64,7 +67,7 @@ class ToyDuties:
             raise PolicyRefused("site", "it only tests", "Leave it out of training", code="test-only")
         arrays = {
             name: ((target_of(self.name, name, array.shape) - array) / 2).astype(np.float32)
-            for name, array in instruction.arrays.items()
+            for name, array in model_part(instruction.arrays).items()
         }
         return Update(
             self.name,
@@ -75,6 +78,7 @@ class ToyDuties:
             self.bucket,
             arrays,
             Progress(0.7, 0.5),
+            objective=self.loss,
         )
 
     def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:

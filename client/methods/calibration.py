@@ -18,7 +18,10 @@ import numpy.typing as npt
 from client.evaluation import Scores
 
 Float64 = npt.NDArray[np.float64]
-_NEAR: Final = 1e-7
+_NEAR: Final = 1e-15
+"""Chances are kept this far from 0 and 1, where a float64 still tells them apart."""
+_SHORTEST: Final = 1e-7
+"""Of a step, as a share of Newton's."""
 _STEPS: Final = 50
 _ENOUGH: Final = 1e-8
 
@@ -80,7 +83,7 @@ def calibrated(scores: Scores, validation: Scores) -> Scores:
 def _along(found: Float64, step: Float64, loss: Callable[[Float64], float]) -> Float64:
     """A step that does not raise the loss, halved until it does not."""
     before, size = loss(found), 1.0
-    while size > _NEAR:
+    while size > _SHORTEST:
         at: Float64 = found - size * step
         if loss(at) <= before:
             return at
