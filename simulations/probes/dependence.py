@@ -60,10 +60,10 @@ class _Contrast:
     """[levels] 1 where training had more ill than on average, 0 elsewhere."""
 
     def value(self, levels: np.ndarray, weight: FloatArray | None = None) -> FloatArray:
-        """D for levels [cells, draws], with a weight for each cell; NaN where no stratum has both sides."""
-        weights = np.ones(len(self.score)) if weight is None else weight
-        high = self.above[levels] * weights[:, None]
-        low = weights[:, None] - high
+        """D for levels [cells, draws], with weights [cells, draws] or none; NaN where no stratum has both sides."""
+        weights = np.ones((len(self.score), 1)) if weight is None else weight
+        high = self.above[levels] * weights
+        low = weights - high
         places = (self.cells.stratum, np.arange(len(self.score)))
         strata = sparse.csr_matrix((np.ones(len(self.score)), places))
         n_high, s_high, n_low, s_low = (
@@ -83,6 +83,8 @@ def dependence(
     taught: Taught,
     rng: np.random.Generator,
     attributes: Sequence[str] = ATTRIBUTES,
+    *,
+    draws: int = _DRAWS,
 ) -> tuple[Probe, ...]:
     """Whether scores follow what the training patients' machine, site or sex told.
 
@@ -92,6 +94,7 @@ def dependence(
         taught: training patients, of all hospitals.
         rng: of permutations, coins and the bootstrap.
         attributes: those looked at; what is missing or has one level is passed over.
+        draws: permutations of each of the two tests.
     """
     score = chances(model.logits(seen.images))
     sample = Sample(score, seen.truth, seen.patients, dict(seen.attributes))
@@ -102,8 +105,8 @@ def dependence(
         contrast = _contrast(sample, taught, name)
         if contrast is None:
             continue
-        follows, figure, band = _followed(contrast, rng)
-        p = max(_linked(taught, name, rng), follows)
+        follows, figure, band = _followed(contrast, rng, draws)
+        p = max(_linked(taught, name, rng, draws), follows)
         found.append((name, figure, band, p, len(np.unique(contrast.cells.patient))))
     adjusted = holm(np.array([p for *_, p, _ in found])) if found else ()
     return tuple(
@@ -143,34 +146,28 @@ def _firsts(taught: Taught, name: str) -> tuple[Names, FloatArray]:
     return taught.attributes[name][known][first], ill.astype(np.float64)
 
 
-def _linked(taught: Taught, name: str, rng: np.random.Generator) -> float:
+def _linked(taught: Taught, name: str, rng: np.random.Generator, draws: int) -> float:
+    """The p-value of the link: how many of each level are ill when the truth is dealt anew is hypergeometric."""
     levels, ill = _firsts(taught, name)
     names, codes = np.unique(levels, return_inverse=True)
     sizes = np.bincount(codes, minlength=len(names))
-    draws = np.concatenate([ill[None], rng.permuted(np.tile(ill, (_DRAWS, 1)), axis=1)])
-    sums = np.stack([draws[:, codes == level].sum(axis=1) for level in range(len(names))], axis=1)
-    spread = (sums**2 / sizes).sum(axis=1)
-    return one_sided(spread, rng)
+    observed = np.bincount(codes, ill, len(names))[None]
+    dealt = rng.multivariate_hypergeometric(sizes, int(ill.sum()), size=draws, method="marginals")
+    return one_sided((np.concatenate([observed, dealt]) ** 2 / sizes).sum(axis=1), rng)
 
 
-def _followed(contrast: _Contrast, rng: np.random.Generator) -> tuple[float, Estimate, Chance]:
+def _followed(contrast: _Contrast, rng: np.random.Generator, draws: int) -> tuple[float, Estimate, Chance]:
     """The one-sided p-value, D with its bootstrap interval, and where chance puts D."""
     cells = contrast.cells
-    levels = np.concatenate([cells.level[:, None], shuffled(cells, rng, _DRAWS).astype(np.int64)], axis=1)
+    levels = np.concatenate([cells.level[:, None], shuffled(cells, rng, draws).astype(np.int64)], axis=1)
     values = contrast.value(levels)
     p = one_sided(values, rng)
     known = values[np.isfinite(values)]
     low, high = np.quantile(known[1:], [0.025, 0.975]) if len(known) > 1 else (0.0, 0.0)
     people = int(cells.patient.max()) + 1
-    draws = [
-        contrast.value(cells.level[:, None], _weights(rng, people)[cells.patient])[0]
-        for _ in range(_RESAMPLES)
-    ]
-    reach = np.nanquantile(draws, [0.025, 0.975])
+    drawn = rng.multinomial(people, np.full(people, 1 / people), size=_RESAMPLES).T
+    resampled = contrast.value(cells.level[:, None], drawn[cells.patient].astype(np.float64))
+    reach = np.nanquantile(resampled, [0.025, 0.975])
     value = float(values[0])
     figure = Estimate(value, min(value, float(reach[0])), max(value, float(reach[1])))
     return p, figure, Chance(float(low), float(high))
-
-
-def _weights(rng: np.random.Generator, people: int) -> FloatArray:
-    return np.bincount(rng.integers(people, size=people), minlength=people).astype(np.float64)
