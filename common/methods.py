@@ -167,6 +167,7 @@ TELLS_LOSS: Final = frozenset(("q-ffl", "agnostic"))
 """Methods for which a site says its training loss."""
 _MEANS: Final = frozenset(("none", "norm-bound"))
 """Values of `federation.robust` that leave the mean a mean."""
+_NO_NORMS: Final = frozenset(("scatter", "linear"))
 CONTROL: Final = "control."
 """Begins the names of the tensors that a method sends the sites beside the model."""
 
@@ -235,11 +236,13 @@ def _together(plan: Plan) -> Iterator[Problem]:
             "calibrate fits one slope to each finding, and the classes of one image add up to 1",
             "Use it with binary or multilabel tasks",
         )
-    if plan.personalisation.method == "local-affine" and plan.model.trainable in ("head", "adapters"):
+    bare = plan.model.name in _NO_NORMS or plan.model.trainable in ("head", "adapters")
+    if plan.personalisation.method == "local-affine" and bare:
         yield Problem(
             "personalisation.method",
-            f"local-affine keeps normalisation layers at home, and trainable = '{plan.model.trainable}' trains none",
-            "Set model.trainable to all, last-block or norms-and-head",
+            f"local-affine keeps normalisation layers at home, and {plan.model.name} with trainable = "
+            f"'{plan.model.trainable}' trains none",
+            "Use small-cnn, densenet121 or resnet18 with all, last-block or norms-and-head",
         )
 
 

@@ -75,7 +75,7 @@ def run_arms(scenario: Scenario, federation: Federation, out: Path, hands: Crew)
     together = sorted((j for j in jobs if j.arm != "alone"), key=lambda j: not j.plan.private)
     done: dict[str, ArmRecord] = {}
     for batch in (alone, together):
-        for record in hands.do(partial(_work, job) for job in batch):
+        for record in hands.do(partial(carry_out, job) for job in batch):
             known = done.get(record.arm)
             done[record.arm] = _joined(known, record) if known else record
             if record.arm != "alone" or len(done[record.arm].sites) == len(alone):
@@ -106,7 +106,8 @@ def _joined(one: ArmRecord, other: ArmRecord) -> ArmRecord:
     return replace(one, sites={**one.sites, **other.sites}, seconds=one.seconds + other.seconds)
 
 
-def _work(job: Job) -> ArmRecord:
+def carry_out(job: Job) -> ArmRecord:
+    """One arm, or one hospital of the arm `alone`."""
     begun = time.monotonic()
     kinds = {"alone": _alone, "federated": _federated, "federated-dp": _federated, "pooled": _pooled}
     return replace(kinds[job.arm](job), seconds=time.monotonic() - begun)

@@ -15,6 +15,7 @@ from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
 from simulations.benchmarks import scanner_commands
 from simulations.benchmarks.commands import DEPLOYED
+from simulations.compare.command import compare
 from simulations.null_rate.command import null_rate
 from simulations.probes.command import probe_rate, report
 from simulations.tables.command import table as table_study
@@ -31,6 +32,8 @@ bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))
 app.command("table", epilog=example("consilium-sim table simulations/tables/heart_disease.toml --data DIR"))(
     table_study
 )
+app.command("compare", epilog=example("consilium-sim compare --scenario confounded.toml --seeds 3"))(compare)
+
 app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
 app.command("probe-rate", epilog=example("consilium-sim probe-rate --seeds 400"))(probe_rate)
 app.command("report", epilog=example("consilium-sim report runs/demo-1 runs/demo-2"))(report)

@@ -83,7 +83,7 @@ def run_frontier(
     try:
         if waiting:
             with passing(folder / "federation"), board() as bars, crew(bars) as hands:
-                federation = _prepared(scenario, folder / "federation", hands, data)
+                federation = prepared(scenario, folder / "federation", hands, data)
                 jobs = (
                     _Job(p, plan_of(scenario, p), federation, folder / "points" / p.name) for p in waiting
                 )
@@ -109,7 +109,7 @@ def _record_of(folder: Path, point: Point) -> Path:
     return folder / "points" / point.name / "record.json"
 
 
-def _prepared(scenario: Scenario, folder: Path, hands: Crew, data: Path | None) -> Federation:
+def prepared(scenario: Scenario, folder: Path, hands: Crew, data: Path | None) -> Federation:
     """The hospitals, found again where an earlier run made them whole."""
     mark = folder / _PREPARED
     external = scenario.scenario.external

@@ -156,12 +156,10 @@ def test_scales_and_shifts_stay_and_the_shared_model_hears_how_far_they_are():
 
 
 def test_a_network_without_such_layers_is_refused():
-    plan = small_plan(
-        model={"name": "scatter", "options": {"scales": 2, "grid": 4}},
-        personalisation={"method": "local-affine"},
-    )
+    plan = small_plan(personalisation={"method": "local-affine"})
+    bare = build(small_plan(model={"name": "scatter", "options": {"scales": 2, "grid": 4}}).model, 1, (16, 16))
     with pytest.raises(PlanError, match="trains none"):
-        learned(plan, few_patients(4))
+        learn(bare, few_patients(4), plan, None, Round(1, get_arrays(bare), {}))
 
 
 def test_sites_whose_machines_differ_learn_sooner_with_layers_of_their_own():

@@ -74,6 +74,7 @@ def test_under_privacy_and_masks_a_method_holds_with_a_reason_or_is_refused_by_n
         ("scaffold", {"federation": {"sites_per_round": 2}}, "all sites are asked"),
         ("fedadam", {"federation": {"robust": "median", "least_sites": 3}}, "fedadam needs"),
         ("local-affine", {"model": {"trainable": "head"}}, "trains none"),
+        ("local-affine", {"model": {"name": "scatter"}}, "trains none"),
         ("fedavg", {"method": {"fairness_q": 1.0}}, "q-ffl"),
         ("q-ffl", {"method": {"group_step": 1.0}}, "agnostic"),
         (

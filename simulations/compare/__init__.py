@@ -1,0 +1,1 @@
+"""Methods side by side on one scenario, over seeds: `consilium-sim compare` (docs/methods.md)."""
