@@ -159,13 +159,14 @@ class SiteService:
     def _followed(self, instruction: Instruction, plan: Plan) -> Released:
         """Do what the policy allows, and let the result out; nothing of a patient is read before it allowed it."""
         rules, asks = self.site.policy, not is_stage(instruction)
-        counts = instruction.kind is Kind.ANALYSE
-        (policy.check_asked if asks and not counts else policy.check)(rules, plan)
+        lightly = asks and instruction.kind is not Kind.ANALYSE
+        (policy.check_asked if lightly else policy.check)(rules, plan)
         if instruction.kind is Kind.PRESENT:
             here = SiteMetrics(self.site.name, instruction.run, instruction.round, code_digest())
             return self._egress.release(here, Rules.of(rules, plan), addressee(self.site, plan))
         if not self.site.simulated and load_membership(self.site) is not None:
             Approvals(self.site).check_plan(plan.digest)
+        check_kind(plan, instruction)
         before = self._questions.admit(instruction, rules) if asks else None
         if before is not None:
             self._audit.append("answer.repeated", run=instruction.run, round=instruction.round)

@@ -27,6 +27,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FederationError
 from common.plan import load_plan
+from server.analytics.run import run_analysis
 from server.exchange import nodes_present
 from server.records import FederationRecord
 from server.rounds import run_federation
@@ -55,7 +56,8 @@ def main(grid: Grid, context: Context) -> None:
         virtual=str(federation) if federation else "",
     )
     grid = sealed(streamed(grid, out), options.consortium)
-    record = run_federation(grid, load_plan(plan_path), out, options)
+    plan = load_plan(plan_path)
+    record = (run_analysis if plan.surveys else run_federation)(grid, plan, out, options)
     if not config["out"]:
         # Flower shows its own logger's lines to whoever typed `flwr run`; ours are for machines.
         logging.getLogger("flwr").info("%s\nThe result is in %s", summary(record), out)

@@ -11,7 +11,7 @@ from common.bill import sbom
 from common.cli import JsonFlag, example, grid, make_app, say, show
 from common.errors import InputError
 from common.logs import configure
-from server.commands import audit, members, track, watch
+from server.commands import audit, members, survey, track, watch
 from server.commands import start as starting
 from server.commands.options import HERE, Folder
 from server.records import RunRecord, read_record
@@ -34,6 +34,9 @@ app.command("start", epilog=example("consilium-server start --folder /srv/consor
 app.command("alive", epilog=example("consilium-server alive --folder /srv/consortium"))(starting.alive)
 app.command("submit", epilog=example("consilium-server submit plan.toml --folder /srv/consortium"))(
     starting.submit
+)
+app.command("survey", epilog=example("consilium-server survey plan.toml --folder /srv/consortium"))(
+    survey.survey
 )
 app.command("runs", epilog=example("consilium-server runs --folder /srv/consortium"))(starting.studies)
 app.command("sbom", epilog=example("consilium-server sbom --out sbom.json"))(sbom)

@@ -78,7 +78,7 @@ class MaskedGathering:
         refusals = {str(site): NO_REPLY for site in sites.expected}
         stages = Stages(self._talk, journal, asked.round, refusals)
         terms = journal.terms(self._terms(sites, schema))
-        round_ = _Round(stages, MaskedSum(terms), self._members, sites, model)
+        round_ = MaskedRound(stages, MaskedSum(terms), self._members, sites, model)
         ending = round_.trained(round_.group(), asked.arrays)
         round_.opened(ending)
         state, head = weighted_sum(round_.total, schema, sum(sites.weights[site] for site in ending.alive))
@@ -95,7 +95,7 @@ class MaskedGathering:
 
 
 @dataclass
-class _Round:
+class MaskedRound:
     """The stages of one round, in the order in which they stand here."""
 
     stages: Stages
@@ -103,6 +103,8 @@ class _Round:
     members: Members
     sites: Roster
     model: Digest
+    work: Kind = Kind.TRAIN
+    """What is asked where the masked vectors come in; under an analysis ANALYSE."""
     into: dict[str, SiteRound] = field(default_factory=dict)
     dealt: dict[SiteName, Dealt] = field(default_factory=dict)
 
@@ -148,7 +150,7 @@ class _Round:
             self.stages.proven(site, reply.head)
 
         secure = Secure(self.total.terms, dealt=dict(sorted(self.dealt.items())))
-        self.stages.carry_out(Stage(Kind.TRAIN, secure, list(self.dealt), masked, model))
+        self.stages.carry_out(Stage(self.work, secure, list(self.dealt), masked, model))
         alive = tuple(SiteName(site) for site in sorted(self.into))
         if not group.joined(alive):
             raise self.stages.given_up(len(alive), "they do not hold together")

@@ -129,7 +129,7 @@ class Stages:
     def _patience(self, stage: Stage) -> Patience:
         """The plan's for training; little more than the first answers take for the small stages."""
         plans = replace(self._talk.patience(), least=stage.secure.terms.threshold)
-        if stage.kind is Kind.TRAIN:
+        if stage.kind in (Kind.TRAIN, Kind.ANALYSE):
             return plans
         return replace(plans, quorum=stage.secure.terms.threshold, grace_s=_GRACE_S[stage.kind])
 

@@ -75,7 +75,7 @@ def queue(folder: Path, plan: Plan) -> Study:
         FederationError: code `run-exists` when it is queued, under way or completed.
         StorageError: the folder cannot be written.
     """
-    name = f"{plan.study.name}-{plan.study.version}-{plan.digest[7:15]}"
+    name = _name(plan)
     home = folder / "runs" / name
     before = _read(home)
     if before is not None and before.state in (QUEUED, RUNNING, COMPLETED):
@@ -88,6 +88,11 @@ def queue(folder: Path, plan: Plan) -> Study:
     number = 1 + max((study.number for study in studies(folder)), default=0)
     write_whole(home / "plan.toml", dump_plan(plan).encode())
     return _write(home, Study(name, QUEUED, number))
+
+
+def study_of(folder: Path, plan: Plan) -> Study | None:
+    """The study of this very plan, however it stands; None where it was never submitted here."""
+    return _read(folder / "runs" / _name(plan))
 
 
 def studies(folder: Path) -> list[Study]:
@@ -234,6 +239,10 @@ def _rounds(home: Path) -> int:
         return lines.read_bytes().count(b'"round.completed"')
     except OSError:
         return 0
+
+
+def _name(plan: Plan) -> str:
+    return f"{plan.study.name}-{plan.study.version}-{plan.digest[7:15]}"
 
 
 def _tool(name: str) -> str:

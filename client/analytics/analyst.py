@@ -15,18 +15,18 @@ import numpy as np
 
 from client.analytics.count import counted, everybody, patients_of
 from client.analytics.memory import NAME, OWN, SUM, Memory, Wanted
-from client.analytics.noise import Noise
-from client.analytics.release import exact_tables
+from client.analytics.noise import noisy
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Limits, Release
 from client.site import Site
 from common.analytics import Counts, Schema, schema_of
+from common.analytics_noise import Noise
 from common.arrays import digest
+from common.cells import exact_tables
 from common.code import code_digest
 from common.errors import FederationError, PolicyRefused, WrongOrder
 from common.messages import Instruction, Kind, LedgerHead, Tally, Terms
 from common.plan import Plan
-from common.secagg.graph import withstood
 
 ANSWERED: Final = (Kind.PRESENT, Kind.ANALYSE, Kind.KEYS, Kind.SHARES, Kind.CONSENT, Kind.UNMASK)
 """What is answered under a plan that is an analysis."""
@@ -57,11 +57,6 @@ def check_kind(plan: Plan, instruction: Instruction) -> None:
         raise _not_asked("the plan is not an analysis")
     if plan.surveys and kind is not Kind.PRESENT and instruction.round != 1:
         raise FederationError("instruction", "an analysis is one round", "Compare the releases", code="round")
-
-
-def honest_in(terms: Terms) -> int:
-    """Hospitals that are in any sum of these terms and tell nobody what they put in."""
-    return max(1, terms.threshold - withstood(len(terms.members), terms.threshold))
 
 
 def limits_of(site: Site, plan: Plan) -> Limits:
@@ -126,7 +121,7 @@ class Analyst:
         if not plan.analytics.epsilon:
             return Part(self._counts(instruction, plan, SUM), self._site.simulated)
         schema = schema_of(plan)
-        noise = Noise.of(plan, schema, honest_in(terms))
+        noise = Noise.of(plan, len(terms.members), terms.threshold)
         limits = limits_of(self._site, plan)
         release = Release(instruction.run, instruction.round, instruction.plan_digest, digest({}))
 
@@ -134,7 +129,7 @@ class Analyst:
             counts = self._counts(instruction, plan, SUM)
             cohort = self._counted(instruction, plan)
             pay(sorted(cohort), noise.event, limits)
-            return json.dumps(noise.added(counts).tolist()).encode()
+            return json.dumps(noisy(counts, noise).tolist()).encode()
 
         blob = self._desk.send(Asked(release, instruction.countersignature), work)
         counts = np.array(json.loads(blob), dtype=np.int64)
