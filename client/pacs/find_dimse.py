@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from pydicom.dataset import Dataset
@@ -21,6 +21,7 @@ from common.errors import PacsError
 _FIND: Final = StudyRootQueryRetrieveInformationModelFind
 _STUDY: Final = ("StudyInstanceUID", "StudyDate", "AccessionNumber", "ModalitiesInStudy")
 _SERIES: Final = ("SeriesInstanceUID", "Modality", "BodyPartExamined", "NumberOfSeriesRelatedInstances")
+_PENDING: Final = (0xFF00, 0xFF01)
 _IMAGE: Final = ("SOPInstanceUID", "SOPClassUID")
 
 
@@ -79,14 +80,11 @@ class DimseFinder:
         ]
 
     def _find(self, level: str, asked: tuple[str, ...], keys: Mapping[str, str]) -> Iterator[Dataset]:
-        answers: list[Dataset] = []
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # pydicom warns of odd values by quoting them
-                for status, answer in self._open().send_c_find(identifier(level, asked, keys), _FIND):
-                    check_status(self._caller, "C-FIND", status)
-                    if answer is not None:
-                        answers.append(answer)
+                found = self._open().send_c_find(identifier(level, asked, keys), _FIND)
+                answers = matches(self._caller, found)
         except PacsError:
             self.close()
             raise
@@ -108,6 +106,31 @@ class DimseFinder:
                     code="pacs-unsupported",
                 )
         return self._association
+
+
+def matches(caller: Caller, responses: Iterable[tuple[Dataset, Dataset | None]]) -> list[Dataset]:
+    """Every match of one C-FIND, or none: a study that was left out would be missed by nobody.
+
+    Args:
+        caller: whom an error names.
+        responses: status and identifier as pynetdicom gives them; one whose bytes it cannot read has no identifier.
+
+    Raises:
+        PacsError: a match that cannot be read, a list that the archive cut short, or a status that means failure.
+    """
+    answers: list[Dataset] = []
+    for status, answer in responses:
+        code = check_status(caller, "C-FIND", status)
+        if answer is not None:
+            answers.append(answer)
+        elif code in _PENDING:
+            raise bad_answer(caller.name, "one of its matches cannot be read")
+        elif code:
+            raise bad_answer(
+                caller.name,
+                "it ended with a warning that it may have more matches; ask for fewer studies at once",
+            )
+    return answers
 
 
 def identifier(level: str, asked: tuple[str, ...], keys: Mapping[str, str]) -> Dataset:

@@ -112,7 +112,8 @@ def test_killed_in_the_middle_and_sent_again(tmp_path: Path) -> None:
     for kill_at in (7, 31):
         with command(site) as running:
             acknowledged = _until_killed(site, files, kill_at, running.process.pid)
-        assert kill_at <= acknowledged <= len(held(site)) + count(site)
+        # The last one on disk may have been killed before its acknowledgement left.
+        assert kill_at - 1 <= acknowledged <= len(held(site)) + count(site)
     for one in (site, other):
         with command(one, "--once", "--workers", "1") as running:
             assert send(one, files) == [0] * 60

@@ -10,15 +10,17 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from client.deid.pseudonyms import Pseudonyms
 from client.pacs import find_web
 from client.pacs.accessions import read_accessions
 from client.pacs.connect import finder
+from client.pacs.find_dimse import matches
 from client.pacs.query import Wanted, find, summarise
 from client.pacs.remote import find_remote
 from client.site import Site
-from common.errors import LabelError
+from common.errors import LabelError, PacsError
 from tests.client.pacs.archive import COMMAND, environment, no_identifier, site_of, typed
 from tests.orthanc import Orthanc
 from tests.studies import ct_study, study
@@ -76,6 +78,31 @@ def test_a_study_of_two_modalities_counts_only_the_wanted_series(site: Site, ort
     for via in VIAS:
         assert asked(site, via, Wanted(modalities=("CR",), accessions=("ACC000003",))) == {"ACC000003": 3}
         assert asked(site, via, Wanted(accessions=("ACC000003",))) == {"ACC000003": 7}
+
+
+@pytest.mark.parametrize(
+    ("codes", "rule"),
+    [
+        ((0xFF00, None), "one of its matches cannot be read"),
+        ((0xFF01, None), "one of its matches cannot be read"),
+        ((0xB001, None), "may have more matches"),
+        ((0xA700, None), "status"),
+        ((None, None), "before the answer was whole"),
+    ],
+)
+def test_a_list_that_is_not_whole_is_no_list(site: Site, codes: tuple[int | None, None], rule: str) -> None:
+    """A match that cannot be read must not be left out in silence: nobody would miss that study."""
+    code, nothing = codes
+    found, bad, end = Dataset(), Dataset(), Dataset()
+    found.Status, end.Status = 0xFF00, 0x0000
+    if code is not None:
+        bad.Status = code
+    answer = Dataset()
+    with finder(find_remote(site, None), "dimse") as one:
+        caller = one._caller
+    assert matches(caller, [(found, answer), (found, answer), (end, None)]) == [answer, answer]
+    with pytest.raises(PacsError, match=rule):
+        matches(caller, [(found, answer), (bad, nothing), (end, None)])
 
 
 def test_what_is_printed_counts_and_names_nobody(site: Site) -> None:

@@ -33,8 +33,8 @@ def filled(site: Site, *studies: list[bytes]) -> Inbox:
 
 
 def taker(site: Site, inbox: Inbox, labels: Path | None = None) -> Taker:
-    """One worker, ten seconds of quiet."""
-    return Taker(site, inbox, Taking(10.0, labels, 1))
+    """One worker, ten minutes of quiet: on a busy machine an ingestion lasts longer than seconds."""
+    return Taker(site, inbox, Taking(600.0, labels, 1))
 
 
 def images(site: Site) -> int:
