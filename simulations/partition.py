@@ -1,4 +1,4 @@
-"""One table of real images becomes many sites: by nature, by scanner, or by a Dirichlet draw.
+"""One table of real images becomes many sites: by nature, by scanner, by a Dirichlet draw, or by size.
 
 Sites may share patients (one hospital cut in two), so the split belongs to the patient, never to the
 site or the image: a patient who is tested anywhere is trained on nowhere. Patients are dealt within
@@ -14,9 +14,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as validated
 
 from common.errors import LabelError, StorageError
 
@@ -46,24 +48,43 @@ class Splits:
             )
 
 
-def natural_sites(  # noqa: PLR0917 - three of the six have their usual order in every call
-    table: Path,
-    out: Path,
-    seed: int,
-    test_fraction: float,
-    validation_fraction: float,
-    external: Sequence[str] = (),
-) -> dict[str, Path]:
-    """Cut a table by its `site` column and write one label table per site into `out`.
+@validated(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Cut:
+    """`[scenario.cut]`: how one table becomes sites."""
+
+    by: Literal["column", "dirichlet", "size"] = "column"
+    """`column`: a site for each value of it. `dirichlet`: patients dealt so that prevalence differs. `size`: dealt without
+    regard for their label, so that only the number of patients differs."""
+    column: str = "site"
+    """The natural sites by default; a column of scanners cuts by scanner."""
+    sites: Annotated[int, Field(ge=1)] = 4
+    """How many; by `dirichlet` and `size`."""
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+    """By `dirichlet`: its concentration (Hsu et al. 2019); smaller is more skew."""
+    exponent: Annotated[float, Field(ge=0)] = 1.0
+    """By `size`: site k has a share in proportion to k to the power of minus this (Zipf); 0: all alike."""
+
+    def sites_of(self, rows: Sequence[Row], seed: int) -> list[str]:
+        """The site of each row; but by column, all rows of a patient are at one site.
+
+        Raises:
+            LabelError: a column that is missing or names no site, or more sites than patients.
+        """
+        if self.by == "column":
+            return by_column(rows, self.column)
+        if self.by == "dirichlet":
+            return by_dirichlet(rows, self.sites, self.alpha, seed)
+        return by_size(rows, self.sites, self.exponent, seed)
+
+
+def cut_table(table: Path, out: Path, cut: Cut, splits: Splits) -> dict[str, Path]:
+    """Cut a table into sites and write one label table per site into `out`.
 
     Args:
-        table: CSV with columns path, label, site, patient_id and, where known, age, sex, view,
-            source, version.
+        table: CSV with columns path, label, patient_id, the column it is cut by, and, where known, age, sex, view, source, version.
         out: folder for `<site>.csv`; made when missing.
-        seed: decides which patient falls into which split; nothing else does.
-        test_fraction: share of patients tested, within every stratum.
-        validation_fraction: share of patients used to choose; 0 for none.
-        external: sites that never train; all their patients test, at every site.
+        cut: what a site is.
+        splits: who is tested.
 
     Returns:
         The path of each site's table, by site name.
@@ -73,20 +94,7 @@ def natural_sites(  # noqa: PLR0917 - three of the six have their usual order in
         StorageError: when `out` cannot be written.
     """
     rows = read_table(table)
-    splits = Splits(seed, test_fraction, validation_fraction, tuple(external))
-    return write_sites(rows, by_column(rows, "site"), out, splits)
-
-
-def scanner_sites(table: Path, out: Path, splits: Splits, column: str = "scanner") -> dict[str, Path]:
-    """Cut a table into one site per value of `column`, a scanner's model for instance."""
-    rows = read_table(table)
-    return write_sites(rows, by_column(rows, column), out, splits)
-
-
-def dirichlet_sites(table: Path, out: Path, splits: Splits, n_sites: int, alpha: float) -> dict[str, Path]:
-    """Deal patients to `n_sites` sites with label skew of concentration `alpha` (smaller: more skew)."""
-    rows = read_table(table)
-    return write_sites(rows, by_dirichlet(rows, n_sites, alpha, splits.seed), out, splits)
+    return write_sites(rows, cut.sites_of(rows, splits.seed), out, splits)
 
 
 def read_table(table: Path) -> list[Row]:
@@ -154,6 +162,28 @@ def by_dirichlet(rows: Sequence[Row], n_sites: int, alpha: float, seed: int) -> 
         edges = np.cumsum(rng.dirichlet(np.full(n_sites, alpha)))[:-1] * len(patients)
         for place, number in enumerate(order):
             site_of[patients[number]] = f"site-{int(np.searchsorted(edges, place, side='right')) + 1:03d}"
+    return [site_of[row["patient_id"]] for row in rows]
+
+
+def by_size(rows: Sequence[Row], n_sites: int, exponent: float, seed: int) -> list[str]:
+    """The site of each row: patients are dealt in shares of k ** -exponent for k = 1 to `n_sites`, at least one to each.
+
+    All rows of a patient go to one site, and labels play no part.
+
+    Raises:
+        LabelError: when there are fewer patients than sites.
+    """
+    patients = sorted(_patient_labels(rows))
+    if not 1 <= n_sites <= len(patients):
+        raise LabelError("partition by size", "needs at least a patient per site", "Ask for fewer sites")
+    shares = np.arange(1, n_sites + 1, dtype=np.float64) ** -exponent
+    edges = np.cumsum(shares / shares.sum())[:-1] * (len(patients) - n_sites)
+    order = np.random.default_rng(seed).permutation(len(patients))
+    places = [
+        *range(n_sites),
+        *(int(np.searchsorted(edges, k, side="right")) for k in range(len(patients) - n_sites)),
+    ]
+    site_of = {patients[number]: f"site-{place + 1:03d}" for number, place in zip(order, places, strict=True)}
     return [site_of[row["patient_id"]] for row in rows]
 
 

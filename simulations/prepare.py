@@ -36,7 +36,7 @@ from common.plan import Input, dump_plan
 from simulations.board import board
 from simulations.crew import Crew, crew, say
 from simulations.hospitals import HospitalSpec, default_federation, write_federation
-from simulations.partition import natural_sites
+from simulations.partition import Splits, cut_table
 from simulations.scanners import SCANNERS
 from simulations.scenario import HERE, Scenario, load_scenario
 from simulations.sites import virtual_sites
@@ -218,14 +218,10 @@ def _real(scenario: Scenario, folder: Path, data: Path | None) -> list[tuple[str
         raise IntakeError(
             "--data", f"this scenario needs a folder that holds {setting.table}", "Give it with --data DIR"
         )
-    tables = natural_sites(
-        data / setting.table,
-        folder / "incoming",
-        setting.seed,
-        plan.data.test_fraction,
-        plan.data.validation_fraction,
-        setting.external,
+    splits = Splits(
+        setting.seed, plan.data.test_fraction, plan.data.validation_fraction, tuple(setting.external)
     )
+    tables = cut_table(data / setting.table, folder / "incoming", setting.cut, splits)
     return [(name, _export(data, table), table) for name, table in sorted(tables.items())]
 
 

@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass
 from client.policy import Policy
 from common.errors import InputError, PlanError, Problem
 from common.plan import Plan, plan_from_dict
+from simulations.partition import Cut
 from simulations.sites import VirtualSite
 
 Arm = Literal["alone", "federated", "federated-dp", "pooled"]
@@ -55,6 +56,8 @@ class Setting:
     """Relative to the data folder; images only."""
     external: tuple[str, ...] = ()
     """Sites that test and never train; images only."""
+    cut: Cut = field(default_factory=Cut)
+    """What is a site; images only."""
 
 
 @dataclass(frozen=True, config=_STRICT)
