@@ -47,6 +47,7 @@ FIGURES: Final[dict[str, tuple[float, ...]]] = {
 """Inner edges of the grids, a bin reaching from its lower edge up to, not including, its upper one; units as in
 `client.quality.measure`. Chosen to cover the range of the images named there."""
 AXES: Final = (
+    "patients",
     "age",
     "sex",
     "projection",
@@ -108,7 +109,12 @@ def schema_of(plan: Plan) -> Schema:
     """What an analysis under this plan counts."""
     labels, positive = _labels(plan)
     makers = (*plan.analytics.manufacturers, OTHER, SEVERAL, UNKNOWN)
-    axes = [Axis("age", _AGES, ordered=True), Axis("sex", _SEXES), Axis("projection", _PROJECTIONS)]
+    axes = [
+        Axis("patients", ("all",)),
+        Axis("age", _AGES, ordered=True),
+        Axis("sex", _SEXES),
+        Axis("projection", _PROJECTIONS),
+    ]
     if len(plan.input.modalities) > 1:
         axes.append(Axis("modality", (*sorted(plan.input.modalities), SEVERAL)))
     axes += [Axis("manufacturer", makers), Axis("images", _IMAGES, ordered=True)]

@@ -8,8 +8,8 @@ Laws, in order; pure. A row is one label of one table.
 3. While what is hidden in a row is one cell, or holds fewer patients than the minimum together, the smallest shown one goes too.
 4. What the floor hides stays hidden under every plan. What is left is coarse: fives, rounded down, but not below the floor.
 
-No margin is ever told, so the only thing that rows of different tables share is the number of a label's patients, and those of one
-table which bins are empty. Whatever is hidden in a row could therefore all stand in any one of its hidden cells whose bin is
+The only margin that is told is the number of a label's patients, and that is all that rows of different tables share; those of one
+table share which bins are empty. Whatever is hidden in a row could therefore all stand in any one of its hidden cells whose bin is
 not empty, and by law 3 that is a cell large enough.
 """
 
@@ -86,6 +86,8 @@ def _hidden_in(row: Counts, inhabited: np.ndarray, minimum: int, before: set[int
     places = range(len(row))
     if row.sum() < minimum:
         return set(places)
+    if len(row) == 1:
+        return before
     gone = before | {place for place in places if row[place] < minimum and inhabited[place]}
     if not gone:
         return gone

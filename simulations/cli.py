@@ -18,6 +18,7 @@ from simulations.benchmarks.commands import DEPLOYED
 from simulations.compare.command import compare
 from simulations.null_rate.command import null_rate
 from simulations.probes.command import probe_rate, report
+from simulations.survey.command import survey
 from simulations.tables.command import table as table_study
 
 app = make_app(
@@ -34,6 +35,9 @@ app.command("table", epilog=example("consilium-sim table simulations/tables/hear
 )
 app.command("compare", epilog=example("consilium-sim compare --scenario confounded.toml --seeds 3"))(compare)
 
+app.command("survey", epilog=example("consilium-sim survey simulations/scenarios/confounded.toml --out runs"))(
+    survey
+)
 app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
 app.command("probe-rate", epilog=example("consilium-sim probe-rate --seeds 400"))(probe_rate)
 app.command("report", epilog=example("consilium-sim report runs/demo-1 runs/demo-2"))(report)

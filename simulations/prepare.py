@@ -158,6 +158,7 @@ def arm_site(federation: Federation, arm: str, name: str, *, private: bool | Non
             "policy": {
                 "allow_non_private": not (arm == "federated-dp" if private is None else private),
                 "private_progress": True,  # a simulation shows its learning curves
+                "analytics": "cells",
                 "min_patients": base.policy.min_patients,
             },
         }

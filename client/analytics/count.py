@@ -66,6 +66,7 @@ def counted(patients: Patients, plan: Plan, only: Collection[str] | None = None)
 def _places(rows: Sequence[ImageRow], task: Task, schema: Schema) -> dict[str, int]:
     """The one bin of each axis in which a patient stands."""
     named = {
+        "patients": "all",
         "age": _age(rows),
         "sex": _word([row.sex for row in rows]),
         "projection": _word([row.projection for row in rows]),

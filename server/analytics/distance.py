@@ -1,7 +1,7 @@
 """Distributions of parts of an analysis, and how far apart two of them are.
 
-Counts that left in fives stand for the middle of their five. How many of a label are hidden in a table follows from the tables that
-tell most of it. They are given to the hidden bins as the other parts have them there, so that what is hidden can make two parts
+Counts that left in fives stand for the middle of their five. How many of a label are hidden in a table follows from how many have
+it. They are given to the hidden bins as the other parts have them there, so that what is hidden can make two parts
 look alike, never different.
 """
 
@@ -57,9 +57,9 @@ def spread_of(part: Part, axis: str) -> Row | None:
 
 
 def labels_of(part: Part) -> Row:
-    """Patients by label: of the table that tells most of them."""
-    found = [np.nansum(table, axis=1) for axis in part.tables if (table := table_of(part, axis)) is not None]
-    return np.max(found, axis=0) if found else np.zeros(0)
+    """Patients by label; 0 for a label that is held back."""
+    table = table_of(part, "patients")
+    return np.zeros(0) if table is None else np.nan_to_num(table[:, 0])
 
 
 def prevalence(record: AnalysisRecord, parts: Iterable[Part]) -> tuple[float, float]:
@@ -79,9 +79,20 @@ def filled(record: AnalysisRecord, axis: str) -> dict[str, Row]:
     if not told:
         return {}
     known = np.array([table for _, table in told.values()])
-    seen = (~np.isnan(known)).sum(axis=0)
-    usual = np.nansum(known, axis=0) / np.maximum(seen, 1)
-    return {name: _filled(table, labels_of(part), usual) for name, (part, table) in told.items()}
+    whole = np.array([labels_of(part) for part, _ in told.values()])
+    of = np.where(np.isnan(known), 0.0, whole[:, :, None]).sum(axis=0)
+    usual = np.divide(np.nansum(known, axis=0), of, out=np.full(of.shape, math.nan), where=of > 0)
+    return {name: _filled(table, labels_of(part), _completed(usual)) for name, (part, table) in told.items()}
+
+
+def _completed(usual: Row) -> Row:
+    """Shares [labels, bins]; bins that nobody tells share equally what the others leave."""
+    out = usual.copy()
+    for row in out:
+        gone = np.isnan(row)
+        if gone.any():
+            row[gone] = max(0.0, 1.0 - np.nansum(row)) / gone.sum()
+    return out
 
 
 def _filled(table: Row, labels: Row, usual: Row) -> Row:
@@ -90,7 +101,7 @@ def _filled(table: Row, labels: Row, usual: Row) -> Row:
     Args:
         table: [labels, bins], NaN where held back.
         labels: patients of each label.
-        usual: [labels, bins] of the parts that tell.
+        usual: shares [labels, bins] of the parts that tell.
     """
     out = np.nan_to_num(table)
     for place, row in enumerate(table):

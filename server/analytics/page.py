@@ -53,7 +53,8 @@ def write_page(record: AnalysisRecord, path: Path) -> None:
 
 def page(record: AnalysisRecord) -> str:
     """The page as text."""
-    figures = [one for axis in record.axes if (one := _figure(record, axis)) is not None]
+    axes = [axis for axis in record.axes if axis.axis != "patients"]
+    figures = [one for axis in axes if (one := _figure(record, axis)) is not None]
     return render(
         "survey.html",
         Path(__file__).parent,
@@ -114,7 +115,7 @@ def _figure(record: AnalysisRecord, axis: Bins) -> Figure | None:
     # A bin in which nobody is shown anywhere takes room and says nothing.
     kept = [place for place in range(len(axis.bins)) if np.nan_to_num(whole[place]) > 0]
     bins = tuple(axis.bins[place] for place in kept)
-    drawn = [drawings.panel(name, bins, row[kept], whole[kept]) for name, row in known.items()]
+    drawn = [drawings.panel(name, bins, row[kept], whole[kept]) for name, row in known.items() if kept]
     numbers = [
         (part.name, label, name, "" if math.isnan(cell) else round(float(cell)))
         for part in record.parts
@@ -136,7 +137,7 @@ def _distances(record: AnalysisRecord) -> Table | None:
     if len(record.parts) < 2:
         return None
     rows, numbers = [], []
-    for axis in record.axes:
+    for axis in record.axes[1:]:
         cells, compared = [Cell(TITLES.get(axis.axis, axis.axis))], against(record, axis.axis)
         for part in record.parts:
             found, chance = _distance(

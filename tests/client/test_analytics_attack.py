@@ -16,7 +16,7 @@ from common.cells import STEP, coarse
 from common.messages import CountTable
 
 FLOOR = 11
-BINS = {"sex": 4, "manufacturer": 5, "age": 8}
+BINS = {"patients": 1, "sex": 4, "manufacturer": 5, "age": 8}
 LABELS = 3
 
 
@@ -105,7 +105,7 @@ def test_no_small_cell_follows_from_all_tables_and_all_plans(seed, patients, ske
 def test_the_attacker_finds_what_is_not_protected():
     """Without the complement the same algebra tells it; the test above would otherwise prove nothing."""
     tables = {axis: np.zeros((LABELS, bins), dtype=np.int64) for axis, bins in BINS.items()}
-    tables["sex"][0, 0] = tables["age"][0, 3] = 104
+    tables["patients"][0, 0] = tables["sex"][0, 0] = tables["age"][0, 3] = 104
     tables["manufacturer"][0, :2] = 101, 3
     naive = tuple(
         CountTable(
