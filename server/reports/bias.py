@@ -21,6 +21,7 @@ _FIRST: Final = "machines"
 _GAPS: Final = 3
 """Gaps that are said in words; the figure has them all."""
 _SUBJECTS: Final = {"manufacturer": "maker of the machine", "site": "hospital", "sex": "sex"}
+_SHORT: Final = {"manufacturer": "maker", "site": "hospital", "sex": "sex"}
 _SOURCES: Final = {"pixels": "raw pixels", "features": "the model's features", "score": "the score alone"}
 
 
@@ -228,7 +229,7 @@ def _around(rows: Sequence[Row], title: str) -> Axis:
 def _row(probe: Probe, bias: Bias, family: str) -> Row:
     label = "All together" if probe.where == "all" else probe.where
     if probe.probe == "dependence":
-        label = _SUBJECTS.get(probe.subject, probe.subject)
+        label = _SHORT.get(probe.subject, probe.subject)
     words = f"{difference(probe.figure)}  p {_p(probe.holm)}"
     return Row(
         family, label, probe.figure, words, probe.chance, probe.found(bias.alpha), patients=probe.patients

@@ -120,19 +120,22 @@ def remedy(record: RunRecord, main: str) -> tuple[str, str]:
         return "Fewer than two hospitals released an AUROC, so nothing can be said.", "Nothing can be said."
     worst, best = ends
     tried = ", ".join(_inside(m.series) for m in rows) or "nothing"
-    good = next((m for m in rows if m.helps), None)
-    if good is None:
-        return (
-            (
-                f"Nothing in this run helps {worst.site}, where {_inside(main)} does worst (AUROC "
-                f"{estimate(worst.auroc)}), more than chance explains. Tried: {tried}."
-            ),
-            "There is no remedy whose price could be named.",
+    # What costs nobody comes first; then what helps most.
+    helpful = sorted((m for m in rows if m.helps), key=lambda m: m.costs)
+    if not helpful:
+        nothing = (
+            f"Nothing in this run helps {worst.site}, where {_inside(main)} does worst (AUROC "
+            f"{estimate(worst.auroc)}), more than chance explains. Tried: {tried}."
         )
+        return nothing, "There is no remedy whose price could be named."
+    good, *others = helpful
     mended = (
         f"{_start(good.series)}: {worst.site}, served worst with {estimate(worst.auroc)}, gains "
         f"{_said(good.worst)} AUROC."
     )
+    if others:
+        also = "; ".join(f"{_start(m.series)} ({_said(m.worst)})" for m in others)
+        mended += f" It also gains by: {also}."
     if good.best is None:
         return mended, f"{best.site}, served best, released no figure for it."
     verb = "loses" if good.costs else "changes by"

@@ -139,7 +139,7 @@ def _row(drawing: Drawing, row: Row, place: tuple[Scale, _Layout, float]) -> Non
     text, figure = ("tw", "numw") if row.alarm else ("t", "num")
     mark = "▼ " if row.alarm else ""
     if layout.narrow:
-        drawing.text((layout.left, y + 17), mark + shortened(row.label, 20), text)
+        drawing.text((layout.left, y + 17), mark + shortened(row.label, 15), text)
         drawing.text((layout.right, y + 17), shortened(row.words, 36), figure, "end")
         return
     drawing.text((10.0, middle + 4), mark + shortened(row.label, 28), text)

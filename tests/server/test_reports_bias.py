@@ -166,6 +166,18 @@ def test_what_mends_it_is_named_with_what_it_costs():
     assert mended in html.unescape(report_html(record))
 
 
+def test_a_remedy_that_costs_nobody_comes_before_one_that_helps_more():
+    record, _, high = with_remedy(0.3, -0.1)
+    cheap = {
+        site: (*listed, Comparison("pooled", "federated", "auroc", Estimate(c := 0.0 if site == high.site else 0.2, c - 0.02, c + 0.02)))
+        for site, listed in record.comparisons.items()
+    }  # fmt: skip
+    mended, price = mends.remedy(replace(record, comparisons=cheap), "federated")
+    assert mended.startswith("Pooled (only in a simulation)")
+    assert "It also gains by: Federated, personalised (+0.300" in mended
+    assert "no loss" in price
+
+
 def test_a_remedy_without_a_price_says_that_none_was_seen():
     record, _, _ = with_remedy(0.2, 0.001)
     assert "no loss that this run can tell from chance" in mends.remedy(record, "federated")[1]
