@@ -21,6 +21,7 @@ from common.pages.page import (
     difference,
     moment,
     render,
+    signed,
     write_whole,
 )
 from common.pages.svg import Drawing, Scale, ticks
@@ -51,10 +52,22 @@ def write_page(record: Compared, path: Path) -> None:
 
 
 def three(value: Estimate | None) -> str:
-    """`0.912 (0.870-0.941)`: differences between methods are in the third place."""
+    """`0.912 (0.870-0.941)`: differences between methods are in the third place; of one seed the figure alone."""
     if value is None:
         return NOTHING
+    if not _bounded(value):
+        return f"{value.value:.3f}"
     return f"{value.value:.3f} ({value.low:.3f}\u2013{value.high:.3f})"
+
+
+def change(value: Estimate | None) -> str:
+    """`+0.012 (-0.010 to +0.034)`; of one seed the figure alone."""
+    return difference(value) if value is None or _bounded(value) else signed(value.value)
+
+
+def _bounded(value: Estimate) -> bool:
+    """Whether there is an interval: from one seed nothing follows."""
+    return value.low > 0 or value.high < 1
 
 
 def summary(record: Compared) -> Shown:
@@ -69,8 +82,8 @@ def summary(record: Compared) -> Shown:
                 else (
                     three(row.mean),
                     three(row.worst),
-                    difference(row.mean_change),
-                    difference(row.worst_change),
+                    change(row.mean_change),
+                    change(row.worst_change),
                     _error(row),
                     *_cost(row),
                 )
@@ -79,18 +92,22 @@ def summary(record: Compared) -> Shown:
         for row in record.rows
     )
     left = f"  {len(record.missing)} not run" if record.missing else ""
-    title = f"{record.name}: AUROC over {len(record.seeds)} seeds, 95% intervals{left}"
+    title = f"{record.name}: AUROC over {_seeds(record)}, 95% intervals{left}"
     return grid(title, (*columns, "ECE", "rounds, MB", "CPU s"), rows)
+
+
+def _seeds(record: Compared) -> str:
+    return "1 seed" if len(record.seeds) == 1 else f"{len(record.seeds)} seeds"
 
 
 def said(record: Compared) -> list[str]:
     """What differs from FedAvg beyond chance over these seeds; and that nothing does, where nothing does."""
     found = []
     for row in record.rows:
-        for change, what in ((row.mean_change, MEAN[0]), (row.worst_change, WORST[0])):
-            if change is not None and (change.low > 0 or change.high < 0):
-                word = "better" if change.low > 0 else "worse"
-                found.append(f"{row.way}: {word} than {BASE} for the {what}, {difference(change)}.")
+        for apart, what in ((row.mean_change, MEAN[0]), (row.worst_change, WORST[0])):
+            if apart is not None and (apart.low > 0 or apart.high < 0):
+                word = "better" if apart.low > 0 else "worse"
+                found.append(f"{row.way}: {word} than {BASE} for the {what}, {difference(apart)}.")
     if len(record.seeds) < 2:
         return ["One seed tells nothing about chance: repeat with more."]
     return found or [f"Over {len(record.seeds)} seeds, nothing differs from {BASE} beyond chance."]
@@ -104,6 +121,12 @@ def _cost(row: Row) -> tuple[str, str]:
     moved = f"{row.rounds}, {row.bytes / 1e6:.1f}" if row.rounds else NOTHING
     ended = f" ({', '.join(f'{s}: {code}' for s, code in row.failed.items())})" if row.failed else ""
     return moved, f"{row.seconds:.0f}{ended}"
+
+
+def _spent(row: Row) -> str:
+    rounds = f"{row.rounds} rounds, " if row.rounds else ""
+    ended = "".join(f"; seed {seed} ended: {code}" for seed, code in row.failed.items())
+    return f"{rounds}{row.seconds:.0f} s{ended}"
 
 
 def _figure(record: Compared) -> Figure:
@@ -139,7 +162,7 @@ def _figure(record: Compared) -> Figure:
         "AUROC by method",
         drawing(rows, 760.0),
         drawing(rows, 372.0),
-        patients=f"{len(record.hospitals)} hospitals, {len(record.seeds)} seeds.",
+        patients=f"{len(record.hospitals)} hospitals, {_seeds(record)}.",
         note="95% intervals of the mean over seeds; the lines are federated averaging's.",
         csv=csv_uri(header, numbers),
     )
@@ -153,7 +176,7 @@ def drawing(rows: Sequence[Row], width: float) -> Markup:
         (lambda row: row.mean, MEAN, -6.0),
         (lambda row: row.worst, WORST, 6.0),
     ]
-    known = [value for row in rows for of, _, _ in shown if (value := of(row)) is not None]
+    known = [_drawn(value) for row in rows for of, _, _ in shown if (value := of(row)) is not None]
     if not known:
         picture.text((0.0, 20.0), "Nothing was measured.", "ts")
         return picture.svg()
@@ -171,10 +194,11 @@ def drawing(rows: Sequence[Row], width: float) -> Markup:
             value = of(row)
             if value is None:
                 continue
+            reach = _drawn(value)
             picture.add(
                 "line",
-                x1=x(value.low),
-                x2=x(value.high),
+                x1=x(reach.low),
+                x2=x(reach.high),
                 y1=y + beside,
                 y2=y + beside,
                 stroke=colour,
@@ -185,6 +209,10 @@ def drawing(rows: Sequence[Row], width: float) -> Markup:
                 ends = {"y1": 14.0, "y2": height - 40, "stroke_dasharray": "3 3", "stroke_width": 1.0}
                 picture.add("line", x1=x(value.value), x2=x(value.value), stroke=colour, **ends)
     return picture.svg()
+
+
+def _drawn(value: Estimate) -> Estimate:
+    return value if _bounded(value) else Estimate(value.value, value.value, value.value)
 
 
 def _alt(rows: Sequence[Row]) -> str:
@@ -204,10 +232,10 @@ def _table(record: Compared) -> Table:
             Cell(row.way, note=f"{row.model} model" if row.model else ""),
             Cell(three(row.mean)),
             Cell(three(row.worst)),
-            Cell(difference(row.mean_change), _style(row.mean_change)),
-            Cell(difference(row.worst_change), _style(row.worst_change)),
+            Cell(change(row.mean_change), _style(row.mean_change)),
+            Cell(change(row.worst_change), _style(row.worst_change)),
             Cell(_error(row)),
-            *(Cell(text) for text in _cost(row)),
+            Cell(f"{row.bytes / 1e6:.1f} MB" if row.rounds else NOTHING, note=_spent(row)),
         )
         for row in record.rows
         if not row.refused
@@ -219,8 +247,7 @@ def _table(record: Compared) -> Table:
         "Mean, change",
         "Worst, change",
         "Calibration error",
-        "Rounds, MB",
-        "CPU s",
+        "Cost",
     )
     note = (
         f"Changes are from {BASE}, paired by seed. Megabytes are both ways, all hospitals and rounds together; seconds of one "
@@ -230,10 +257,10 @@ def _table(record: Compared) -> Table:
     return Table("Over seeds", header, rows, note=note + missing)
 
 
-def _style(change: Estimate | None) -> str:
-    if change is None or change.low <= 0 <= change.high:
+def _style(apart: Estimate | None) -> str:
+    if apart is None or apart.low <= 0 <= apart.high:
         return ""
-    return "good" if change.low > 0 else "weak"
+    return "good" if apart.low > 0 else "weak"
 
 
 def _sites(record: Compared) -> Table:

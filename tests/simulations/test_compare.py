@@ -10,9 +10,9 @@ import pytest
 
 from common.errors import InputError, PlanError
 from common.methods import METHODS, methods_of
-from common.pages.page import difference
+from common.pages.page import signed
 from simulations.compare.cells import Cell, Compared, keep, kept, row
-from simulations.compare.page import drawing, said, summary, three, write_page
+from simulations.compare.page import change, drawing, said, summary, three, write_page
 from simulations.compare.sweep import Asked, compare
 from simulations.compare.ways import ALONE, POOLED, WAYS, told, ways
 from simulations.scenario import HERE, load_scenario
@@ -239,4 +239,12 @@ def test_ways_are_run_once_measured_kept_and_what_failed_is_tried_again(prepared
     assert [r.mean for r in second.rows] == [found[r.way].mean for r in second.rows]
     assert json.loads((folder / "compare.json").read_text())["missing"] == []
     assert not homes[0].exists(), "nothing is left to be run"
-    assert difference(second.rows[-1].mean_change) in (folder / "compare.html").read_text("utf-8")
+    assert change(second.rows[-1].mean_change) in (folder / "compare.html").read_text("utf-8")
+
+
+def test_of_one_seed_the_figure_stands_without_an_interval():
+    (first, *_) = _record(seeds=(1,)).rows
+    assert three(first.mean) == f"{first.mean.value:.3f}"
+    other = _record(seeds=(1,)).rows[1]
+    assert change(other.mean_change) == signed(other.mean_change.value)
+    assert ">0</text>" not in str(drawing([first], 372.0)), "the axis holds the points, not all of 0 to 1"
