@@ -13,13 +13,10 @@ them before it starts and refuses to run beside a Flower where one has changed.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import inspect
 import sys
 import time
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -31,14 +28,24 @@ from client.wordless import silence
 from common.errors import ConsiliumError, SettingsError
 from common.executor import keep_to_ourselves
 from common.logs import Log
+from common.moved import SHORTWAY, Parts, changed, require
 from common.release import bytes_digest
 from common.types import Digest
 
 _LOG: Final = Log("client.node")
-FLOWER: Final = "1.41.0"
 _LOOP: Final = "flwr.supernode.start_client_internal"
-MOVED: Final[Mapping[tuple[str, str], str]] = MappingProxyType(
+MOVED: Final[Parts] = MappingProxyType(
     {
+        **SHORTWAY,
+        # Makes the app that executor and courier speak to, found by its name in the module.
+        (
+            "flwr.supernode.main",
+            "create_app",
+        ): "28b04dd1c24669a2adb2da1b7c6147d2edd63092ddfc9b6a61a9b5cec0fe2b4d",
+        (
+            "flwr.supernode.cli.flower_supernode",
+            "_start_supernode_http_api",
+        ): "b2832210a0cad93a6334907011f65796dd5a096477f0afbfb966e831c17ef9de",
         # The bundle is fetched by `get_fab`, judged by `_verify_fab` before it is stored, and answered by an error.
         (
             _LOOP,
@@ -64,7 +71,13 @@ _PATIENCE_S: Final = 20.0
 """So long the site service may be away, being started anew, before a bundle counts as not approved."""
 _POLL_S: Final = 0.5
 _STALLED_S: Final = 15.0
+_ROOT: Final = b"Message "
+"""Begins the object that a message is."""
 _SOON_S: Final = 0.03
+HELD_S: Final = 2.0
+"""How long the executor's look for a task, and the courier's for a question or an object on its way, are held."""
+_NEAR_S: Final = 0.03
+"""How often it is looked for them: both come by this process's own loop."""
 _VOUCHER: Final = "consilium"
 
 Approved = Callable[[Digest], bool]
@@ -72,28 +85,8 @@ Approved = Callable[[Digest], bool]
 
 
 def moved() -> list[str]:
-    """What of Flower is not as it was when this was written; empty when all is.
-
-    A developer who reads a name here reads that function anew, and then `source_digest` of it into `MOVED`.
-    """
-    found = [] if version("flwr") == FLOWER else [f"flwr {version('flwr')} is not {FLOWER}"]
-    for (module, name), digest in MOVED.items():
-        try:
-            part = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            found.append(f"{module}.{name} is gone")
-            continue
-        if source_digest(part) != digest:
-            found.append(f"{module}.{name} has changed")
-    return found
-
-
-def source_digest(part: Any) -> str:
-    """SHA-256 of a function's or class's source text; empty where it has none."""
-    try:
-        return hashlib.sha256(inspect.getsource(part).encode()).hexdigest()
-    except (OSError, TypeError):
-        return ""
+    """What of Flower is not as it was when this was written; empty when all is."""
+    return changed(MOVED)
 
 
 def guard(approved: Approved) -> None:
@@ -102,29 +95,24 @@ def guard(approved: Approved) -> None:
     Raises:
         SettingsError: code `flower-moved`, naming the parts of Flower that are not as they were.
     """
-    changed = moved()
-    if changed:
-        raise SettingsError(
-            "Flower",
-            f"parts of it that the node depends on are not as they were: {'; '.join(changed)}",
-            f"Install the release as it is: it needs flwr {FLOWER} exactly",
-            code="flower-moved",
-        )
+    require(MOVED, "node")
     loop: Any = importlib.import_module(_LOOP)
     fab_type = importlib.import_module("flwr.supercore.fab").Fab
     pull = loop._pull_and_store_message  # noqa: SLF001 - what this module is for; see `MOVED`
 
     def pulled(**parts: Any) -> Any:
-        get_fab, pull_object = parts["get_fab"], parts["pull_object"]
+        get_fab, pull_object = parts["get_fab"], patient(parts["pull_object"])
 
         def fetched(digest: str, run_id: int) -> Any:
             fab = get_fab(digest, run_id)
             # Whatever the server says of itself is dropped; that there is a word at all makes Flower ask `judged`.
             return fab_type(fab.hash_str, fab.content, {"valid_license": _VOUCHER})
 
+        handing = _Handing(parts["object_store"])
         changes = {
             "get_fab": fetched,
-            "pull_object": patient(pull_object),
+            "object_store": handing,
+            "pull_object": lambda run_id, number: handing.on(number, pull_object(run_id, number)),
             "trusted_entities": {_VOUCHER: ""},
         }
         return pull(**{**parts, **changes})
@@ -137,6 +125,34 @@ def guard(approved: Approved) -> None:
 
     loop._pull_and_store_message = pulled  # noqa: SLF001
     loop._verify_fab = judged  # noqa: SLF001
+
+
+class _Handing:
+    """The store of a question on its way: the courier gets each object when it has come, and the last when all have.
+
+    Flower stores them when all have come. By then the courier, which was started meanwhile, may have taken in and forgotten
+    what was handed on; so of the message itself it hears from Flower.
+    """
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self._handed: set[str] = set()
+
+    def on(self, number: str, content: bytes) -> bytes:
+        """Hand an object on that has come."""
+        if not content.startswith(_ROOT):
+            self._store.put(number, content)
+            self._handed.add(number)
+        return content
+
+    def put(self, number: str, content: bytes) -> None:
+        """As the store, for what was not handed on."""
+        if number not in self._handed:
+            self._store.put(number, content)
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the store's."""
+        return getattr(self._store, name)
 
 
 def patient(
@@ -173,6 +189,21 @@ def patient(
             pause = min(2 * pause, _POLL_S)
 
     return pulled
+
+
+def lighten() -> None:
+    """Have the SuperNode of this process answer its courier and its executor the short way (`common.shortway`)."""
+    place: Any = importlib.import_module("flwr.supernode.main")
+    make_app = place.create_app
+
+    def quick_app(*parts: Any, **named: Any) -> Any:
+        from common.shortway import QUESTIONS, ShortWay, for_message, for_object, for_work, runtime  # noqa: PLC0415 - fastapi
+
+        near = (HELD_S, _NEAR_S)
+        ways = runtime("SuperNode", for_work(*near), for_object(*near), for_message(QUESTIONS, *near))
+        return ShortWay(make_app(*parts, **named), ways)
+
+    place.create_app = quick_app
 
 
 def _asked(approved: Approved, digest: Digest) -> bool:
@@ -212,6 +243,7 @@ def main() -> None:
 
     shorten()
     quicken()
+    lighten()
     remember(Path(MEMORY).absolute())
     silence()
     flower_supernode()

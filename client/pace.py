@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 LOOP: Final = "flwr.supernode.start_client_internal"
-ANSWER_S: Final = 0.1
+ANSWER_S: Final = 0.03
 """Between two looks for the courier's answer, on this machine."""
 SHORTEST_S: Final = 0.2
 LONGEST_S: Final = 1.0

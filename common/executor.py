@@ -16,8 +16,10 @@ its own account's.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,12 +47,16 @@ _BEFOREHAND: Final = (
     "cryptography.hazmat.primitives.asymmetric.ed25519",
 )
 """What a courier imports besides the bundle; no channel is opened and no thread started by it."""
+_APP: Final = "flwr.supernode.runtime.run_clientapp"
+_INSTALL: Final = "install_from_fab"
 _OURS: Final = ("common", "client", "server")
 _LOOP: Final = "flwr.supercore.superexec.run_superexec"
 """Where the executor waits between two looks; of the module `time` it uses `sleep` and nothing else."""
 _SHORTEST_S: Final = 0.1
 _SHARE: Final = 0.02
 """A pause is this share of the time since the last question: to wait costs at most two percent."""
+_SHORT: Final = 8
+"""Characters of a bundle's digest that end the name of its folder."""
 _SIGNALS: Final = (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
@@ -165,6 +171,34 @@ def _courier(words: Sequence[str]) -> int:
     return 0
 
 
+def once(install: Callable[..., Path], apps: Path) -> Callable[..., Path]:
+    """Flower's installation of a bundle, which is done once for each bundle instead of for each question.
+
+    Flower unpacks a bundle of some hundred files, hashes them, and then throws them away where it finds them installed
+    already, or begun to be. Here a note beside an installation says that it was finished; one without it is made anew.
+
+    Args:
+        install: Flower's function, which takes a bundle's bytes and gives its folder.
+        apps: the folder of all installations.
+    """
+
+    def installed(content: bytes, *parts: Any, **named: Any) -> Path:
+        digest = hashlib.sha256(content).hexdigest()
+        note = apps / f".{digest}"
+        with suppress(OSError):
+            place = apps / note.read_text(encoding="utf-8")
+            if place.is_dir():
+                return place
+        for begun in apps.glob(f"*.{digest[:_SHORT]}"):
+            shutil.rmtree(begun, ignore_errors=True)
+        place = install(content, *parts, **named)
+        with suppress(OSError):  # then it is installed again with the next question
+            note.write_text(place.name, encoding="utf-8")
+        return place
+
+    return installed
+
+
 def keep_to_ourselves() -> None:
     """Have no Flower in this process, or forked from it, call home; it reads the word when it is imported.
 
@@ -180,6 +214,10 @@ def ready() -> None:
     launcher: Any = importlib.import_module(_LAUNCHER)
     loop: Any = importlib.import_module(_LOOP)
     loop.time = pace = Pace()
+    app: Any = importlib.import_module(_APP)
+    utils: Any = importlib.import_module("flwr.cli.install")
+    apps = Path(utils.get_flwr_home()) / utils.APP_DIR
+    setattr(app, _INSTALL, once(getattr(app, _INSTALL), apps))
     launcher.subprocess = Launching(pace.begun)
 
 

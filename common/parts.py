@@ -15,8 +15,10 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from common.tensors import Blob, under
 
 RECORD: Final = "consilium"
-PART: Final = 4 << 20
-"""Bytes of one array at most."""
+PART: Final = 15 << 20
+"""Bytes of one array at most: three of the pieces of 5 MiB in which Flower moves an array. Each array costs an object more."""
+LARGE: Final = 4 << 20
+"""A message of more bytes lies in a file rather than in memory, wherever it can."""
 _STYPE: Final = "consilium/1"
 _MESSAGE: Final = "message"
 

@@ -23,7 +23,7 @@ from urllib.request import urlopen
 
 from common import executor
 from common.supervisor import Program, Supervisor
-from server import api, dashboard, edge
+from server import api, dashboard, edge, superlink
 from server.federation_folder import Consortium
 from server.launch import ENVIRONMENT
 from server.runs import CONNECTION, Runs
@@ -144,7 +144,7 @@ def _superlink(start: Start) -> tuple[str, ...]:
         *("--ssl-ca-certfile", str(pki / "ca.crt"), "--enable-supernode-auth"),
     )
     return (
-        *(_tool("flower-superlink"), "--host", at.host, "--port", str(at.port)),
+        *superlink.command("--host", at.host, "--port", str(at.port)),
         *("--isolation", "process", "--database", str(consortium.run / "superlink.sqlite")),
         *("--superexec-auth-secret-file", str(consortium.executor_secret)),
         "--disable-runtime-dependency-installation",
@@ -165,11 +165,6 @@ def _connection(start: Start) -> None:
 
 def _authority(start: Start) -> str:
     return "" if start.loopback else str(start.consortium.pki / "ca.crt")
-
-
-def _tool(name: str) -> str:
-    """A program of the installation that runs us."""
-    return str(Path(sys.executable).with_name(name))
 
 
 def _path() -> str:

@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from common import wire
 from common.errors import ConsiliumError, FederationError
 from common.messages import Countersignature, Kind, Update
-from common.parts import PART, joined
+from common.parts import LARGE, joined
 from common.tensors import Blob
 
 _TYPES: Final = {
@@ -48,7 +48,7 @@ _SILENT: Final = (
     ErrorCode.NODE_UNAVAILABLE,
 )
 _SHORTEST_POLL_S: Final = 0.002
-_LONGEST_POLL_S: Final = 0.2
+_LONGEST_POLL_S: Final = 0.05
 _POLL_SHARE: Final = 0.02
 """A pause is this share of the time already waited: it costs at most 2% and never spins."""
 _GRACE_S: Final = 1.0
@@ -191,7 +191,7 @@ def answer_in(node: int, reply: Message, most_bytes: int) -> Answer:
         if size > most_bytes:
             return Answer(node, None, "too-long", size)
         blob = wire.from_records(reply.content) if head or own else joined(held)
-        if size > PART:
+        if size > LARGE:
             # Whoever holds the reply would hold a second copy of the model for as long.
             reply.content = RecordDict()
         return Answer(node, wire.unpack(blob, viewed=(Update,)), "", size, blob)

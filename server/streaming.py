@@ -47,7 +47,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from common.errors import StorageError
 from common.tensors import give_back
 from server.around import Around
-from server.arriving import Arriving
+from server.arriving import Announced, Arriving
 from server.exchange import MALFORMED, TOO_LONG, most_bytes
 from server.fetching import Fetching, TooLong
 
@@ -97,8 +97,10 @@ class StreamedGrid(Around["HttpGrid"]):
         numbers = list(message_ids)
         # The SuperLink forgets a question once it has announced the reply, and says of the next look that both are lost.
         unheard = [number for number in numbers if not self._arriving.expects(number)]
-        found = self._client.PullMessages(PullAppMessagesRequest(message_ids=unheard))
-        announced = zip(found.messages_list, found.message_object_trees, strict=True)
+        announced: Iterable[Announced] = ()
+        if unheard:
+            found = self._client.PullMessages(PullAppMessagesRequest(message_ids=unheard))
+            announced = zip(found.messages_list, found.message_object_trees, strict=True)
         for proto, tree in self._arriving.whole(numbers, announced):
             asked, number = proto.metadata.reply_to_message_id, proto.metadata.message_id
             try:

@@ -16,7 +16,7 @@ from common import wire
 from common.code import code_digest
 from common.errors import AdmissionRefused
 from common.messages import Instruction, Kind, Secure, SiteMetrics
-from common.parts import PART, parts
+from common.parts import LARGE, parts
 from common.plan import Plan, dump_plan
 from common.tensors import laid_down
 from common.types import Arrays, Digest, RunId, SiteName
@@ -88,7 +88,7 @@ class Talk:
         )
         step = round_ + _STEPS_AFTER.get(kind, 0)
         pieces = wire.pieces(instruction)
-        large = sum(array.nbytes for array in instruction.arrays.values()) > PART
+        large = sum(array.nbytes for array in instruction.arrays.values()) > LARGE
         blob = laid_down(pieces, self.journal.out) if large else b"".join(pieces)
         arrays = dict(parts(blob, mapped=takes_maps(self.grid)))
         return Question(kind, blob, step, self.deadline_s, self.options.virtual, arrays)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import inspect
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ from flwr.supercore.cli import flower_superexec as entry
 from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor import subprocess_executor
 
+from common import executor
 from common.executor import KILLED, Pace, command
 
 _LAUNCHES = """
@@ -150,3 +154,40 @@ def test_flower_s_loop_waits_by_the_module_time_and_uses_nothing_else_of_it():
     source = inspect.getsource(run_superexec)
     assert set(re.findall(r"\btime\.(\w+)", source)) == {"sleep"}
     assert "time.sleep(task_poll_interval)" in source
+
+
+def test_a_bundle_is_installed_once_and_anew_where_that_was_not_finished(tmp_path):
+    """Flower takes a folder that is there for installed, also one that a killed process began."""
+    content = b"a bundle"
+    name = f"us.app.1-0-0.{hashlib.sha256(content).hexdigest()[:8]}"
+    done = []
+
+    def install(given, **named):
+        done.append((given, named))
+        (tmp_path / name).mkdir(exist_ok=False)
+        (tmp_path / name / "app.py").write_text("whole")
+        return tmp_path / name
+
+    installed = executor.once(install, tmp_path)
+    (tmp_path / name).mkdir()
+    for _ in range(3):
+        assert installed(content, skip_prompt=True) == tmp_path / name
+    assert done == [(content, {"skip_prompt": True})]
+    assert (tmp_path / name / "app.py").read_text() == "whole"
+    shutil.rmtree(tmp_path / name)
+    assert installed(content, skip_prompt=True).is_dir()
+    assert len(done) == 2
+    other = b"another bundle"
+    name = f"us.app.1-0-0.{hashlib.sha256(other).hexdigest()[:8]}"
+    assert installed(other) == tmp_path / name
+
+
+def test_what_is_assumed_of_how_flower_installs_a_bundle():
+    app = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+    assert "install_from_fab(fab.content, skip_prompt=True)" in inspect.getsource(app.run_clientapp)
+    utils = importlib.import_module("flwr.cli.install")
+    assert executor._SHORT == utils.FAB_HASH_TRUNCATION
+    text = inspect.getsource(utils.validate_and_install)
+    assert "fab_hash[:FAB_HASH_TRUNCATION]" in text
+    assert "else get_flwr_home()" in text
+    assert "install_base_dir\n        / APP_DIR" in text

@@ -19,7 +19,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from common import tensors, wire
 from common.messages import Progress, Update
-from common.parts import PART, parts
+from common.parts import LARGE, PART, parts
 from server.exchange import answer_in, takes_maps
 from server.streaming import StreamedGrid, streamed
 from simulations.benchmarks.link import Link, Objects
@@ -231,7 +231,7 @@ def test_a_reply_that_is_none_is_refused_and_the_round_goes_on(grid, link, kind,
 def test_one_object_again_and_again_is_not_believed(grid, link):
     """A short reply that says of itself that one chunk is in it ten thousand times."""
     asked = _ask(grid, b"short")
-    _reply(link, wire.to_records(_bytes(PART)), grid._folder.parent / "theirs")
+    _reply(link, wire.to_records(_bytes(LARGE)), grid._folder.parent / "theirs")
     bomb = json.dumps([0] * 10_000).encode()
     _with(link, b"Array ", lambda held: held.replace(b"[0]", bomb))
     (reply,) = grid.pull_messages([asked])

@@ -1,0 +1,112 @@
+"""Long objects in files beside the SuperLink's database: what is there, what is gone, and what a kill leaves."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.app.message.arraychunk import ArrayChunk
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.object_store.object_store import NoObjectInStoreError
+from flwr.supercore.object_store.sql_object_store import SqlObjectStore
+
+from server.objects import FileObjectStore
+
+pytestmark = pytest.mark.filterwarnings("ignore:No path_separator:DeprecationWarning")
+"""Of Flower's own migrations."""
+RUN = 7
+
+
+def _chunk(size: int, fill: int = 1) -> tuple[str, bytes]:
+    chunk = ArrayChunk(memoryview(bytes([fill]) * size))
+    return chunk.object_id, chunk.deflate()
+
+
+@pytest.fixture
+def place(tmp_path):
+    return str(tmp_path / "superlink.sqlite"), tmp_path / "objects"
+
+
+@pytest.fixture
+def store(place):
+    made = FileObjectStore(*place)
+    made.initialize()
+    return made
+
+
+LONG, SHORT = _chunk(1 << 20), _chunk(100)
+
+
+def test_long_contents_are_files_and_short_ones_are_rows(store, place):
+    for number, content in (LONG, SHORT):
+        assert store.preregister(RUN, ObjectTree(object_id=number)) == [number]
+        assert store.get(number) == b"", "it was named and has not come"
+        store.put(number, content)
+        assert store.get(number) == content
+        assert store.preregister(RUN, ObjectTree(object_id=number)) == [], "it need not come again"
+    assert [path.name for path in place[1].iterdir()] == [LONG[0]]
+
+
+def test_what_is_not_what_its_number_says_is_not_kept(store, place):
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    with pytest.raises(ValueError, match="does not match"):
+        store.put(LONG[0], _chunk(1 << 20, fill=2)[1])
+    assert store.get(LONG[0]) == b""
+    assert list(place[1].iterdir()) == []
+
+
+def test_what_nobody_named_is_not_kept(store):
+    with pytest.raises(NoObjectInStoreError):
+        store.put(*LONG)
+    with pytest.raises(NoObjectInStoreError):
+        store.put(*SHORT)
+    assert store.get(LONG[0]) is None
+
+
+def test_a_file_goes_with_its_row_and_not_before(store, place):
+    """An object that belongs to two messages stays until the second is forgotten too."""
+    parents = [_chunk(10, fill=number)[0] for number in (5, 6)]
+    for parent in parents:
+        store.preregister(RUN, ObjectTree(object_id=parent, children=[ObjectTree(object_id=LONG[0])]))
+    store.put(*LONG)
+    store.delete(parents[0])
+    assert store.get(LONG[0]) == LONG[1]
+    store.delete(parents[1])
+    assert store.get(LONG[0]) is None
+    assert list(place[1].iterdir()) == []
+
+
+def test_a_run_s_end_leaves_no_file(store, place):
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    store.put(*LONG)
+    store.delete_objects_in_run(RUN)
+    assert list(place[1].iterdir()) == []
+
+
+def test_everything_is_there_again_after_a_kill_and_half_files_are_not(store, place):
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    store.put(*LONG)
+    other = _chunk(1 << 20, fill=9)[0]
+    (place[1] / other).write_bytes(b"of no row")
+    (place[1] / f"{other}.123").write_bytes(b"half")
+    again = FileObjectStore(*place)
+    again.initialize()
+    assert again.get(LONG[0]) == LONG[1]
+    assert [path.name for path in place[1].iterdir()] == [LONG[0]]
+
+
+def test_a_lost_file_counts_as_lost_and_not_as_an_object(store, place):
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    store.put(*LONG)
+    (place[1] / LONG[0]).unlink()
+    assert store.get(LONG[0]) is None
+
+
+def test_a_database_of_flower_s_own_store_is_read_as_it_is(place):
+    theirs = SqlObjectStore(place[0])
+    theirs.initialize()
+    theirs.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    theirs.put(*LONG)
+    ours = FileObjectStore(*place)
+    ours.initialize()
+    assert ours.get(LONG[0]) == LONG[1]
+    ours.delete(LONG[0])
+    assert ours.get(LONG[0]) is None
