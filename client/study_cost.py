@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from client.analytics.analyst import limits_of
 from client.index import Index
 from client.privacy.book import Charge, Release, cohort_digest
 from client.privacy.desk import Desk
@@ -18,6 +19,7 @@ from client.privacy.limits import Limits, Span
 from client.privacy.plan import DpPlan
 from client.twins import without_twins
 from common.accounting import DpEventSpec
+from common.analytics_noise import event_of
 from common.errors import LedgerError
 from common.plan import Plan
 from common.types import Digest, RunId
@@ -64,8 +66,10 @@ def cost_of(site: Site, plan: Plan) -> Cost:
         StorageError: the index cannot be read.
     """
     keys, images = _qualifying(site, plan)
+    if plan.surveys and not plan.analytics.epsilon:
+        return Cost(len(keys), 0, images, 0.0, plan.analytics.delta, (), "")
     share = 1 - plan.data.test_fraction - plan.data.validation_fraction
-    limits = Limits.of(site.policy, plan)
+    limits = limits_of(site, plan) if plan.surveys else Limits.of(site.policy, plan)
     with Desk(site).open() as ledger:
         now = max(datetime.now(UTC).isoformat(timespec="seconds"), ledger.book.time)
         before = ledger.book.usage(keys or None, RunId(""), now, limits)
@@ -85,10 +89,10 @@ def cost_of(site: Site, plan: Plan) -> Cost:
     )
     return Cost(
         len(keys),
-        round(len(keys) * share),
+        0 if plan.surveys else round(len(keys) * share),
         images,
         _finite(after[Span.RUN]),
-        plan.privacy.delta,
+        limits.delta,
         spent,
         refused,
     )
@@ -107,13 +111,16 @@ def _qualifying(site: Site, plan: Plan) -> tuple[tuple[str, ...], int]:
 def _whole_run(plan: Plan, keys: tuple[str, ...], now: str) -> Charge:
     """All rounds as one charge, under a name that no run has."""
     rounds = plan.federation.rounds + plan.privacy.spare_rounds
-    if plan.private:
+    if plan.surveys:
+        event = event_of(plan)
+    elif plan.private:
         dp = DpPlan.from_plan(plan, _ANY_BUCKET)
         event = DpEventSpec(dp.sampling_rate, dp.noise_multiplier, dp.steps_per_round * rounds)
     else:
         event = DpEventSpec(1.0, 0.0, rounds)
     release = Release(RunId(""), 1, plan.digest, Digest(""))
-    return Charge(release, event, plan.privacy.delta, cohort_digest(keys), len(keys), now)
+    delta = plan.analytics.delta if plan.surveys else plan.privacy.delta
+    return Charge(release, event, delta, cohort_digest(keys), len(keys), now)
 
 
 def _finite(epsilon: float) -> float | None:

@@ -25,6 +25,8 @@ def words(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
         plan: of the release.
         policy: of this hospital, which may ask for more than the plan.
     """
+    if plan.surveys:
+        return _analysis(plan, policy)
     return (
         ("question", plan.study.question),
         ("images", _images(plan)),
@@ -35,6 +37,23 @@ def words(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
         ("what leaves", _leaves(plan, policy)),
         ("server sees", _seen(plan)),
         ("stays here", _stays(plan)),
+    )
+
+
+def _analysis(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
+    """Of a plan under which patients are counted and nothing is trained."""
+    asked, who = plan.analytics, _rounds(plan).partition("with ")[2]
+    own = f"cells of their own: {', '.join(asked.own)}" if asked.own else "nobody shows cells of its own"
+    noise = f"ε at most {asked.epsilon:g} at δ = {asked.delta:g}" if asked.epsilon else "none: exact sums"
+    cell = max(plan.evaluation.min_cell, policy.min_cell)
+    return (
+        ("question", plan.study.question),
+        ("what is done", f"an analysis: patients with {', '.join(plan.input.modalities)} images are counted, nothing is trained"),
+        ("who", who),
+        ("what leaves", f"{own}, none below {cell} patients, in fives; of all others the sum of their counts, under masks"),
+        ("noise in the sum", noise),
+        ("server sees", "the cells above and one sum; nobody's own counts in it"),
+        ("stays here", "images, labels, exact counts, and who is counted"),
     )
 
 

@@ -43,7 +43,7 @@ class Noise:
         Raises:
             PrivacyRefused: `accounting-…`; `dp` where a share would be too small to hide in whole numbers.
         """
-        multiplier = _multiplier(plan.analytics.epsilon, plan.analytics.delta)
+        multiplier = event_of(plan).noise_multiplier
         honest = max(1, threshold - withstood(parties, threshold))
         share = multiplier * sensitivity(schema_of(plan)) / math.sqrt(honest)
         if share < LEAST_SHARE:
@@ -59,6 +59,11 @@ class Noise:
     def event(self) -> DpEventSpec:
         """For the ledger."""
         return DpEventSpec(1.0, self.multiplier, 1)
+
+
+def event_of(plan: Plan) -> DpEventSpec:
+    """What an analysis with noise does to every patient who is counted; errors as `Noise.of`, but for `dp`."""
+    return DpEventSpec(1.0, _multiplier(plan.analytics.epsilon, plan.analytics.delta), 1)
 
 
 @lru_cache(maxsize=64)
