@@ -48,9 +48,15 @@ def _analysis(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
     cell = max(plan.evaluation.min_cell, policy.min_cell)
     return (
         ("question", plan.study.question),
-        ("what is done", f"an analysis: patients with {', '.join(plan.input.modalities)} images are counted, nothing is trained"),
+        (
+            "what is done",
+            f"an analysis: patients with {', '.join(plan.input.modalities)} images are counted, nothing is trained",
+        ),
         ("who", who),
-        ("what leaves", f"{own}, none below {cell} patients, in fives; of all others the sum of their counts, under masks"),
+        (
+            "what leaves",
+            f"{own}, none below {cell} patients, in fives; of all others the sum of their counts, under masks",
+        ),
         ("noise in the sum", noise),
         ("server sees", "the cells above and one sum; nobody's own counts in it"),
         ("stays here", "images, labels, exact counts, and who is counted"),
