@@ -23,8 +23,11 @@ from client.index_rows import (
     CHOSEN,
     FILES_OF,
     IMAGES_QUERY,
+    MET,
     PATIENTS_QUERY,
+    PLACED,
     VOLUMES_OF,
+    WITHDRAWN,
     FileOutcome,
     GivenLabel,
     ImageRow,
@@ -77,13 +80,13 @@ class Index(Files, Labels, Carry):
                 `hierarchy-conflict` (its study or series belongs to someone else).
         """
         with self.transaction():
-            if self.is_withdrawn(row.patient, row.spend_key):
+            withdrawn, digest = self._met(row)
+            if withdrawn:
                 raise FileRefused(
                     "an image", "its patient has withdrawn", "Nothing to do: it stays out", code="withdrawn"
                 )
-            known = self._one("SELECT pixel_digest FROM images WHERE sop_uid = ?", (row.sop_uid,))
-            if known is not None:
-                if are_comparable(known[0], row.pixel_digest) and known[0] != row.pixel_digest:
+            if digest is not None:
+                if are_comparable(digest, row.pixel_digest) and digest != row.pixel_digest:
                     raise _conflict("uid-conflict", "its SOP instance UID already names another image")
                 return False
             self._place(row)
@@ -113,14 +116,7 @@ class Index(Files, Labels, Carry):
 
     def is_withdrawn(self, pseudonym: str, spend_key: str = "") -> bool:
         """Whether this patient withdrew, under this pseudonym or an earlier one of the same ledger name."""
-        return (
-            self._one(
-                "SELECT 1 FROM patients WHERE withdrawn_at IS NOT NULL "
-                "AND (pseudonym = ? OR (spend_key = ? AND spend_key <> '')) LIMIT 1",
-                (pseudonym, spend_key),
-            )
-            is not None
-        )
+        return self._one(WITHDRAWN, (pseudonym, spend_key)) is not None
 
     def begin_withdrawal(self, pseudonym: str, spend_key: str = "") -> Withdrawal:
         """Set a patient's tombstone: from now on nothing lists them. An unknown patient gets one all the same.
@@ -224,6 +220,11 @@ class Index(Files, Labels, Carry):
 
     # inside
 
+    def _met(self, row: ImageRow) -> tuple[bool, str | None]:
+        """Whether its patient withdrew, and the digest of the pixels of the image that has its UID already."""
+        record = self._one(MET, (row.patient, row.spend_key, row.sop_uid))
+        return (False, None) if record is None else (bool(record[0]), record[1])
+
     def _place(self, row: ImageRow) -> None:
         self._run(
             "INSERT OR IGNORE INTO patients (pseudonym, spend_key) VALUES (?, ?)",
@@ -235,13 +236,8 @@ class Index(Files, Labels, Carry):
             "INSERT OR IGNORE INTO series (series_uid, study_uid, modality) VALUES (?, ?, ?)",
             (row.series_uid, row.study_uid, row.modality),
         )
-        placed = self._one(
-            "SELECT s.study_uid, s.modality, t.patient, p.spend_key FROM series s JOIN studies t USING (study_uid) "
-            "JOIN patients p ON p.pseudonym = t.patient WHERE s.series_uid = ?",
-            (row.series_uid,),
-        )
-        owner = self._one("SELECT patient FROM studies WHERE study_uid = ?", (row.study_uid,))
-        if placed != (row.study_uid, row.modality, row.patient, row.spend_key) or owner != (row.patient,):
+        placed = self._one(PLACED, (row.series_uid, row.study_uid))
+        if placed != (row.study_uid, row.modality, row.patient, row.spend_key, row.patient):
             raise _conflict(
                 "hierarchy-conflict", "its study or series belongs to another patient or modality"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,6 +17,8 @@ from common.sqlite import use_wal
 
 LOCK_TIMEOUT_S: Final = 30.0
 FULL_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_INSIDE: Final = nullcontext()
+"""A transaction within another."""
 _PRAGMAS: Final = (
     "foreign_keys = ON",
     "secure_delete = ON",  # a deleted row is overwritten, not only unlinked
@@ -58,12 +60,12 @@ class Database:
         """Close the file; everything committed stays."""
         self._db.close()
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Join all changes made inside into one that happens whole or not at all; may be nested."""
-        if self._depth:
-            yield
-            return
+        return _INSIDE if self._depth else self._outermost()
+
+    @contextmanager
+    def _outermost(self) -> Iterator[None]:
         with self._translated():
             self._db.execute("BEGIN IMMEDIATE")
         self._depth = 1
@@ -88,17 +90,29 @@ class Database:
             raise _corrupt(self._path.name)
 
     def _run(self, statement: str, values: Sequence[object] = ()) -> int:
+        return self._execute(statement, values).rowcount
+
+    def _run_many(self, statement: str, values: Sequence[Sequence[object]]) -> None:
         with self._translated():
-            return self._db.execute(statement, values).rowcount
+            self._db.executemany(statement, values)
 
     def _all(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._translated():
             return self._db.execute(query, values).fetchall()
 
     def _one(self, query: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
-        with self._translated():
+        try:
             record: tuple[Any, ...] | None = self._db.execute(query, values).fetchone()
-            return record
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, self._path.name) from None
+        return record
+
+    def _execute(self, statement: str, values: Sequence[object]) -> sqlite3.Cursor:
+        """As `_translated` would have it; asked a dozen times for every image, so without a context manager."""
+        try:
+            return self._db.execute(statement, values)
+        except (sqlite3.Error, OSError) as error:
+            raise _translate(error, self._path.name) from None
 
     def _forget(self) -> None:
         """Move the log into the file and empty it, so that deleted rows do not linger there."""

@@ -45,6 +45,22 @@ VOLUMES_OF: Final = (
     "JOIN studies t USING (study_uid) WHERE t.patient = ? ORDER BY v.series_uid, v.part"
 )
 
+_NOTHING: Final = "{}"
+_PLAIN: Final[dict[str, Label]] = {"0": 0, "1": 1}
+"""What most labels are, as text: a thousand sites' images are read often."""
+WITHDRAWN: Final = (
+    "SELECT 1 FROM patients WHERE withdrawn_at IS NOT NULL "
+    "AND (pseudonym = ?1 OR (spend_key = ?2 AND spend_key <> '')) LIMIT 1"
+)
+MET: Final = f"SELECT ({WITHDRAWN}), (SELECT pixel_digest FROM images WHERE sop_uid = ?3)"  # noqa: S608 (our own)
+"""Of an image that comes: whether its patient withdrew, and what has its UID."""
+PLACED: Final = (
+    "SELECT s.study_uid, s.modality, t.patient, p.spend_key, (SELECT patient FROM studies WHERE study_uid = ?2) "
+    "FROM series s JOIN studies t USING (study_uid) JOIN patients p ON p.pseudonym = t.patient "
+    "WHERE s.series_uid = ?1"
+)
+"""Of a series and a study: where the series stands, and whose the study is."""
+
 STORED: Final = "s:"
 """Begins the digests of pixels that releases since the second index make; see `client.intake.digests`."""
 
@@ -86,6 +102,8 @@ class ImageRow:
 
 
 _FIELDS: Final = tuple(f.name for f in fields(ImageRow))
+_LABEL: Final = _FIELDS.index("label")
+_QUALITY: Final = _FIELDS.index("quality")
 
 
 @dataclass(frozen=True)
@@ -212,10 +230,9 @@ def image_record(row: ImageRow) -> tuple[object, ...]:
 
 def image_row(record: tuple[Any, ...]) -> ImageRow:
     """An image from the joined columns, which stand in the order of the fields of `ImageRow`."""
-    values = dict(zip(_FIELDS, record, strict=True))
-    return ImageRow(
-        **{**values, "label": label_of(values["label"]), "quality": json.loads(values["quality"])}
-    )
+    values = list(record)
+    values[_LABEL], values[_QUALITY] = label_of(values[_LABEL]), json.loads(values[_QUALITY])
+    return ImageRow(*values)
 
 
 def label_text(label: Label) -> str | None:
@@ -225,8 +242,8 @@ def label_text(label: Label) -> str | None:
 
 def label_of(text: str | None) -> Label:
     """A label from the JSON text it is kept as."""
-    if text is None:
-        return None
+    if text is None or text in _PLAIN:
+        return _PLAIN.get(text or "")
     value = json.loads(text)
     return tuple(value) if isinstance(value, list) else value
 

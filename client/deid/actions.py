@@ -26,7 +26,8 @@ _DECIMAL: Final = re.compile(r"[0-9eE+\-. ]{1,32}")
 _DATE: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})")
 _AGE: Final = re.compile(r"(\d{1,3})([DWMY])")
 _PER_YEAR: Final = {"D": 365.25, "W": 52.18, "M": 12.0, "Y": 1.0}
-_TEXT: Final = frozenset(("CS", "LO", "SH", "UI"))
+TEXTS: Final = frozenset(("CS", "LO", "SH", "UI"))
+"""Value representations of text that may be kept."""
 _FORMATS: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
 _WORDS: Final = {vr: struct.Struct(f"<{letter}") for vr, letter in _FORMATS.items()}
 """VR to how one of its binary numbers is read."""
@@ -94,7 +95,7 @@ def _from_bytes(element: RawDataElement) -> Sequence[Any]:
 def _one(rule: Rule, vr: str, value: Any, wanted: Wanted) -> Any:
     if vr not in rule.vr:
         return None
-    return _text(rule, value, wanted) if vr in _TEXT else _number(rule, vr, value)
+    return _text(rule, value, wanted) if vr in TEXTS else _number(rule, vr, value)
 
 
 def _text(rule: Rule, value: Any, wanted: Wanted) -> str | None:
@@ -102,8 +103,12 @@ def _text(rule: Rule, value: Any, wanted: Wanted) -> str | None:
     permitted = text in rule.values or (rule.pattern is not None and bool(rule.pattern.fullmatch(text)))
     if not permitted or not text.isascii():
         return None
-    named = any(part in text for part in wanted.parts) if "UI" in rule.vr else wanted.touches(text)
-    return None if named else text
+    return None if names_somebody(rule, text, wanted) else text
+
+
+def names_somebody(rule: Rule, text: str, wanted: Wanted) -> bool:
+    """Whether a permitted text holds anything that the source names; of UIDs only long names and numbers count."""
+    return wanted.holds(text) if "UI" in rule.vr else wanted.touches(text)
 
 
 def _number(rule: Rule, vr: str, value: Any) -> Any:

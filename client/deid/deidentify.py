@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from client.deid.methods import MEANINGS
 from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
 from client.deid.pseudonyms import Identity, Pseudonyms
+from client.deid.remembered import Memory, short_value
 from client.deid.tables import is_table
 from client.deid.tags import tag as tag_of
 from client.deid.wanted import Wanted, identifiers
@@ -46,10 +47,6 @@ DONE: Final = {
     "enter": "entered",
 }
 """An action of the profile, and the word by which receipts count it."""
-_NUMBERS: Final = frozenset(("DS", "IS", "US", "SS", "UL", "SL", "FL", "FD"))
-_SHORT: Final = 128
-"""Bytes of a number, or of several in one element, that is worth remembering."""
-_REMEMBERED: Final = 4096
 _ACCESSION: Final = 0x00080050
 _STUDIED: Final = 0x00080020
 _MAKER: Final = 0x00080070
@@ -61,22 +58,13 @@ _ALWAYS_MADE: Final = frozenset(("pseudonym", "empty", "generalise"))
 """Actions that do not need an element in the source."""
 
 
-class _Number(NamedTuple):
-    """A number as a source writes it; it names nobody, and what becomes of it depends on nothing else."""
-
-    tag: int
-    vr: str
-    raw: bytes
-
-
 @dataclass(frozen=True)
 class Deidentifier:
     """The profile and keys of one site."""
 
     profile: Profile
     names: Pseudonyms
-    _numbers: dict[_Number, RawDataElement | None] = field(default_factory=dict, repr=False, compare=False)
-    """What became of a number as it stood: the slices of a series have most of theirs in common."""
+    _memory: Memory = field(default_factory=Memory, repr=False, compare=False)
 
     def apply(
         self,
@@ -110,20 +98,20 @@ class Deidentifier:
 
     def _place(self, rule: Rule, work: _Work, made: Elements) -> None:
         tag = tag_of(rule.tag)
-        number = _short_number(rule, work)
-        if number is not None and number in self._numbers:
-            known = self._numbers[number]
-            if known is not None:
-                made[tag] = known
+        plain = short_value(rule, work.items.get(rule.tag)) if rule.action == "keep" else None
+        known = self._memory.recall(plain, rule, work.wanted) if plain is not None else None
+        if known is not None:
+            if known.element is not None:
+                made[tag] = known.element
             return
         value = self._value(rule, work)
-        if number is not None and len(self._numbers) < _REMEMBERED:
-            self._numbers[number] = None if value is None else _element(rule, number.vr, value)
         if isinstance(value, Items):
             made[tag] = DataElement(tag, "SQ", value)
         elif value is not None:
             kept_as = str(work.item(rule).VR) if rule.action == "keep" else rule.vr[0]
             made[tag] = _element(rule, kept_as, value)
+        if plain is not None:
+            self._memory.keep(plain, value, made.get(tag))
 
     def _value(self, rule: Rule, work: _Work) -> Any:
         if rule.action == "keep":
@@ -226,14 +214,6 @@ class _Work:
 
 def _written(day: date) -> str:
     return f"{day.year:04d}{day.month:02d}{day.day:02d}"
-
-
-def _short_number(rule: Rule, work: _Work) -> _Number | None:
-    item = work.items.get(rule.tag)
-    if rule.action != "keep" or not isinstance(item, RawDataElement) or not isinstance(item.value, bytes):
-        return None
-    plain = item.VR in _NUMBERS and item.VR in rule.vr and item.is_little_endian
-    return _Number(rule.tag, item.VR or "", item.value) if plain and len(item.value) <= _SHORT else None
 
 
 def _by_number(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:

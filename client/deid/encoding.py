@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from pydicom.dataelem import DataElement, RawDataElement
@@ -25,6 +26,8 @@ _SHORT_HEAD: Final = struct.Struct("<HH2sH")
 _LONG_HEAD: Final = struct.Struct("<HH2s2xI")
 _UNDEFINED: Final = 0xFFFFFFFF
 _GROUP_LENGTH: Final = 0x00020000
+_KINDS: Final = 8192
+"""Heads of elements remembered."""
 
 
 def element(tag: int, vr: str, value: Any) -> RawDataElement:
@@ -56,9 +59,10 @@ def _raw(vr: str, values: Sequence[Any]) -> bytes:
 
 def encode(target: Dataset) -> bytes:
     """The bytes of a file: empty preamble, our file meta, Explicit VR Little Endian."""
-    meta = b"".join(map(_written, _in_order(target.file_meta)))
+    meta = b"".join(_pieces(target.file_meta))
     length = element(_GROUP_LENGTH, "UL", len(meta))
-    return b"".join((b"\0" * 128, b"DICM", _written(length), meta, *map(_written, _in_order(target))))
+    head = _head(_GROUP_LENGTH, "UL", length.length)
+    return b"".join((b"\0" * 128, b"DICM", head, length.value or b"", meta, *_pieces(target)))
 
 
 def _in_order(dataset: Dataset) -> list[RawDataElement | DataElement]:
@@ -67,16 +71,25 @@ def _in_order(dataset: Dataset) -> list[RawDataElement | DataElement]:
     return [items[tag] for tag in sorted(items)]
 
 
-def _written(item: RawDataElement | DataElement) -> bytes:
-    if not isinstance(item, RawDataElement) or item.value is None or item.length == _UNDEFINED:
-        return _by_pydicom(item)
-    tag, vr, size = int(item.tag), item.VR or "", len(item.value)
-    value: bytes = item.value
+def _pieces(dataset: Dataset) -> list[bytes]:
+    """Heads and values in the order of the tags; pixels are copied once only, where all is joined."""
+    found: list[bytes] = []
+    for item in _in_order(dataset):
+        value = item.value
+        if not isinstance(item, RawDataElement) or value is None or item.length == _UNDEFINED:
+            found.append(_by_pydicom(item))
+            continue
+        head = _head(item.tag, item.VR or "", len(value))
+        found += (head, value) if head else (_by_pydicom(item),)
+    return found
+
+
+@lru_cache(maxsize=_KINDS)
+def _head(tag: int, vr: str, size: int) -> bytes:
+    """What stands before a value; empty where no such value can be written so."""
     if vr in _LONG:
-        return _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), size) + value
-    if size > 0xFFFF:
-        return _by_pydicom(item)
-    return _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), size) + value
+        return _LONG_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), size)
+    return b"" if size > 0xFFFF else _SHORT_HEAD.pack(tag >> 16, tag & 0xFFFF, vr.encode(), size)
 
 
 def _by_pydicom(item: RawDataElement | DataElement) -> bytes:

@@ -98,9 +98,17 @@ def pixel_elements(made: Elements, pixels: npt.NDArray[np.integer[Any]]) -> Elem
     found: Elements = {tag(one): element(one, "US", number) for one, number in numbers.items()}
     if pixels.ndim == 3:
         found[tag(_FRAMES)] = element(_FRAMES, "IS", pixels.shape[0])
-    raw = np.ascontiguousarray(pixels).tobytes()
-    found[tag(PIXELS)] = element(PIXELS, "OB" if bits == 8 else "OW", raw)
+    found[tag(PIXELS)] = element(PIXELS, "OB" if bits == 8 else "OW", _bytes_of(pixels))
     return found
+
+
+def _bytes_of(pixels: npt.NDArray[np.integer[Any]]) -> bytes:
+    """Their bytes, not copied where they are a view of all of some bytes, as of pixels that nothing had to change."""
+    owner: object = pixels
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    whole = isinstance(owner, bytes) and len(owner) == pixels.nbytes and pixels.flags.c_contiguous
+    return owner if isinstance(owner, bytes) and whole else np.ascontiguousarray(pixels).tobytes()
 
 
 def file_meta(made: Elements) -> FileMetaDataset:

@@ -113,4 +113,12 @@ def _code(key: bytes, purpose: str, *parts: str) -> bytes:
     message = b"".join(
         len(raw).to_bytes(4, "big") + raw for raw in (part.encode("utf-8") for part in (purpose, *parts))
     )
-    return hmac.digest(key, message, "sha256")
+    made = _keyed(key).copy()
+    made.update(message)
+    return made.digest()
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """HMAC-SHA-256 that has taken its key; only copies of it are used."""
+    return hmac.new(key, None, "sha256")

@@ -13,6 +13,10 @@ from typing import Final, NamedTuple
 PREAMBLE: Final = 128
 _LONG: Final = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"))
 _SHORT: Final = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+_NAMES: Final = {vr: vr.decode() for vr in _LONG | _SHORT}
+_HEAD: Final = struct.Struct("<HH2sH").unpack_from
+"""Group, element, VR, and a length of 16 bits where the VR has one."""
+_LENGTH: Final = struct.Struct("<I").unpack_from
 _ITEM: Final = (0xFFFE, 0xE000)
 _ENDS: Final = frozenset(((0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)))
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -49,7 +53,16 @@ def _elements(view: memoryview, at: int, end: int, depth: int) -> Iterator[Seen]
     if depth > _MAX_DEPTH:
         raise Unreadable("sequences are nested too deeply")
     while at < end:
-        group, element, vr, length, at = _header(view, at, end)
+        if end - at < 8:
+            raise Unreadable("bytes are left over")
+        group, element, vr, length = _HEAD(view, at)
+        if vr in _SHORT:
+            at += 8
+        elif vr not in _LONG or end - at < 12:
+            raise Unreadable("an unknown value representation")
+        else:
+            (length,) = _LENGTH(view, at + 8)
+            at += 12
         if vr == b"SQ":
             stop = _end_of_sequence(at, end, length)
             yield Seen(group, element, "SQ", view[at:at], depth)
@@ -58,21 +71,8 @@ def _elements(view: memoryview, at: int, end: int, depth: int) -> Iterator[Seen]
             continue
         if length > end - at:
             raise Unreadable("an element runs past the end")
-        yield Seen(group, element, vr.decode(), view[at : at + length], depth)
+        yield Seen(group, element, _NAMES[vr], view[at : at + length], depth)
         at += length
-
-
-def _header(view: memoryview, at: int, end: int) -> tuple[int, int, bytes, int, int]:
-    """Group, element, VR, length, and where the value begins."""
-    if end - at < 8:
-        raise Unreadable("bytes are left over")
-    group, element = struct.unpack_from("<HH", view, at)
-    vr = bytes(view[at + 4 : at + 6])
-    if vr in _SHORT:
-        return group, element, vr, struct.unpack_from("<H", view, at + 6)[0], at + 8
-    if vr not in _LONG or end - at < 12:
-        raise Unreadable("an unknown value representation")
-    return group, element, vr, struct.unpack_from("<I", view, at + 8)[0], at + 12
 
 
 def _end_of_sequence(at: int, end: int, length: int) -> int:

@@ -7,7 +7,7 @@ them. What is damaged anywhere is refused all the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -119,7 +119,7 @@ class Spoken(NamedTuple):
 
     tag: int
     vr: str
-    texts: Sequence[str]
+    texts: tuple[str, ...]
     """Its values as they stand, padding included."""
     creator: str = ""
     """Of a private element: who defined it."""
@@ -210,7 +210,7 @@ def _plain(tag: int, vr: str, item: DataElement | RawDataElement, creator: str) 
     if not raw.isascii() or b"\x1b" in raw:
         return None
     text = raw.decode("ascii")
-    return Spoken(tag, vr, (text,) if vr in _PROSE else text.split("\\"), creator)
+    return Spoken(tag, vr, (text,) if vr in _PROSE else tuple(text.split("\\")), creator)
 
 
 def _decoded(tag: int, vr: str, element: DataElement, creator: str) -> Spoken:
@@ -225,7 +225,7 @@ def _decoded(tag: int, vr: str, element: DataElement, creator: str) -> Spoken:
     raw = b"\\".join(
         kept for one in values if isinstance(kept := getattr(one, "original_string", b""), bytes)
     )
-    return Spoken(tag, vr, [str(one) for one in values], creator, raw)
+    return Spoken(tag, vr, tuple(map(str, values)), creator, raw)
 
 
 def _creator(items: Mapping[int, DataElement | RawDataElement], tag: int) -> str:

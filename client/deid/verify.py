@@ -29,6 +29,8 @@ __all__ = ["Wanted", "check", "identifiers"]
 
 _META: Final = frozenset((0x00, 0x01, 0x02, 0x03, 0x10, 0x12, 0x13))
 _PIXELS: Final = (0x7FE0, 0x0010)
+_DRAWN: Final = frozenset((0x5000, 0x6000))
+"""Where the groups of curves and overlays begin, 256 each."""
 _NUMBERS: Final = frozenset(("DS", "IS"))
 _BINARY: Final = frozenset(("US", "SS", "UL", "SL", "FD", "FL", "OB", "OW", "AT", "SQ"))
 _OPEN: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC", "PN"))
@@ -187,19 +189,22 @@ def _needles(wanted: Wanted) -> Needles:
 
 def _structure(elements: list[Seen], private: Sequence[str]) -> Pixels:
     """No overlay, no curve, nothing private but what the hospital keeps, and pixels at the very end."""
+    image: dict[int, memoryview] = {}
     for seen in elements:
-        if seen.group % 2 and not _is_kept_private(seen, elements, private):
+        group = seen.group
+        if group % 2 and not _is_kept_private(seen, elements, private):
             raise _refused("a private element was written")
-        if seen.group in range(0x5000, 0x5100) or seen.group in range(0x6000, 0x6100):
+        if group & 0xFF00 in _DRAWN:
             raise _refused("a curve or overlay element was written")
-        if seen.group == 0x0002 and seen.element not in _META:
+        if group == 0x0002 and seen.element not in _META:
             raise _refused("file meta holds an element it should not")
+        if group == 0x0028 and not seen.depth:
+            image[seen.element] = seen.value
     last = elements[-1]
-    at_top = {(s.group, s.element): s.value for s in elements if not s.depth}
     rows, cols, allocated, stored, signed = (
-        _us(at_top.get((0x0028, e))) for e in (0x0010, 0x0011, 0x0100, 0x0101, 0x0103)
+        _us(image.get(e)) for e in (0x0010, 0x0011, 0x0100, 0x0101, 0x0103)
     )
-    frames = int(bytes(at_top.get((0x0028, 0x0008), b"1")).strip(b" \0") or b"1")
+    frames = int(bytes(image.get(0x0008, b"1")).strip(b" \0") or b"1")
     size = rows * cols * allocated // 8 * frames
     if (last.group, last.element) != _PIXELS or len(last.value) != size + size % 2:
         raise _refused("the pixels are not the last element, or not of the announced size")

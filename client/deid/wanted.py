@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from pydicom.dataset import Dataset
 
@@ -29,6 +31,10 @@ random UIDs by chance (six digits: one image in 500, measured)."""
 _DIGIT: Final = re.compile(r"\d")
 _DIGITS: Final = re.compile(r"\d+")
 _WELL_KNOWN: Final = "1.2.840.10008."
+_KINDS: Final = 4096
+"""Elements remembered with what they say; a hostile file may hold any number of them."""
+_LONGEST: Final = 256
+"""Letters of an element that is worth remembering."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +62,55 @@ class Wanted:
 
     def touches(self, text: str) -> bool:
         """Whether a value that could be kept holds one of these; it is then left out."""
-        low = text.casefold()
-        found = words(low)
-        digits = _DIGIT.search(low) is not None
+        seen = _seen_before(text) if len(text) <= _LONGEST else _seen(text)
         return (
-            not self.words.isdisjoint(found)
-            or not self.said.isdisjoint(found)
-            or any(part in low for part in self.parts)
-            or not self.pairs.isdisjoint(itertools.pairwise(found))
-            or (digits and not self.numbers.isdisjoint(_DIGITS.findall(joined_digits(low))))
-            or (bool(self.tight) and self._holds_tight(squeezed(low)))
-            or (digits and not self.days.isdisjoint(dates_in(low)))
+            not self.words.isdisjoint(seen.words)
+            or not self.said.isdisjoint(seen.words)
+            or self.holds(seen.low)
+            or not self.pairs.isdisjoint(seen.pairs)
+            or not self.numbers.isdisjoint(seen.numbers)
+            or (bool(self.tight) and any(one in seen.tight for one in self.tight))
+            or not self.days.isdisjoint(seen.days)
         )
 
-    def _holds_tight(self, text: str) -> bool:
-        return any(one in text for one in self.tight)
+    def holds(self, text: str) -> bool:
+        """Whether a text, as it stands, has one of the parts in it."""
+        return len(text) >= self._shortest and any(part in text for part in self.parts)
+
+    @cached_property
+    def _shortest(self) -> int:
+        """Letters of the shortest part: nothing shorter holds any."""
+        return min(map(len, self.parts), default=0)
+
+
+class _Seen(NamedTuple):
+    """A value that could be kept, in each way in which it is looked at; most values stand in file after file."""
+
+    low: str
+    words: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    numbers: tuple[str, ...]
+    tight: str
+    days: frozenset[str]
+
+
+def _seen(text: str) -> _Seen:
+    low = text.casefold()
+    found = tuple(words(low))
+    digits = _DIGIT.search(low) is not None
+    numbers = tuple(_DIGITS.findall(joined_digits(low))) if digits else ()
+    days = frozenset(dates_in(low)) if digits else frozenset[str]()
+    return _Seen(low, found, tuple(itertools.pairwise(found)), numbers, squeezed(low), days)
+
+
+_seen_before = lru_cache(maxsize=_KINDS)(_seen)
+_NOTHING: Final = Wanted()
+_FIELDS: Final = tuple(attrgetter(one.name) for one in fields(Wanted))
 
 
 @dataclass
 class _Collector:
-    """One source's identifiers as they are met."""
+    """The identifiers of one element."""
 
     vendor: frozenset[str]
     tokens: set[str] = field(default_factory=set)
@@ -154,13 +189,32 @@ class _Collector:
 
 def identifiers(source: Dataset) -> Wanted:
     """Every identifier of a source: nested, in private items and in its file meta as well."""
-    names = (folded(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName"))
-    found = _Collector(frozenset(names))
-    for element in speaking(getattr(source, "file_meta", None) or Dataset()):
-        found.take(element)
-    for element in speaking(source):
-        found.take(element)
-    return found.wanted()
+    vendor = frozenset(folded(source.get(k)) for k in ("Manufacturer", "ManufacturerModelName"))
+    meta = getattr(source, "file_meta", None) or Dataset()
+    said = (_said_by(element, vendor) for element in itertools.chain(speaking(meta), speaking(source)))
+    return _joined({id(one): one for one in said if one is not _NOTHING}.values())
+
+
+def _said_by(element: Spoken, vendor: frozenset[str]) -> Wanted:
+    """What one element says; nothing of it depends on the others, so that all slices of a patient share it."""
+    if sum(map(len, element.texts)) > _LONGEST:
+        return _taken(element, vendor)
+    return _remembered(element, vendor)
+
+
+def _taken(element: Spoken, vendor: frozenset[str]) -> Wanted:
+    found = _Collector(vendor)
+    found.take(element)
+    wanted = found.wanted()
+    return _NOTHING if wanted == _NOTHING else wanted
+
+
+_remembered = lru_cache(maxsize=_KINDS)(_taken)
+
+
+def _joined(several: Collection[Wanted]) -> Wanted:
+    """All of what several say."""
+    return Wanted(*(frozenset().union(*filter(None, map(of, several))) for of in _FIELDS))
 
 
 def _spelt(texts: set[str]) -> set[str]:

@@ -68,7 +68,7 @@ class Bench:
 
     @classmethod
     def of(cls, hello: Mapping[str, Any]) -> Self:
-        """The bench that a parent's first line describes; see `client.intake.pool.Setup.hello`."""
+        """The bench that a parent's first line describes; see `client.intake.hand.Setup.hello`."""
         names = Pseudonyms(bytes.fromhex(hello["key"]), bytes.fromhex(hello["spend"]))
         settings = DeidSettings(**hello["deid"])
         percentiles = {
@@ -130,7 +130,7 @@ class Bench:
         proof = Proof(wanted, self.settings.private_creators, searched=cleaned.searched)
         path = Path(task.staging) / f"{task.key}.dcm"
         written = write_proved(path, data, proof)
-        row["pixel_digest"] = stored_digest(target, written.tail)
+        row["pixel_digest"] = stored_digest(header, written.tail)
         found["digest"] = written.digest
         found |= {"actions": dict(tally), "methods": methods, "boxes": cleaned.blanked}
         return row

@@ -77,7 +77,7 @@ def ingest(
         site: the hospital.
         folder: DICOM files in any depth, or PNG and JPEG that the table names by `path`.
         labels: see `client.intake.labels`.
-        workers: processes; all cores when None.
+        workers: processes; all cores when None; 0: none but this one, for a virtual hospital.
         progress: called with files done and files in all.
         limits: what one file may cost; 1 GiB and 60 seconds when None.
         allow_unlabelled: whether a folder with a table may hold images that the table does not name.
@@ -106,6 +106,8 @@ def ingest(
         except StorageError:
             desk.staging.clear()
             raise
+        finally:
+            desk.staging.close()
         desk.staging.clear()
         report = replace(report, volumes=follow(site, index, report), seconds=time.monotonic() - start)
     _LOG.info("ingest.done", site=site.name, files=report.received, images=report.accepted)

@@ -120,9 +120,12 @@ class Outcome:
         return self.code == ACCEPTED
 
 
+_ENCODER: Final = json.JSONEncoder(default=vars)
+
+
 def to_json(thing: Task | Outcome) -> str:
     """One line of text."""
-    return json.dumps(vars(thing), default=vars)
+    return _ENCODER.encode(vars(thing))
 
 
 def task_from(text: str) -> Task:

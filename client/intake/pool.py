@@ -6,82 +6,25 @@ a hospital has.
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
-from client.deid.pseudonyms import Pseudonyms
-from client.deid.settings import DeidSettings
-from client.index_rows import Percentiles
-from client.intake.outcome import Outcome, Task, outcome_from, to_json
-from client.intake.parse import too_much
-from common.errors import IntakeError
+from client.intake.hand import MEMORY_BYTES, START_LIMIT_S, Answer, Hand, Limits, Setup
+from client.intake.outcome import Outcome, Task
 
-MEMORY_BYTES: Final = 2**30
-"""What one file may take on top of what a worker needs when it starts."""
-TIME_LIMIT_S: Final = 60.0
-CPU_LIMIT_S: Final = 60.0
-START_LIMIT_S: Final = 120.0
-_IN_HAND: Final = 2
-"""Tasks a worker has been sent: the one it works on, and the next."""
+__all__ = ["MEMORY_BYTES", "START_LIMIT_S", "Answer", "Limits", "Pool", "Setup"]
+
 _AHEAD: Final = 64
 """Tasks begun before the oldest is answered, so that one slow file does not pile up the others."""
-
-_KEEP_MEMORY: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
-}
-"""What glibc does with the memory of one image when it is freed: keep it for the next, instead of giving it back to
-the system and asking for it again, which took a fifth of a worker's time."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one file may cost."""
-
-    memory_bytes: int = MEMORY_BYTES
-    time_s: float = TIME_LIMIT_S
-    cpu_s: float = CPU_LIMIT_S
-    """Of the processor, over all threads of the worker; in whole seconds, rounded up."""
-
-
-@dataclass(frozen=True)
-class Setup:
-    """What every worker is told when it starts."""
-
-    names: Pseudonyms
-    percentiles: Mapping[tuple[str, str], Percentiles] = field(default_factory=dict)
-    limits: Limits = field(default_factory=Limits)
-    deid: DeidSettings = field(default_factory=DeidSettings)
-    tighten: str = ""
-    """Text of the site's own stricter profile; empty: none."""
-
-    def hello(self) -> str:
-        """The first line a worker reads."""
-        rows = [(m, s, p.images, dict(p.bounds)) for (m, s), p in self.percentiles.items()]
-        return json.dumps(
-            {
-                "key": self.names.key.hex(),
-                "spend": self.names.spend.hex(),
-                "percentiles": rows,
-                "memory": self.limits.memory_bytes,
-                "cpu": self.limits.cpu_s,
-                "deid": asdict(self.deid),
-                "tighten": self.tighten,
-                "parent": os.getpid(),
-            }
-        )
+_LONGEST_PAUSE_S: Final = 0.02
+"""By so much at most a file may exceed its time before its worker is ended."""
+_LEFT: Final = 2
+"""Tasks that a worker should still have when we look again."""
 
 
 class Pool:
@@ -95,7 +38,8 @@ class Pool:
     def __init__(self, setup: Setup, workers: int | None = None) -> None:
         self._setup = setup
         self._count = workers or len(os.sched_getaffinity(0))
-        self._hands: list[_Hand] = []
+        self._hands: list[Hand] = []
+        self._pace = _Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -118,19 +62,26 @@ class Pool:
         Raises:
             IntakeError: a worker cannot be started at all.
         """
+        return ((answer.task, answer.outcome) for answer in self.answers(tasks))
+
+    def answers(self, tasks: Iterable[Task]) -> Iterator[Answer]:
+        """The same, each with the line in which its worker said so.
+
+        Raises:
+            IntakeError: a worker cannot be started at all.
+        """
         source = iter(tasks)
         waiting: deque[Task] = deque()
-        done: dict[int, Outcome] = {}
+        done: dict[int, Answer] = {}
         exhausted = False
         while True:
             exhausted = self._feed(source, waiting) if not exhausted else True
             while waiting and waiting[0].number in done:
-                task = waiting.popleft()
-                yield task, done.pop(task.number)
+                yield done.pop(waiting.popleft().number)
             if exhausted and not waiting:
                 return
-            for task, outcome in self._collect():
-                done[task.number] = outcome
+            for answer in self._collect():
+                done[answer.task.number] = answer
 
     def _feed(self, source: Iterator[Task], waiting: deque[Task]) -> bool:
         """Give every hand that has room a task; True when there are no more."""
@@ -145,155 +96,51 @@ class Pool:
             hand.give(task)
         return False
 
-    def _with_room(self) -> _Hand | None:
+    def _with_room(self) -> Hand | None:
         """The hand with the least to do; a new one before any has two tasks."""
         least = min(self._hands, key=lambda hand: len(hand.tasks), default=None)
         if least is not None and not least.tasks:
             return least
         if len(self._hands) < self._count:
-            self._hands.append(_Hand(self._setup))
+            self._hands.append(Hand(self._setup))
             return self._hands[-1]
-        return least if least is not None and len(least.tasks) < _IN_HAND else None
+        return least if least is not None and least.has_room else None
 
-    def _collect(self) -> list[tuple[Task, Outcome]]:
+    def _collect(self) -> list[Answer]:
         busy = [hand for hand in self._hands if hand.tasks]
+        time.sleep(self._pace.pause(min((len(hand.tasks) for hand in busy), default=0)))
         wait = max(0.0, min((hand.deadline for hand in busy), default=0.0) - time.monotonic())
         ready, _, _ = select.select([hand.answers for hand in busy], [], [], wait)
-        return [
+        found = [
             answer
             for hand in busy
             if hand.answers in ready or hand.deadline <= time.monotonic()
             for answer in hand.take()
         ]
-
-
-class _Hand:
-    """One process, the task it works on and the one it takes up next, so that it need not wait for us."""
-
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self.tasks: deque[Task] = deque()
-        self.deadline = 0.0
-        self._start()
-
-    def _start(self) -> None:
-        home = str(Path(__file__).resolve().parents[2])
-        paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
-        threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **_KEEP_MEMORY}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "client.intake.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(paths)},
-        )
-        self._buffer = b""
-        self._send(self._setup.hello())
-        self._ready = False
-
-    @property
-    def answers(self) -> int:
-        """File descriptor on which the worker answers."""
-        if self._process.stdout is None:
-            return -1
-        return self._process.stdout.fileno()
-
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        return self._process.pid
-
-    def give(self, task: Task) -> None:
-        """Send a task; its time runs once the process is up and the task before it is done."""
-        self.tasks.append(task)
-        if len(self.tasks) == 1:
-            self._begin()
-        self._send(to_json(task))
-
-    def _begin(self) -> None:
-        limit = self._setup.limits.time_s if self._ready else START_LIMIT_S
-        self.deadline = time.monotonic() + limit
-
-    def take(self) -> list[tuple[Task, Outcome]]:
-        """The answer that has come, or the refusal of a file that killed or outlasted its worker.
-
-        Raises:
-            IntakeError: the process died before it was ready.
-        """
-        if time.monotonic() >= self.deadline and not self._has_bytes():
-            return self._lost(too_much_outcome())
-        chunk = os.read(self.answers, 2**16)
-        if not chunk:
-            return self._lost(self._ended())
-        self._buffer += chunk
-        return self._lines()
-
-    def _lines(self) -> list[tuple[Task, Outcome]]:
-        found: list[tuple[Task, Outcome]] = []
-        while b"\n" in self._buffer and self.tasks:
-            line, self._buffer = self._buffer.split(b"\n", 1)
-            if not self._ready:
-                self._ready = True
-                self._begin()
-                continue
-            number, _, text = line.partition(b" ")
-            try:
-                outcome = outcome_from(text.decode("utf-8"))
-            except ValueError:
-                return [*found, *self._lost(_crash())]
-            if number != b"%d" % self.tasks[0].number:  # an answer that nobody asked for
-                return [*found, *self._lost(_crash())]
-            found.append((self.tasks.popleft(), outcome))
-            self._begin()
+        self._pace.took(len(found) / max(1, len(busy)))
         return found
 
-    def _ended(self) -> Outcome:
-        """Why the process is gone: the kernel says when its processor time was used up."""
-        with suppress(subprocess.TimeoutExpired):  # one that closed its pipe and lives is killed by `stop`
-            self._process.wait(1.0)
-        return too_much_outcome() if self._process.returncode == -signal.SIGXCPU else _crash()
 
-    def _has_bytes(self) -> bool:
-        return bool(select.select([self.answers], [], [], 0)[0])
+class _Pace:
+    """How long a file takes a worker now, so that we look again when it has answered a few and has the next in hand.
 
-    def _lost(self, outcome: Outcome) -> list[tuple[Task, Outcome]]:
-        started, tasks = self._ready, list(self.tasks)
-        self.stop()
-        if not started:
-            raise IntakeError(
-                "a worker process", "it does not start", "Check memory limits and the installation"
-            )
-        self.tasks.clear()
-        self._start()
-        for task in tasks[1:]:  # it was not begun
-            self.give(task)
-        return [(task, outcome) for task in tasks[:1]]
+    To wake for every answer costs as much as what is then done: the worker is pushed off its processor, and both begin
+    with cold caches.
+    """
 
-    def _send(self, line: str) -> None:
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.write(line.encode("utf-8") + b"\n")
-                self._process.stdin.flush()
+    def __init__(self) -> None:
+        self._looked = time.monotonic()
+        self._each_s = 0.0
+        """A running mean, per worker."""
 
-    def stop(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-        self._process.wait()
+    def took(self, answers: float) -> None:
+        """So many answers came from each worker since this was last said."""
+        now = time.monotonic()
+        if answers:
+            each = (now - self._looked) / answers
+            self._each_s = each if not self._each_s else 0.7 * self._each_s + 0.3 * each
+        self._looked = now
 
-
-def too_much_outcome() -> Outcome:
-    """The outcome of a file that took longer than a file may."""
-    error = too_much()
-    return Outcome(error.code, error.rule, error.remedy)
-
-
-def _crash() -> Outcome:
-    return Outcome(
-        "parser-crash",
-        "the process that read it died",
-        "Check the file at its source; it may be damaged or made to harm",
-    )
+    def pause(self, held: int) -> float:
+        """Seconds until about half of the tasks are done that the worker with the fewest holds; at least two are left."""
+        return min(_LONGEST_PAUSE_S, max(0, held - _LEFT) / 2 * self._each_s)

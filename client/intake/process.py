@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.text.found import Decision
@@ -13,11 +13,14 @@ from client.index import ImageRow, Index
 from client.intake.folder import Content, Incoming
 from client.intake.known import bounds
 from client.intake.outcome import ACCEPTED, CHANGED, STORAGE, Outcome, Task
-from client.intake.pool import Limits, Pool, Setup
+from client.intake.pool import Answer, Limits, Pool, Setup
 from client.intake.report import UNCHANGED
 from client.intake.staging import Staging
 from client.site import Site
 from common.errors import StorageError
+
+if TYPE_CHECKING:
+    from client.intake.here import Here
 
 Progress = Callable[[int, int], None]
 """Files done and files in all."""
@@ -85,10 +88,11 @@ def process(
         IntakeError: no worker process can be started.
     """
     done: dict[int, Finished] = {}
-    tasks = (replace(task, decision=decision) for task in _tasks(desk, files, done))
-    for task, outcome in _worked(desk, tasks, effort):
+    plain = _tasks(desk, files, done)
+    tasks = plain if decision is None else (replace(task, decision=decision) for task in plain)
+    for task, outcome, line in _worked(desk, tasks, effort):
         if outcome.accepted:
-            desk.staging.keep(task.key, outcome)
+            desk.staging.keep(task.key, outcome, line)
         done[task.number] = _finished(files[task.number], task.key, outcome)
         effort.progress(len(done), len(files))
     effort.progress(len(done), len(files))
@@ -119,27 +123,37 @@ def prove(desk: Desk, changed: Sequence[Finished], effort: Effort) -> dict[str, 
         person = one.file.person
         tasks.append(Task(number, path, one.key, staging, person, digest=digest.hex(), prove=True))
     if tasks:
-        found |= {task.key: outcome for task, outcome in _worked(desk, tasks, effort)}
+        found |= {one.task.key: one.outcome for one in _worked(desk, tasks, effort)}
     return found
 
 
-def _worked(desk: Desk, tasks: Iterable[Task], effort: Effort) -> Iterator[tuple[Task, Outcome]]:
+def _worked(desk: Desk, tasks: Iterable[Task], effort: Effort) -> Iterator[Answer]:
     """Tasks with their outcomes, from a pool of workers.
 
     Raises:
         StorageError: a worker says that our own disk failed.
     """
     setup = Setup(desk.names, bounds(desk.index), effort.limits, desk.site.deid, desk.site.tighten)
-    with Pool(setup, effort.workers) as pool:
-        for task, outcome in pool.run(tasks):
+    with _hands(desk.site, setup, effort.workers) as hands:
+        for answer in hands.answers(tasks):
+            outcome = answer.outcome
             if outcome.code.startswith(STORAGE):
                 raise StorageError("the staging folder", outcome.rule, outcome.remedy, code=outcome.code)
-            yield task, outcome
+            yield answer
+
+
+def _hands(site: Site, setup: Setup, workers: int | None) -> Pool | Here:
+    if workers != 0:
+        return Pool(setup, workers)
+    from client.intake.here import Here  # noqa: PLC0415 - what reads files is for workers to import
+
+    return Here(site, setup)
 
 
 def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> Iterator[Task]:
     """Tasks for the files that need work; what is known already goes straight to `done`."""
     seen: set[str] = set()
+    staging = str(desk.staging.folder)
     for number, file in enumerate(files):
         try:
             refusal, content = file.refusal, _NOTHING if file.refusal else file.content()
@@ -155,8 +169,8 @@ def _tasks(desk: Desk, files: Sequence[Incoming], done: dict[int, Finished]) -> 
         if ready is not None:
             done[number] = ready
             continue
-        path, staging, digest = str(file.path), str(desk.staging.folder), content.digest.hex()
-        yield Task(number, path, key, staging, file.person, digest=digest, stamp=content.stamp)
+        digest = content.digest.hex()
+        yield Task(number, str(file.path), key, staging, file.person, digest=digest, stamp=content.stamp)
 
 
 def _ready(desk: Desk, file: Incoming, key: str) -> Finished | None:

@@ -65,11 +65,10 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> Written:
         StorageError: the disk refuses, or gives back something else.
     """
     length, tail = proof.hold(data)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part")
+    part = f"{path.parent}/.{path.stem}.{os.getpid()}.part"
     try:
-        part.write_bytes(data)
-        _check_same(part.read_bytes(), data)
-        part.replace(path)
+        _write(part, data)
+        os.replace(part, path)  # noqa: PTH105 (an object for each of a million files)
     except OSError as error:
         _remove(part)
         raise storage_error(error, "staging") from None
@@ -77,6 +76,19 @@ def write_proved(path: Path, data: bytes, proof: Proof) -> Written:
         _remove(part)
         raise
     return Written(file_digest(data, length, tail), tail)
+
+
+def _write(part: str, data: bytes) -> None:
+    """Write a file, and see that it gives back what it was given; by one handle, which costs a third less than two."""
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.lseek(handle, 0, os.SEEK_SET)
+        _check_same(os.read(handle, len(data) + 1), data)
+    finally:
+        os.close(handle)
 
 
 def _check_same(written: bytes, searched: bytes) -> None:
@@ -89,6 +101,6 @@ def _check_same(written: bytes, searched: bytes) -> None:
         )
 
 
-def _remove(part: Path) -> None:
+def _remove(part: str) -> None:
     with contextlib.suppress(OSError):
-        part.unlink(missing_ok=True)
+        os.unlink(part)  # noqa: PTH108 (as above)

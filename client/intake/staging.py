@@ -29,6 +29,7 @@ class Staging:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.behind = Behind()
+        self._notes: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -38,17 +39,34 @@ class Staging:
     def _earlier(self) -> dict[str, Outcome]:
         return notes(self.folder)
 
-    def keep(self, key: str, outcome: Outcome) -> None:
-        """Note that this file is done; its image goes to the disk by the way."""
-        self._note(f"{key} {to_json(outcome)}\n")
+    def keep(self, key: str, outcome: Outcome, line: str = "") -> None:
+        """Note that this file is done; its image goes to the disk by the way.
+
+        Args:
+            key: of the file.
+            outcome: what became of it.
+            line: the same as the worker wrote it, so that it need not be written anew; empty: it is.
+        """
+        self._note(f"{key} {line or to_json(outcome)}\n")
         self.behind.begin(self.image(key))
 
     def _note(self, line: str) -> None:
         try:
-            with (self.folder / NOTES).open("ab", buffering=0) as file:
-                file.write(line.encode("utf-8"))
+            if self._notes is None or not os.fstat(self._notes).st_nlink:  # a withdrawal wrote them anew
+                self.close()
+                flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+                self._notes = os.open(self.folder / NOTES, flags, 0o666)
+            left = line.encode("utf-8")
+            while left:
+                left = left[os.write(self._notes, left) :]
         except OSError as error:
             raise storage_error(error, "staging") from None
+
+    def close(self) -> None:
+        """Write no more notes for now; `keep` and `drop` open them again."""
+        if self._notes is not None:
+            os.close(self._notes)
+            self._notes = None
 
     def recall(self, key: str, final: Path) -> Outcome | None:
         """The outcome of a file that an interrupted ingestion had finished, if its image is still there, whole."""
@@ -74,6 +92,7 @@ class Staging:
     def clear(self) -> None:
         """Remove everything that waits."""
         self.behind.stop()
+        self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

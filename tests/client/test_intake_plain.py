@@ -30,6 +30,11 @@ def same(data: bytes) -> bool:
         return False
     with quiet():
         theirs = dcmread(io.BytesIO(data))
+        for one, other in ((ours, theirs), (ours.file_meta, theirs.file_meta)):  # no attribute more or less
+            assert {k: type(v) for k, v in vars(one).items() if k != "file_meta"} == {
+                k: type(v) for k, v in vars(other).items() if k != "file_meta"
+            }
+        assert not own_tables(ours) & own_tables(read_plain(data))
         assert ours.get(CHARSET) == theirs.get(CHARSET)  # converted by whoever reads it first
     raw, as_read = (
         {tag: item for tag, item in zip(ds.keys(), ds.values(), strict=True) if tag != CHARSET}
@@ -51,15 +56,23 @@ def same(data: bytes) -> bool:
                 for ask in (_get, getattr_or_error):
                     ours_says, theirs_says = ask(ours, keyword), ask(theirs, keyword)
                     assert (type(ours_says), ours_says) == (type(theirs_says), theirs_says), keyword
+                assert (keyword in ours) == (keyword in theirs)
+                assert item.tag in ours
         for absent in ("NoSuchThing", "PatientMotherBirthName", 0x00100010, (0x0010, 0x0010)):
             assert _get(ours, absent) == _get(theirs, absent)
             assert ours.get("NoSuchThing", 7) == 7
+            assert (absent in ours) == (absent in theirs)
     assert ours.preamble == theirs.preamble
     assert ours.original_encoding == theirs.original_encoding
     assert ours.original_character_set == theirs.original_character_set
     assert ours._character_set == theirs._character_set
     assert (ours.is_implicit_VR, ours.is_little_endian) == (theirs.is_implicit_VR, theirs.is_little_endian)
     return True
+
+
+def own_tables(ds: Dataset) -> set[int]:
+    """The tables and buffers of a data set; those of two that live at once are never the same."""
+    return {id(value) for value in vars(ds).values() if isinstance(value, dict | io.BytesIO)}
 
 
 def _get(ds: Dataset, keyword: object) -> object:
