@@ -6,7 +6,9 @@ Laws, in order; pure. A row is one label of one table.
 2. In a row, cells below the minimum are hidden, also empty ones where the bin has patients of another label. Where any is
    hidden, bins with nobody at all are hidden with them.
 3. While what is hidden in a row is one cell, or holds fewer patients than the minimum together, the smallest shown one goes too.
-4. What the floor hides stays hidden under every plan. What is left is coarse: fives, rounded down, but not below the floor.
+4. What is left is coarse: fives, rounded down, but not below the floor.
+
+What is hidden of a row are always its smallest cells, so a larger minimum only ever hides more, and no plan can choose what it hides.
 
 The only margin that is told is the number of a label's patients, and that is all that rows of different tables share; those of one
 table share which bins are empty. Whatever is hidden in a row could therefore all stand in any one of its hidden cells whose bin is
@@ -46,9 +48,7 @@ def coarse(tables: Iterable[CountTable], cell: int, floor: int) -> tuple[CountTa
         floor: the same, whatever a plan asks.
     """
     found = {one.axis: _array(one) for one in tables}
-    gone: Hidden = frozenset()
-    for minimum in (floor, cell):
-        gone = hidden(found, minimum, gone)
+    gone = hidden(found, max(cell, floor))
     return tuple(
         CountTable(
             axis,
@@ -64,31 +64,27 @@ def coarse(tables: Iterable[CountTable], cell: int, floor: int) -> tuple[CountTa
     )
 
 
-def hidden(tables: Mapping[str, Counts], minimum: int, already: Hidden = frozenset()) -> Hidden:
+def hidden(tables: Mapping[str, Counts], minimum: int) -> Hidden:
     """Which cells are held back.
 
     Args:
         tables: [labels, bins] by axis.
-        minimum: the smallest cell that may be told; with 1 only what is `already` hidden is.
-        already: cells that are hidden in any case.
+        minimum: the smallest cell that may be told; with 1 no cell of a patient is hidden.
     """
     found: set[tuple[str, int, int]] = set()
     for axis, table in tables.items():
         inhabited = table.sum(axis=0) > 0
         for label, row in enumerate(table):
-            before = {place for name, of, place in already if (name, of) == (axis, label)}
-            found |= {(axis, label, place) for place in _hidden_in(row, inhabited, minimum, before)}
+            found |= {(axis, label, place) for place in _hidden_in(row, inhabited, minimum)}
     return frozenset(found)
 
 
-def _hidden_in(row: Counts, inhabited: np.ndarray, minimum: int, before: set[int]) -> set[int]:
+def _hidden_in(row: Counts, inhabited: np.ndarray, minimum: int) -> set[int]:
     """Of one label and table."""
     places = range(len(row))
     if row.sum() < minimum:
         return set(places)
-    if len(row) == 1:
-        return before
-    gone = before | {place for place in places if row[place] < minimum and inhabited[place]}
+    gone = {place for place in places if row[place] < minimum and inhabited[place]}
     if not gone:
         return gone
     gone |= {place for place in places if not inhabited[place]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from server.analytics.distance import (
 )
 from server.analytics.records import AnalysisRecord, Bins
 from server.analytics.trouble import looks_made, predicted
+from server.analytics.words import Trouble
 
 TITLES: Final = {
     "age": "Age in years",
@@ -40,6 +42,9 @@ TITLES: Final = {
     "sharpness": "Sharpness: fine detail, relative to all detail",
     "finding": "Which finding",
 }
+
+_LINES: Final = 8
+"""Hospitals that are told one by one under the same trouble."""
 
 
 def write_page(record: AnalysisRecord, path: Path) -> None:
@@ -61,7 +66,7 @@ def page(record: AnalysisRecord) -> str:
         {
             "record": record,
             "moment": moment(record.created),
-            "troubles": predicted(record),
+            "troubles": _grouped(predicted(record)),
             "tests": looks_made(record),
             "cards": _cards(record),
             "labels": _labels(record),
@@ -70,6 +75,32 @@ def page(record: AnalysisRecord) -> str:
             "figures": figures,
         },
     )
+
+
+def _grouped(troubles: Sequence[Trouble]) -> list[dict[str, object]]:
+    """The same trouble at several hospitals as one, what was seen at each a line."""
+    groups: dict[tuple[str, str], list[Trouble]] = {}
+    for one in troubles:
+        groups.setdefault((one.kind, one.axis), []).append(one)
+    found: list[dict[str, object]] = []
+    for several in groups.values():
+        first, count = several[0], len(several)
+        title = (
+            first.title.replace(f" at {first.where}", f" at {count} hospitals") if count > 1 else first.title
+        )
+        seen = [f"{one.where}: {one.seen}" if count > 1 else one.seen for one in several]
+        found.append(
+            {
+                "kind": first.kind,
+                "title": title,
+                "seen": seen[:_LINES],
+                "more": max(0, count - _LINES),
+                "will": first.will,
+                "do": first.do,
+                "p": max((one.p for one in several if one.p is not None), default=None),
+            }
+        )
+    return found
 
 
 def _cards(record: AnalysisRecord) -> list[dict[str, str]]:

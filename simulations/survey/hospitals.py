@@ -15,6 +15,7 @@ from pathlib import Path
 
 from client.service import SiteService
 from common import plan as plans
+from common.errors import InputError
 from common.plan import Plan
 from server.analytics.records import AnalysisRecord, read_analysis
 from server.analytics.run import RECORD
@@ -72,9 +73,17 @@ def analysis_of(scenario: Scenario, federation: Federation, choice: Choice) -> P
     """The plan of the analysis of a scenario's hospitals.
 
     Raises:
+        InputError: a hospital that is not there.
         PlanError: fewer than three hospitals would be summed, or noise is asked for beside own cells.
     """
     base = scenario.plan_for(scenario.scenario.arms[0])
+    strangers = sorted(set(choice.summed) - {*federation.names, "*"})
+    if strangers:
+        raise InputError(
+            f"hospital {strangers[0]}",
+            "the scenario has none of that name",
+            f"Choose of {', '.join(federation.names)}",
+        )
     hidden = federation.names if "*" in choice.summed else choice.summed
     makers = {
         SCANNERS[s].manufacturer

@@ -8,9 +8,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from client.analytics.analyst import Analyst
 from client.analytics.count import counted, patients_of
 from client.analytics.differencing import singled_out
-from client.analytics.memory import OWN, SUM, Memory, Wanted
+from client.analytics.memory import NAME, OWN, SUM, Memory, Wanted
 from client.analytics.noise import discrete_gaussian, noisy
 from client.policy import Policy
 from client.privacy.masking import Masking
@@ -20,12 +21,13 @@ from common.analytics_noise import Noise
 from common.audit import read
 from common.code import code_digest
 from common.errors import FederationError, PolicyRefused, PrivacyRefused
-from common.messages import Instruction, Kind, Tally
+from common.messages import Instruction, Kind, Tally, Terms
 from common.plan import dump_plan
 from tests.client.made import made_plan
 from tests.counted import MAKERS, add, counted_site, patient, population, survey_plan
 
 PLAN = survey_plan()
+DIGEST = "sha256:" + "0" * 64
 
 
 def tables(site, plan=PLAN):
@@ -135,6 +137,41 @@ def test_a_patient_more_changes_nothing_this_year(tmp_path):
     assert again.tables == first.tables
     other = survey_plan(("anna",), own=("anna",), study={"name": "other"})
     assert service.handle(ask(other, run="run-3")).tables == first.tables
+
+
+def test_a_label_that_changes_changes_no_answer_of_this_year(tmp_path):
+    """The same patients with another truth: the difference would be about those whose label was put right."""
+    site = counted_site(tmp_path, "anna", population(4, 100))
+    service, plan = SiteService(site), survey_plan(("anna",), own=("anna",))
+    first = service.handle(ask(plan))
+    add(site, (patient(1000 + n, n + 1, label=1, patient=f"P{n:04d}") for n in range(40)))
+    assert service.handle(ask(plan, run="run-2")).tables == first.tables
+
+
+def test_the_patients_of_a_year_are_those_who_were_there_first_for_other_bins_too(tmp_path):
+    kept, moment = memory(tmp_path)
+    year = kept.begin(wanted("a"), Policy())
+    assert kept.cohort(year, {"one", "two"}) == {"one", "two"}
+    assert kept.cohort(year, {"one", "two", "three"}) == {"one", "two"}
+    moment[0] = datetime(2032, 1, 1, tzinfo=UTC)
+    assert kept.cohort(kept.begin(wanted("b"), Policy()), {"one", "three"}) == {"one", "three"}
+
+
+def test_other_bins_of_the_same_year_are_over_the_same_patients(tmp_path):
+    """In sums of other bins a patient more would be told by the difference too."""
+    site = counted_site(tmp_path, "anna", population(4, 50))
+    kept, plan = Memory(site.state / NAME), survey_plan(("anna",))
+    schema = schema_of(plan)
+
+    def part(of, run):
+        terms = Terms(DIGEST, ("anna",), 1, 32, 1.0, 1, schema.size)
+        return Analyst(site).part(ask(of, run=run), of, terms).counts
+
+    assert schema.tables(part(plan, "run-1"))["sex"].sum() == 50
+    add(site, [patient(900)])
+    other = survey_plan(("anna",), analytics={"manufacturers": ["Aster Imaging"]})
+    assert schema_of(other).tables(part(other, "run-2"))["sex"].sum() == 50
+    assert len(kept.cohort(datetime.now(UTC).year, set())) == 50
 
 
 def test_the_same_question_of_the_same_run_gets_the_same_bytes(tmp_path):
