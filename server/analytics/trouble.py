@@ -145,7 +145,8 @@ def _absent(record: AnalysisRecord) -> Iterator[Trouble]:
         found = [row for part in record.parts if (row := spread_of(part, axis.axis)) is not None]
         if axis.axis not in _GROUPS or not found:
             continue
-        known, hidden = np.nansum(found, axis=0), np.isnan(found).any(axis=0)
+        stack = np.array(found)
+        known, hidden = np.nansum(stack, axis=0), np.isnan(stack).any(axis=0)
         rare = [
             name
             for place, name in enumerate(axis.bins)
