@@ -37,6 +37,11 @@ class Files(Database):
         records = self._all(_OUTCOMES + "WHERE quality <> '{}' ORDER BY code, key")
         return [_outcome(record) for record in records]
 
+    def ended_as(self, quarantine_id: str, code: str) -> bool:
+        """Whether the file of this quarantine identifier is remembered with this code."""
+        query = "SELECT 1 FROM files WHERE quarantine_id = ? AND code = ? LIMIT 1"
+        return self._one(query, (quarantine_id, code)) is not None
+
     def forget_file(self, quarantine_id: str, code: str) -> int:
         """Let a refused file be judged anew when it comes again; returns how many were forgotten."""
         return self._run("DELETE FROM files WHERE quarantine_id = ? AND code = ?", (quarantine_id, code))

@@ -111,12 +111,14 @@ def show_(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one refused file: its reason, what to do, and where a person should look."""
+    from client.index import Index
     from client.intake.quarantine import Quarantine
     from client.intake.release import find
     from client.site import load_site
 
     loaded = load_site(site)
-    refusal = find(Quarantine.of(loaded), id_)
+    with Index(loaded.index) as index:
+        refusal = find(Quarantine.of(loaded), id_, index)
     if thumbnail is not None:
         _draw(loaded, refusal, thumbnail, frame)
     shown = _shown(loaded, refusal, thumbnail)

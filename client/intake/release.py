@@ -84,7 +84,7 @@ def release(
         check_extra()
     with begun(site) as index:
         quarantine = Quarantine.of(site)
-        refusal = find(quarantine, name)
+        refusal = find(quarantine, name, index)
         _check_releasable(refusal, index)
         before = refusal.decision.waive
         waive = before if refusal.code in before else (*before, refusal.code)
@@ -116,13 +116,13 @@ def discard(site: Site, name: str, reason: Reason) -> Decided:
         reason: of `DISCARD`.
 
     Raises:
-        InputError: `quarantine-unknown`, or a reason or note that is none.
+        InputError: `quarantine-unknown`, `quarantine-discarded`, or a reason or note that is none.
         StorageError: the disk refuses; repeat to finish.
     """
     check_reason(reason, DISCARD)
     with begun(site) as index:
         quarantine = Quarantine.of(site)
-        refusal = find(quarantine, name)
+        refusal = find(quarantine, name, index)
         _decided(site, refusal, "discard", reason, 0)
         if refusal.key and refusal.code != WITHDRAWN.code:
             index.record_file(refusal.key, FileOutcome(DISCARDED.code, name))
@@ -143,17 +143,29 @@ def undo_discard(site: Site, name: str) -> None:
         AuditLog(site.audit).append(UNDONE, quarantine=name, user=this_user())
 
 
-def find(quarantine: Quarantine, name: str) -> Refusal:
+def find(quarantine: Quarantine, name: str, index: Index | None = None) -> Refusal:
     """One refusal by its identifier as a person typed it.
 
+    Args:
+        quarantine: where it lies.
+        name: its identifier.
+        index: of the site; it remembers what was discarded, and the way back is named then.
+
     Raises:
-        InputError: `quarantine-unknown`.
+        InputError: `quarantine-unknown`, or `quarantine-discarded`: a person discarded it.
     """
     _check_name(name)
     found = {refusal.id: refusal for refusal in quarantine.refusals()}.get(name)
-    if found is None:
-        raise _unknown(name)
-    return found
+    if found is not None:
+        return found
+    if index is not None and index.ended_as(name, DISCARDED.code):
+        raise InputError(
+            f"quarantine {name}",
+            "a person looked at it and discarded it; its original is not kept",
+            f"If that was a mistake: consilium-site quarantine discard {name} --undo, then send it again",
+            code="quarantine-discarded",
+        )
+    raise _unknown(name)
 
 
 def releasable(refusal: Refusal) -> bool:

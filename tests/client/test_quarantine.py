@@ -442,7 +442,12 @@ def test_a_discarded_image_stays_out_until_it_is_forgotten(day: Day) -> None:
     report = ingest(day.site, day.folder, None, workers=1)
     assert report.refused["discarded"] == 1
     assert not list(day.site.quarantine.glob(f"{name}*"))
+    for words in (("show", name), ("discard", name, "--reason", "identifies")):
+        result = typed("quarantine", *words, "--site", day.site.folder)
+        assert result.exit_code == 2
+        assert f"{name}--undo" in "".join(filter(lambda c: c not in " \n│", result.output)), result.output
     undo_discard(day.site, name)
+    assert "--undo" not in typed("quarantine", "show", name, "--site", day.site.folder).output
     assert ingest(day.site, day.folder, None, workers=1).refused["review-burned-in"] == 1
     assert day.waiting == name
     assert [event for event, _ in day.events()] == ["quarantine.decided", "quarantine.undone"]
