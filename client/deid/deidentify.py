@@ -223,13 +223,15 @@ def _by_number(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
 
 def _count(work: _Work, made: Elements, profile: Profile, tally: Counter[str]) -> None:
     """What became of every element; pixels, which are always written anew, count nowhere."""
-    here = set(map(int, made))
-    tally.update(DONE[rule.action] for rule in profile.top if rule.tag in here)
+    here = set(map(int, made))  # numbers compare faster than pydicom's tags
+    for rule in profile.top:
+        if rule.tag in here:
+            tally[DONE[rule.action]] += 1
     kept_private = {rule.tag for rule in profile.private}
     gone = [tag for tag in work.items if tag not in here and tag != PIXELS]
-    private = sum(tag >> 16 & 1 for tag in gone if tag & 0xFFFF00FF not in kept_private)
-    tally["private-removed"] += private
-    tally["removed"] += sum(not tag >> 16 & 1 for tag in gone)
+    private = [tag for tag in gone if tag >> 16 & 1]
+    tally["removed"] += len(gone) - len(private)
+    tally["private-removed"] += sum(tag & 0xFFFF00FF not in kept_private for tag in private)
     for tag, item in made.items():
         if item.VR == "SQ":
             for before, after in zip(work.source[tag].value, item.value, strict=True):

@@ -55,7 +55,9 @@ _PLACES: Final = (
 LONGEST: Final = 1024
 """Bytes of private binary that is still read as text; a protocol of the machine is longer."""
 _KINDS: Final = 8192
-"""Kinds of elements remembered; a hostile file may hold any number of them."""
+"""Kinds of elements, and short elements, remembered; a hostile file may hold any number of them."""
+_SHORT: Final = 128
+"""Bytes of a value that is worth remembering: the slices of a patient have most of theirs in common."""
 _BYTES: Final = frozenset(("OB", "UN"))
 _TEXT: Final = frozenset(("LO", "SH", "LT", "ST", "UT", "UC"))
 _PROSE: Final = frozenset(("LT", "ST", "UT", "UR"))
@@ -147,10 +149,10 @@ def _spoken(items: Elements, dataset: Dataset | None) -> Iterator[Spoken]:
         _NeedsParser: there is no data set, and something that its parser must decode.
     """
     for tag, item in items.items():
-        kind = _kind(tag, item.VR)
-        _check_sound(kind, item)
-        vr = kind.meant
-        if not kind.interesting or _is_number(item):
+        vr, interesting, size = _kind(tag, item.VR)
+        if not size or size > 1:
+            _check_whole(size, item)
+        if not interesting or _is_number(item):
             continue
         if vr == "SQ":
             plain = _nested(item)
@@ -203,6 +205,10 @@ def _plain(tag: int, vr: str, item: DataElement | RawDataElement, creator: str) 
     raw = item.value
     if not isinstance(raw, bytes):
         return None
+    return _read_before(tag, vr, raw, creator) if len(raw) <= _SHORT else _read(tag, vr, raw, creator)
+
+
+def _read(tag: int, vr: str, raw: bytes, creator: str) -> Spoken | None:
     if vr in _BYTES:
         text = raw[:LONGEST].rstrip(b"\0").decode("latin-1")
         speaks = len(raw) <= LONGEST and all(c.isprintable() or c.isspace() for c in text)
@@ -211,6 +217,9 @@ def _plain(tag: int, vr: str, item: DataElement | RawDataElement, creator: str) 
         return None
     text = raw.decode("ascii")
     return Spoken(tag, vr, (text,) if vr in _PROSE else tuple(text.split("\\")), creator)
+
+
+_read_before = lru_cache(maxsize=_KINDS)(_read)
 
 
 def _decoded(tag: int, vr: str, element: DataElement, creator: str) -> Spoken:
@@ -251,14 +260,14 @@ def _kind(tag: int, said: str | None) -> _Kind:
     return _Kind(vr, _interesting(tag, vr), 0 if tag >> 16 == _DELIMITERS else size)
 
 
-def _check_sound(kind: _Kind, item: DataElement | RawDataElement) -> None:
+def _check_whole(size: int, item: DataElement | RawDataElement) -> None:
     """An element that nobody reads must still be one: what is damaged in one place is not to be trusted in others.
 
     Raises:
         FileRefused: `parser-error`.
     """
     value = item.value
-    if not kind.size or (kind.size > 1 and isinstance(value, bytes) and len(value) % kind.size):
+    if not size or (isinstance(value, bytes) and len(value) % size):
         raise FileRefused(
             "a file", "it is damaged", "Send the file again from its source", code="parser-error"
         )
