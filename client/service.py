@@ -48,7 +48,7 @@ from common import wire
 from common.audit import AuditLog
 from common.code import code_digest
 from common.errors import ConsiliumError, FederationError, PolicyRefused
-from common.logs import Log
+from common.logs import Log, unforeseen
 from common.messages import Instruction, Kind, Refusal, Reply, SiteMetrics, Update
 from common.plan import Plan, parse_plan
 from common.types import Digest, RunId, SiteName
@@ -153,7 +153,7 @@ class SiteService:
         except ConsiliumError as error:
             return self._refused(run, round_, error.code)
         except Exception as error:  # noqa: BLE001 - the border: nothing foreign may cross the wire
-            _LOG.error("service.failed", kind=type(error).__name__.lower(), round=round_)
+            unforeseen(_LOG, "service.failed", error, round=round_)
             return self._refused(run, round_, "internal")
 
     def _followed(self, instruction: Instruction, plan: Plan) -> Released:
@@ -221,7 +221,7 @@ class SiteService:
         if isinstance(result, ConsiliumError):
             raise result
         if isinstance(result, BaseException):
-            _LOG.error("duty.failed", kind=type(result).__name__.lower(), round=instruction.round)
+            unforeseen(_LOG, "duty.failed", result, round=instruction.round)
             raise FederationError("site service", "the work failed", "Look at its log", code="internal")
         return result
 

@@ -21,7 +21,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from common.errors import FederationError
-from common.logs import Log
+from common.logs import Log, unforeseen
 from common.types import Digest
 
 _LOG: Final = Log("client.socket")
@@ -195,7 +195,7 @@ def _answering(answering: Callable[[bytes], bytes]) -> Callable[[bytes, Any], by
         try:
             return answering(blob)
         except Exception as error:  # noqa: BLE001 - gRPC would send the exception's text over the socket
-            _LOG.error("socket.failed", kind=type(error).__name__.lower())
+            unforeseen(_LOG, "socket.failed", error)
         context.abort(grpc.StatusCode.INTERNAL, "internal")
         return b""
 

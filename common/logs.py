@@ -12,6 +12,8 @@ import logging
 import math
 import re
 import sys
+import traceback
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 _WORD: Final = re.compile(r"^[a-z0-9][a-z0-9._:/-]{0,79}$")
@@ -79,6 +81,7 @@ _FIELDS: Final = _NUMBER_FIELDS | _WORD_FIELDS
 EVENT: Final = re.compile(r"^[a-z][a-z0-9_.]{0,59}$")
 """The form of an event's name."""
 REFUSED: Final = "refused"
+_ROOMS: Final = ("common", "client", "server", "simulations")
 
 
 def allowed(field: str, value: object) -> bool:
@@ -118,6 +121,22 @@ class Log:
         self._logger.log(level, name, extra={"fields": safe})
 
 
+def place_of(error: BaseException) -> str:
+    """The last line of our own code that an error went through, as `server/rounds.py:120`; `elsewhere` without one."""
+    place = "elsewhere"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        parts = Path(frame.f_code.co_filename).parts[-3:]
+        ours = [number for number, part in enumerate(parts) if part in _ROOMS]
+        if ours:
+            place = f"{'/'.join(parts[ours[0] :])}:{line}".lower()
+    return place
+
+
+def unforeseen(log: Log, event: str, error: BaseException, **fields: object) -> None:
+    """An error that is none of ours: its kind and where it came through, never its words."""
+    log.error(event, kind=type(error).__name__.lower(), note=place_of(error), **fields)
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; for records that are not ours, only their logger and level."""
 
@@ -139,6 +158,15 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
         return json.dumps(line)
+
+
+def configure_ours() -> None:
+    """Send our own lines through the safe formatter in a process whose other lines are somebody else's."""
+    logger = logging.getLogger("consilium")
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+        logger.addHandler(handler)
 
 
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:

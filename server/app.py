@@ -26,6 +26,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import FederationError
+from common.logs import configure_ours
 from common.plan import load_plan
 from server.analytics.run import run_analysis
 from server.exchange import nodes_present
@@ -46,6 +47,7 @@ _START_S: Final = 60.0
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Carry out one run; raises what ended it, so that Flower too counts the run as failed."""
+    configure_ours()
     config = context.run_config
     federation, plan_path = _where(grid, str(config["federation"]), str(config["plan"]))
     out = _out(str(config["out"]), federation, context.run_id)

@@ -28,6 +28,7 @@ from common import tensors
 from common.arrays import digest, schema_of
 from common.code import code_digest
 from common.errors import ConsiliumError, SubsetError
+from common.logs import Log, unforeseen
 from common.messages import Kind, SiteMetrics
 from common.plan import Plan
 from common.tensors import laid_down
@@ -43,6 +44,7 @@ from server.strategies import model_of, strategy_for
 from server.survey import Roster, chosen, joined, name_of, roster, trained, until_named
 from server.talk import Talk
 
+_LOG: Final = Log("server.rounds")
 _JOIN_S: Final = 20.0
 """How long a round waits for nodes that came since the last one to say who they are."""
 _MIDDLE: Final = 0.5
@@ -121,8 +123,9 @@ class _Run:
         except ConsiliumError as error:
             self._end(error.code, None)
             raise
-        except Exception:
+        except Exception as error:
             # A bug of ours, not one of our errors: the record must not say that the run still goes on.
+            unforeseen(_LOG, "run.failed", error)
             self._end("internal", None)
             raise
         return self._end(COMPLETED, model)

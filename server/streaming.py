@@ -40,11 +40,13 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 )
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
+    ObjectPushError,
     ObjectUnavailableError,
     push_object_contents_from_iterable,
 )
 
 from common.errors import StorageError
+from common.logs import Log
 from common.tensors import give_back
 from server.around import Around
 from server.arriving import Announced, Arriving
@@ -54,6 +56,7 @@ from server.fetching import Fetching, TooLong
 if TYPE_CHECKING:
     from flwr.superlink.grid.http_grid import HttpGrid
 
+_LOG: Final = Log("server.streaming")
 _TOGETHER: Final = 2
 """Objects on their way at once: while one is taken in, the next is made ready."""
 _LAST_S: Final = 30.0
@@ -85,8 +88,8 @@ class StreamedGrid(Around["HttpGrid"]):
         self._arriving = Arriving(self._pull)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Hand messages to the SuperLink; gives the id of each, or None for one that it does not take."""
-        return [self._pushed(message) for message in messages]
+        """Hand messages to the SuperLink; gives the id of each, or an empty one for what it does not take."""
+        return [self._taken(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """The replies that are there with all they are made of, each fetched when it is asked for.
@@ -119,6 +122,17 @@ class StreamedGrid(Around["HttpGrid"]):
     @property
     def _client(self) -> Any:
         return self._grid._runtime_client  # noqa: SLF001 - what this module is for
+
+    def _taken(self, message: Message) -> str:
+        """A message that the SuperLink does not take to its end is one that was not sent: its site is asked again.
+
+        It refuses an object that it has, which it is handed twice where its first answer came too late.
+        """
+        try:
+            return self._pushed(message)
+        except ObjectPushError:
+            _LOG.warning("question.untaken", round=int(message.metadata.group_id or 0))
+            return ""
 
     def _pushed(self, message: Message) -> str:
         with no_object_id_recompute():

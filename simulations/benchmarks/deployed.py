@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -181,8 +182,19 @@ def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak
         watch.end()
     record = read_federation(made.home(name) / "federation.json")
     if record.status != COMPLETED or len(record.trained) < len(record.expected):
-        raise FederationError("study", f"it ended as {record.status}", "Read its log", code="bench")
+        kept = _kept(made)
+        raise FederationError(
+            "study", f"it ended as {record.status}", f"Read the logs in {kept}", code="bench"
+        )
     return watch.peaks(), gaps(made.events(name))
+
+
+def _kept(made: Federation) -> Path:
+    """The logs of every process, where they outlast the federation; they hold no patient, as no log of ours does."""
+    kept = Path(tempfile.mkdtemp(prefix="consilium-bench-"))
+    for log in made.folder.rglob("*.log"):
+        shutil.copy(log, kept / "-".join(log.relative_to(made.folder).parts))
+    return kept
 
 
 def gaps(events: Iterable[Mapping[str, Any]]) -> tuple[float, ...]:

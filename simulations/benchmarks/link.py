@@ -87,6 +87,8 @@ class Link:
     confirmed: list[str] = field(default_factory=list)
     late: set[str] = field(default_factory=set)
     """Objects that are named and not there yet."""
+    refused: int = 0
+    """So many of the next objects are not taken."""
     pushes: int = 0
     pulls: int = 0
     objects: Objects = field(init=False)
@@ -112,6 +114,9 @@ class Link:
 
     def PushObject(self, request: Any) -> Any:  # noqa: N802
         """Take an object, if it is what its number says."""
+        if self.refused:
+            self.refused -= 1
+            return PushObjectResponse(stored=False)
         stored = hashlib.sha256(request.object_content).hexdigest() == request.object_id
         if stored:
             self.objects[request.object_id] = request.object_content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -305,16 +306,20 @@ def test_a_site_silent_in_one_round_may_come_back_in_the_next(tmp_path):
     assert record.trained == ("alpha", "gamma")
 
 
-def test_a_bug_of_ours_does_not_leave_a_record_that_still_runs(tmp_path):
+def test_a_bug_of_ours_does_not_leave_a_record_that_still_runs_and_is_found_in_the_log(tmp_path, caplog):
     class Broken(InProcessGrid):
         def deliver(self, message):
             if message.metadata.group_id == "1":
-                raise ZeroDivisionError
+                raise ZeroDivisionError("Müller^Anna")
             return super().deliver(message)
 
     with pytest.raises(ZeroDivisionError):
         run_on(Broken(_folders(tmp_path)), toy_plan(), tmp_path / "out")
     assert read_federation(tmp_path / "out" / "federation.json").status == "internal"
+    (said,) = [line for line in caplog.records if line.getMessage() == "run.failed"]
+    assert said.fields["kind"] == "zerodivisionerror"
+    assert re.fullmatch(r"(server|simulations)/[a-z_/]+\.py:\d+", said.fields["note"])
+    assert "Müller" not in caplog.text
 
 
 def test_sites_that_share_a_machine_have_the_time_of_all_of_them_together(tmp_path):

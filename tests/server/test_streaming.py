@@ -241,3 +241,10 @@ def test_one_object_again_and_again_is_not_believed(grid, link):
 def test_any_other_grid_is_left_as_it_is(tmp_path):
     assert streamed(other := InProcessGrid([]), tmp_path) is other
     assert not takes_maps(other)
+
+
+def test_a_question_that_the_superlink_does_not_take_is_one_that_was_not_sent(grid, link):
+    """It refuses an object that it was handed already: its first answer came after the time-out, say. No run ends of that."""
+    link.refused = 1
+    assert _ask(grid, _bytes(PART)) == ""
+    assert _ask(grid, _bytes(PART)) == link.asked[-1][0].metadata.message_id
