@@ -157,7 +157,9 @@ def test_scales_and_shifts_stay_and_the_shared_model_hears_how_far_they_are():
 
 def test_a_network_without_such_layers_is_refused():
     plan = small_plan(personalisation={"method": "local-affine"})
-    bare = build(small_plan(model={"name": "scatter", "options": {"scales": 2, "grid": 4}}).model, 1, (16, 16))
+    bare = build(
+        small_plan(model={"name": "scatter", "options": {"scales": 2, "grid": 4}}).model, 1, (16, 16)
+    )
     with pytest.raises(PlanError, match="trains none"):
         learn(bare, few_patients(4), plan, None, Round(1, get_arrays(bare), {}))
 
@@ -378,6 +380,15 @@ def test_the_training_loss_leaves_for_a_method_that_weights_by_it_and_for_no_oth
     assert _leaves(Policy(allow_non_private=True, metrics=("auroc",)), made_plan(**FAIR)) is None
     assert _leaves(Policy(private_progress=True), made_plan(privacy={"mode": "patient-dp"})) is None
     assert Rules.of(OPEN).objective is False
+
+
+def test_the_door_does_not_rest_on_the_plans_own_rules():
+    """A private or masked plan of such a method is refused; should one come all the same, the loss stays."""
+    plan = made_plan(**FAIR)
+    private = replace(plan, privacy=plans.Privacy(mode="patient-dp"))
+    masked = replace(plan, federation=replace(plan.federation, aggregation="secure", least_sites=3))
+    told = Policy(allow_non_private=True, private_progress=True)
+    assert [Rules.of(told, one).objective for one in (plan, private, masked)] == [True, False, False]
 
 
 def test_it_is_the_loss_of_the_incoming_model_on_training_patients(prepared, tmp_path):
