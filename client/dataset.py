@@ -56,10 +56,11 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         StorageError: index or store unreadable, or the disk full.
     """
     with Index(site.index) as index:
-        labelled = _labelled(site, index, plan)
+        images = index.images()
+        labelled = _labelled(site, images, plan)
         labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
         _drawn(site, index, labelled, labels, plan)  # whoever cannot train is refused before anything is made
-    store = build_store(site, plan.input, progress)
+    store = build_store(site, plan.input, progress, images=images)
     with Index(site.index) as index:
         parts = _settled(site, index, labelled, labels, plan)
     chosen = {
@@ -98,8 +99,8 @@ def _wanted(task: Task) -> str:
     return "0 or 1" if task.kind == "binary" else f"{len(task.classes)} values of 0 or 1"
 
 
-def _labelled(site: Site, index: Index, plan: Plan) -> list[ImageRow]:
-    images = [row for row in index.images() if row.modality in plan.input.modalities]
+def _labelled(site: Site, rows: Sequence[ImageRow], plan: Plan) -> list[ImageRow]:
+    images = [row for row in rows if row.modality in plan.input.modalities]
     own = without_twins(images)  # of all images: an unlabelled one may tell that a labelled one is shared
     labelled = [row for row in own if row.label is not None]
     if not labelled:

@@ -17,8 +17,10 @@ from client.dataset import SiteData, load_dataset
 from client.evaluation import Scores, best_threshold, compare, log_loss, measure, predict, progress
 from client.index import Index
 from client.intake.summary import intake_summary
+from client.lending import borrow, give_back
 from client.methods import Memory, Own, Round, learn, saved
 from client.patients import PatientSet
+from client.privacy.clips import Clips
 from client.privacy.desk import Asked, Desk, Pay
 from client.privacy.ledger import Ledger, Limits, Release
 from client.privacy.masking_votes import judged
@@ -62,7 +64,7 @@ class ImagingDuties:
         self._desk = Desk(site)
         self._held: tuple[object, SiteData] | None = None
         self._noted: set[RunId] = set()
-        self._clips: dict[RunId, float] = {}
+        self._clips = Clips(site.state)
 
     def survey(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Intake figures and the public bucket; preprocesses what is not in the store yet."""
@@ -172,7 +174,8 @@ class ImagingDuties:
                 "Ingest some, or let it test only",
                 code="test-only",
             )
-        net = _network(instruction, plan)
+        net = borrow(plan)
+        set_arrays(net, model_part(instruction.arrays))
         before = self._progress(net, data.validation, plan)
         dp = self._mechanism(instruction.run, plan, bucket) if plan.private else None
         self._note_run(instruction.run, data)
@@ -188,8 +191,9 @@ class ImagingDuties:
         if learned.kept:  # on disk before the update can leave: trained again, a round begins where it began
             memory.keep(instruction.round, learned.kept, instruction.plan_digest)
         result = learned.result
+        give_back(net, plan)
         if result.clip is not None:
-            self._clips[instruction.run] = result.clip
+            self._clips.keep(instruction.run, result.clip)
         update = Update(
             site=self._site.name,
             run=instruction.run,
@@ -214,9 +218,9 @@ class ImagingDuties:
         return log_loss(predict(net, train))
 
     def _mechanism(self, run: RunId, plan: Plan, bucket: int) -> DpPlan:
-        """How to train; an adaptive clip begins where this run's last round left it, or anew after a restart."""
+        """How to train; an adaptive clip begins where this run's last round left it."""
         dp = DpPlan.from_plan(plan, bucket, self._site.policy.max_clip)
-        return dp.carrying(self._clips.get(run))
+        return dp.carrying(self._clips.of(run) if dp.adaptive else None)
 
     def _progress(self, net: Network, validation: PatientSet, plan: Plan) -> Progress:
         """Of the incoming model; under privacy not even looked at unless the policy lets it leave: no ε covers it.

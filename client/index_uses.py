@@ -41,8 +41,9 @@ class Uses(Database):
         """Note that a run trains on these patients; before it does, and again for each round."""
         with self.transaction():
             self._run("INSERT OR IGNORE INTO runs VALUES (?, ?)", (run, now()))
-            for pseudonym in pseudonyms:
-                self._run("INSERT OR IGNORE INTO run_patients VALUES (?, ?)", (run, pseudonym))
+            self._run_many(
+                "INSERT OR IGNORE INTO run_patients VALUES (?, ?)", [(run, name) for name in pseudonyms]
+            )
 
     def runs_of(self, pseudonym: str) -> list[str]:
         """The runs that used this patient, oldest first."""

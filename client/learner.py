@@ -128,8 +128,9 @@ def training_mode(net: Network) -> None:
         PrivacyRefused: `dp-batch-norm`: batch normalisation that learns writes patients into buffers.
     """
     net.train()
+    all_learn = not any(True for _ in net.buffers()) and all(p.requires_grad for p in net.parameters())
     for name, module in net.named_modules():
-        holds = [*module.parameters(), *module.buffers()]
+        holds = [] if all_learn else [*module.parameters(), *module.buffers()]
         if holds and not any(p.requires_grad for p in module.parameters()):
             module.eval()
         if isinstance(module, _BatchNorm) and module.training:

@@ -71,7 +71,12 @@ def input_digest(spec: Input) -> str:
 
 
 def build_store(
-    site: Site, spec: Input, progress: Progress | None = None, *, workers: int | None = None
+    site: Site,
+    spec: Input,
+    progress: Progress | None = None,
+    *,
+    workers: int | None = None,
+    images: Sequence[ImageRow] | None = None,
 ) -> Store:
     """Preprocess what is in the index and not yet in the store; rows of images that left are dropped.
 
@@ -80,6 +85,8 @@ def build_store(
         spec: the plan's input section; its modalities choose the images.
         progress: called with (images done, images to do).
         workers: processes; all cores when None, this one alone when 1 or for few images.
+        images: every image of the index, where the caller has just read them: a store that is theirs is not
+            compared with the index again.
 
     Returns:
         the store, rows ordered as the index lists the images.
@@ -89,15 +96,24 @@ def build_store(
             be read any more. The store is as it was before the call.
     """
     folder = site.store / input_digest(spec)
-    with Index(site.index) as index:
-        wanted = [row for row in index.images() if row.modality in spec.modalities]
     have = _read_rows(folder)
-    uids = tuple(row.sop_uid for row in wanted)
-    digests = tuple(row.pixel_digest for row in wanted)
-    if have is not None and (have.sop_uids, have.digests) == (uids, digests):
+    if have is not None and images is not None and _is_of(have, _wanted(images, spec)):
+        return _open(folder, have)
+    with Index(site.index) as index:
+        wanted = _wanted(index.images(), spec)
+    if have is not None and _is_of(have, wanted):
         return _open(folder, have)
     arrays = _arrays(site, spec, wanted, _kept(folder, have), _Effort(progress, workers))
     return lay_down(site, spec, wanted, arrays)
+
+
+def _wanted(images: Sequence[ImageRow], spec: Input) -> list[ImageRow]:
+    return [row for row in images if row.modality in spec.modalities]
+
+
+def _is_of(have: _Rows, wanted: Sequence[ImageRow]) -> bool:
+    uids, digests = tuple(row.sop_uid for row in wanted), tuple(row.pixel_digest for row in wanted)
+    return (have.sop_uids, have.digests) == (uids, digests)
 
 
 def lay_down(site: Site, spec: Input, rows: Sequence[ImageRow], images: Iterable[npt.NDArray[Any]]) -> Store:

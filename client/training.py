@@ -218,5 +218,9 @@ def _delta(
 def seeded(rng: np.random.Generator) -> Iterator[None]:
     """Torch's own chance (dropout) from the round's generator, the global state put back afterwards."""
     with torch.random.fork_rng():
-        torch.manual_seed(int(rng.integers(2**62)))
+        seed = int(rng.integers(2**62))
+        if torch.cuda.is_available():
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)  # the same, and no notes for devices that are not there
         yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 _OFF: Final = "OFF"
+_IN_MEMORY: Final = "MEMORY"
 
 
 class _Will:
@@ -57,6 +58,15 @@ def push_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def journal_mode(mode: str) -> str:
+    """SQLite's word for where a transaction waits until it is whole; in memory where a power cut does not matter.
+
+    Args:
+        mode: of a file that matters, such as `DELETE`.
+    """
+    return _IN_MEMORY if _Will.relaxed else mode
 
 
 def synchronous(level: str) -> str:

@@ -7,6 +7,7 @@ breaks and the remedy. Its digest names it: hospitals approve a digest, not a fi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import tomllib
@@ -237,7 +238,7 @@ class Plan:
         """Whether the plan is an analysis, under which patients are counted and nothing is trained."""
         return self.analytics.survey
 
-    @property
+    @functools.cached_property
     def digest(self) -> Digest:
         """SHA-256 over the canonical JSON of every field, defaults included."""
         text = json.dumps(as_dict(self), sort_keys=True, separators=(",", ":"))
@@ -260,8 +261,9 @@ def _without_none(value: Any) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=8)
 def parse_plan(text: str, subject: str = "plan.toml") -> Plan:
-    """Read a plan from TOML text.
+    """Read a plan from TOML text; the last few are remembered, because every question of a run brings the same.
 
     Raises:
         PlanError: with every mistake found, each with its place, rule and remedy.

@@ -21,6 +21,7 @@ from functools import partial
 from multiprocessing.queues import Queue
 from typing import Final, ParamSpec, TypeVar
 
+from common.durability import relax
 from common.errors import FederationError
 from simulations.board import CONTEXT, Board, Tick
 
@@ -146,6 +147,8 @@ def _begin(ticks: Queue[Tick | None]) -> None:
     ticks.cancel_join_thread()  # nobody may be left to read what a bar would still have shown
     # One thread each: two in one process are many times slower when the cores are shared.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
+    relax()  # a crew's hospitals are virtual; where one is not, it cannot be loaded
 
     from simulations.hospitals.export import keep_freed_memory  # noqa: PLC0415 - numbers, after their setting
 

@@ -14,7 +14,6 @@ import math
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,9 +43,11 @@ class Desk:
     """What the threads of the starter share with whoever pulls; to be touched under `came` only."""
 
     came: threading.Condition = field(default_factory=threading.Condition)
-    waiting: deque[tuple[Message, Context]] = field(default_factory=deque)
+    waiting: list[tuple[Message, Context]] = field(default_factory=list)
     replies: dict[str, Message] = field(default_factory=dict)
     """By the id of the message that is answered."""
+    last: dict[int, int] = field(default_factory=dict)
+    """Which worker had a node's message last: it has the hospital's data at hand."""
     unanswered: set[str] = field(default_factory=set)
     lost: bool = False
     """Whether a worker was ended from outside."""
@@ -66,11 +67,21 @@ class Desk:
             self.replies[reply.metadata.reply_to_message_id] = reply
             self.came.notify_all()
 
-    def next(self) -> tuple[Message, Context] | None:
-        """The message that has waited longest, once there is one; None when there will be no more."""
+    def next(self, worker: int) -> tuple[Message, Context] | None:
+        """The message that has waited longest of those whose hospital this worker has at hand, else of all.
+
+        Returns:
+            Once there is one; None when there will be no more.
+        """
         with self.came:
             self.came.wait_for(lambda: self.waiting or self.ended or self.lost)
-            return None if self.ended or self.lost else self.waiting.popleft()
+            if self.ended or self.lost:
+                return None
+            nodes = [message.metadata.dst_node_id for message, _ in self.waiting]
+            known = (place for place, node in enumerate(nodes) if self.last.get(node, worker) == worker)
+            place = next(known, 0)
+            self.last[nodes[place]] = worker
+            return self.waiting.pop(place)
 
     def pull(self, numbers: Iterable[str]) -> list[Message]:
         """The replies of these that are there; where there is none of anybody, what comes first, if soon."""
@@ -150,7 +161,7 @@ class Workers:
         process = CONTEXT.Process(target=_serve, args=(theirs, self._opened), name=name, daemon=True)
         process.start()
         theirs.close()
-        feeder = threading.Thread(target=_feed, args=(ours, self.desk), name=name, daemon=True)
+        feeder = threading.Thread(target=_feed, args=(number, ours, self.desk), name=name, daemon=True)
         feeder.start()
         return _Hand(process, ours, feeder)
 
@@ -245,10 +256,10 @@ def run_on_workers(
         return run_on(WorkerGrid(folders, workers, progress, away), plan, out)
 
 
-def _feed(pipe: Connection, desk: Desk) -> None:
+def _feed(number: int, pipe: Connection, desk: Desk) -> None:
     """Give one worker message after message, for as long as there are any."""
     try:
-        while (job := desk.next()) is not None:
+        while (job := desk.next(number)) is not None:
             pipe.send(job)
             desk.answer(pipe.recv())
         pipe.send(None)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
-from common.durability import push_folder, synchronous
+from common.durability import journal_mode, push_folder, synchronous
 from common.errors import LedgerError
 
 SCHEMA: Final = "consilium/ledger/1"
@@ -165,7 +165,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     # The caller holds a lock of its own, so the connection may serve any of the process's threads.
     uri = path.resolve().as_uri() + "?mode=rw"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = DELETE")
+    db.execute(f"PRAGMA journal_mode = {journal_mode('DELETE')}")
     # EXTRA is FULL that also syncs the folder, so that a commit cannot be undone by a power failure.
     db.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
     db.execute("PRAGMA foreign_keys = ON")
