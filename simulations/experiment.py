@@ -30,11 +30,11 @@ from common.models import Network, architecture_digest, build, set_arrays
 from common.plan import Plan, dump_plan
 from server.records import ArmRecord, RunRecord, SimulationOnly, write_record
 from server.reports.consortium import write_report
-from simulations import probes
 from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
 from simulations.prepare import Federation, arm_site, passing, prepare
+from simulations.probes import chests
 from simulations.probes import run as probing
 from simulations.probes.run import Answer
 from simulations.scanners import SCANNERS, WEAK
@@ -204,7 +204,7 @@ def _with_bias(
         return only if only != SimulationOnly() else None
     bias = probing.assembled(question, asked)
     makers = len({g.level for g in bias.findings.groups if g.family == _MAKERS}) if bias.findings else 0
-    return replace(only, bias=bias, scanner_guess=probes.guesses(bias.probes, makers) if makers else ())
+    return replace(only, bias=bias, scanner_guess=chests.guesses(bias.probes, makers) if makers else ())
 
 
 def _simulation_only(finished: _Finished) -> SimulationOnly:
@@ -216,7 +216,7 @@ def _simulation_only(finished: _Finished) -> SimulationOnly:
     return SimulationOnly(
         scanner_of_site=makers,
         planted_weak_scanner=SCANNERS[WEAK].manufacturer,
-        same_chest=probes.same_chest(net, plan, finished.scenario.scenario.seed ^ _CHEST_SEED),
+        same_chest=chests.same_chest(net, plan, finished.scenario.scenario.seed ^ _CHEST_SEED),
     )
 
 

@@ -8,8 +8,8 @@ import torch
 
 from common.models import Network, build
 from common.plan import Plan
-from simulations import probes
 from simulations.hospitals import same_chests
+from simulations.probes import chests as probes
 from simulations.scanners import SCANNERS
 from tests.simulations.runs import small
 
