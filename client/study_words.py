@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.methods import METHODS, TELLS_LOSS, methods_of
 from common.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def words(plan: Plan, policy: Policy) -> tuple[tuple[str, str], ...]:
         ("labels", f"{plan.labels.provenance} (source: {plan.labels.source}, version {plan.labels.version})"),
         ("network", _network(plan)),
         ("rounds", _rounds(plan)),
+        ("methods", ", ".join(f"{name} ({METHODS[name].paper})" for name in methods_of(plan))),
         ("privacy", _privacy(plan)),
         ("what leaves", _leaves(plan, policy)),
         ("server sees", _seen(plan)),
@@ -95,7 +97,10 @@ def _leaves(plan: Plan, policy: Policy) -> str:
     groups = [group for group in plan.evaluation.groups if group in policy.groups]
     by = f", also by {', '.join(groups)}" if groups else ""
     weights = "weights with noise" if plan.private else "weights"
-    return f"{weights} after each round; figures of test patients{by}, none of fewer than {cell} patients"
+    loss = " and the training loss of the model as it came" if plan.federation.strategy in TELLS_LOSS else ""
+    return (
+        f"{weights}{loss} after each round; figures of test patients{by}, none of fewer than {cell} patients"
+    )
 
 
 def _seen(plan: Plan) -> str:
@@ -108,4 +113,8 @@ def _stays(plan: Plan) -> str:
     own = plan.personalisation
     if own.method == "none":
         return "images, labels, scores of single patients, features"
+    if own.method == "calibrate":
+        return "images, labels, scores, features, and a slope and an offset for scores of your own"
+    if own.method == "local-affine":
+        return "images, labels, scores, features, and normalisation layers of your own"
     return f"images, labels, scores, features, and a model of your own ({own.method}, {own.epochs} epochs)"

@@ -22,6 +22,7 @@ from client.methods.ditto import own_model
 from client.methods.local_affine import LocalAffine
 from client.methods.memory import RUNS
 from client.policy import Policy
+from client.study_words import words
 from client.training import train
 from common import plan as plans
 from common import wire
@@ -389,6 +390,15 @@ def test_the_door_does_not_rest_on_the_plans_own_rules():
     masked = replace(plan, federation=replace(plan.federation, aggregation="secure", least_sites=3))
     told = Policy(allow_non_private=True, private_progress=True)
     assert [Rules.of(told, one).objective for one in (plan, private, masked)] == [True, False, False]
+
+
+def test_who_approves_a_study_is_told_which_method_it_has_and_that_a_loss_leaves():
+    plain, fair = (dict(words(plan, OPEN)) for plan in (made_plan(), made_plan(**FAIR)))
+    assert "training loss" in fair["what leaves"]
+    assert "training loss" not in plain["what leaves"]
+    assert fair["methods"].startswith("q-ffl (Li et al.")
+    kept = made_plan(personalisation={"method": "local-affine"})
+    assert "layers of your own" in dict(words(kept, OPEN))["stays here"]
 
 
 def test_it_is_the_loss_of_the_incoming_model_on_training_patients(prepared, tmp_path):
