@@ -63,11 +63,28 @@ def labels_of(part: Part) -> Row:
 
 
 def prevalence(record: AnalysisRecord, parts: Iterable[Part]) -> tuple[float, float]:
-    """Patients who are ill and patients who are not, of these parts together; the unlabelled are neither."""
-    total = np.sum([labels_of(part) for part in parts] or [np.zeros(len(record.labels))], axis=0)
-    ill = float(sum(total[place] for place in record.positive))
-    labelled = float(sum(t for t, name in zip(total, record.labels, strict=True) if name != UNLABELLED))
-    return ill, labelled - ill
+    """Patients who are ill and patients who are not, of these parts together; the unlabelled are neither.
+
+    A label that a part holds back while it tells another has as many patients there as can be held back: nothing can
+    look rarer than it is.
+    """
+    ill = well = 0.0
+    for part in parts:
+        table = table_of(part, "patients")
+        known = (
+            [] if table is None else [place for place in _labelled(record) if not np.isnan(table[place, 0])]
+        )
+        for place in _labelled(record) if known and table is not None else ():
+            count = float(table[place, 0]) if place in known else record.min_cell - 1.0
+            if place in record.positive:
+                ill += count
+            else:
+                well += count
+    return ill, well
+
+
+def _labelled(record: AnalysisRecord) -> list[int]:
+    return [place for place, name in enumerate(record.labels) if name != UNLABELLED]
 
 
 def filled(record: AnalysisRecord, axis: str) -> dict[str, Row]:

@@ -22,6 +22,7 @@ from common.plan import dump_plan
 from server.analytics.records import read_analysis
 from server.analytics.run import PAGE, RECORD
 from server.analytics.trouble import predicted
+from server.journal import read_federation
 from simulations.enrolment import enrol
 from simulations.grid import InProcessGrid, run_on
 from tests.counted import counted_site, federation, population, survey_plan
@@ -113,13 +114,20 @@ def test_whoever_vanishes_after_the_keys_is_not_in_the_sum_and_it_is_still_right
     assert found.summed.tables == exact(services, plan, found.summed.sites)
 
 
-def test_with_too_few_left_nothing_is_opened_and_it_says_so(tmp_path):
-    services = federation(tmp_path, {name: population(seed, 30) for seed, name in enumerate(NAMES)})
+def test_with_too_few_left_nothing_is_opened_and_with_the_same_folder_it_goes_on(tmp_path):
+    services = federation(tmp_path, {name: population(seed, 60) for seed, name in enumerate(NAMES)})
+    plan = survey_plan(NAMES, federation={"deadline_s": 3.0})
     grid = Leaving([service.site.folder for service in services])
     grid.leave = {1: Kind.ANALYSE, 2: Kind.ANALYSE, 3: Kind.ANALYSE}
     with pytest.raises(SubsetError):
-        run(tmp_path, services, survey_plan(NAMES, federation={"deadline_s": 3.0}), grid)
+        run(tmp_path, services, plan, grid)
     assert not (tmp_path / "out" / RECORD).exists()
+    before = read_federation(tmp_path / "out" / "federation.json")
+    assert before.status == "subset"
+    record, found = run(tmp_path, services, plan)
+    assert record.run == before.run
+    assert found.summed.sites == NAMES
+    assert found.summed.tables == exact(services, plan, NAMES)
 
 
 def test_a_later_sum_without_one_of_the_hospitals_is_not_opened(tmp_path):

@@ -12,7 +12,7 @@ from common.analytics import schema_of
 from common.cells import coarse, exact_tables
 from common.errors import AdmissionRefused, InputError, PlanError
 from common.messages import CountTable, Tally
-from server.analytics.distance import chance_of, divergence, filled, holm, judged, labels_of
+from server.analytics.distance import chance_of, divergence, filled, holm, judged, labels_of, prevalence
 from server.analytics.gather import _checked
 from server.analytics.page import page
 from server.analytics.records import AnalysisRecord, Bins, Part, read_analysis, write_analysis
@@ -130,6 +130,17 @@ def test_a_planted_label_shift_is_named_and_nobody_else():
     found = [one for one in predicted(record(own)) if one.p is not None]
     assert [(one.kind, one.where) for one in found] == [("label-shift", "bert")]
     assert "lower" in found[0].will
+
+
+def test_a_hospital_with_hardly_any_positives_is_told_apart_by_what_can_be_held_back():
+    rng, share = np.random.default_rng(8), usual()
+    own = [part(drawn(rng, 500, 0.01 if name == "dora" else 0.4, share), name) for name in NAMES]
+    told = record(own)
+    assert told.own[3].tables["patients"][1] == (None,)
+    assert prevalence(told, [told.own[3]])[0] == 10
+    assert ("label-shift", "dora") in {(one.kind, one.where) for one in predicted(told)}
+    few = record([*own[:3], part(drawn(rng, 24, 0.4, share), "dora")])
+    assert not [one for one in predicted(few) if one.kind == "label-shift"]
 
 
 def carried(strength: float) -> np.ndarray:
