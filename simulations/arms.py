@@ -36,6 +36,7 @@ from simulations.grid import run_in_process
 from simulations.prepare import Federation, arm_site
 from simulations.probes.snapshots import Snapshots
 from simulations.scenario import Arm, Scenario
+from simulations.workers import Hands, run_on_workers
 
 POOLED: Final = "pooled"
 PAIRS: Final = (
@@ -47,6 +48,8 @@ PAIRS: Final = (
 )
 """Which models are compared inside a hospital, on the same test patients."""
 
+MANY: Final = 24
+"""More hospitals than this train on workers of their own, whose memory does not grow with them (`simulations.workers`)."""
 _OPEN: Final = DpEventSpec(sampling_rate=1.0, noise_multiplier=0.0, steps=1)
 """What training without privacy does to a patient: infinite epsilon."""
 
@@ -60,6 +63,8 @@ class Job:
     federation: Federation
     out: Path
     hospital: str = ""
+    workers: int | None = None
+    """Processes for an arm of many hospitals; all cores when None."""
 
 
 def run_arms(scenario: Scenario, federation: Federation, out: Path, hands: Crew) -> dict[str, ArmRecord]:
@@ -77,7 +82,7 @@ def run_arms(scenario: Scenario, federation: Federation, out: Path, hands: Crew)
     for batch in (alone, together):
         for record in hands.do(partial(carry_out, job) for job in batch):
             known = done.get(record.arm)
-            done[record.arm] = _joined(known, record) if known else record
+            done[record.arm] = joined(known, record) if known else record
             if record.arm != "alone" or len(done[record.arm].sites) == len(alone):
                 _keep(done[record.arm], out)
     return {arm: done[arm] for arm in arms}
@@ -102,7 +107,8 @@ def comparisons(federation: Federation, plan: Plan) -> dict[str, tuple[Compariso
     return found
 
 
-def _joined(one: ArmRecord, other: ArmRecord) -> ArmRecord:
+def joined(one: ArmRecord, other: ArmRecord) -> ArmRecord:
+    """The records of two hospitals of one arm as one."""
     return replace(one, sites={**one.sites, **other.sites}, seconds=one.seconds + other.seconds)
 
 
@@ -128,7 +134,6 @@ def _alone(job: Job) -> ArmRecord:
 
 def _federated(job: Job) -> ArmRecord:
     names = job.federation.names
-    services = [SiteService(arm_site(job.federation, job.arm, name)) for name in names]
     last = job.plan.federation.rounds + 2
     answers: dict[int, int] = {}
     snapshots = Snapshots(job.out, job.plan.federation.rounds)
@@ -139,8 +144,18 @@ def _federated(job: Job) -> ArmRecord:
         say(job.arm, step * len(names) + answers[step], (last + 1) * len(names))
 
     away = {name: spec.away for name, spec in job.federation.specs.items() if spec.away}
-    record = run_in_process(services, job.plan, job.out, progress, away)
+    if len(names) > MANY:
+        folders = [job.federation.folder / "arms" / job.arm / name for name in names]
+        hands = Hands(job.workers, partial(_opened, job))
+        record = run_on_workers(folders, job.plan, job.out, hands, progress=progress, away=away)
+    else:
+        services = [SiteService(arm_site(job.federation, job.arm, name)) for name in names]
+        record = run_in_process(services, job.plan, job.out, progress, away)
     return ArmRecord(job.arm, dict(record.sites), record)
+
+
+def _opened(job: Job, folder: Path) -> None:
+    arm_site(job.federation, job.arm, folder.name)
 
 
 def _pooled(job: Job) -> ArmRecord:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from client.commands.bench import dp as bench_dp
 from common.cli import JsonFlag, example, make_app, progress, say, show
 from simulations.benchmarks import scanner_commands
 from simulations.benchmarks.commands import DEPLOYED
+from simulations.benchmarks.simulation_command import simulation
 from simulations.compare.command import compare
 from simulations.null_rate.command import null_rate
 from simulations.probes.command import probe_rate, report
@@ -35,9 +37,9 @@ app.command("table", epilog=example("consilium-sim table simulations/tables/hear
 )
 app.command("compare", epilog=example("consilium-sim compare --scenario confounded.toml --seeds 3"))(compare)
 
-app.command("survey", epilog=example("consilium-sim survey simulations/scenarios/confounded.toml --out runs"))(
-    survey
-)
+app.command(
+    "survey", epilog=example("consilium-sim survey simulations/scenarios/confounded.toml --out runs")
+)(survey)
 app.command("null-rate", epilog=example("consilium-sim null-rate --simulations 10000"))(null_rate)
 app.command("probe-rate", epilog=example("consilium-sim probe-rate --seeds 400"))(probe_rate)
 app.command("report", epilog=example("consilium-sim report runs/demo-1 runs/demo-2"))(report)
@@ -45,6 +47,7 @@ app.command("report", epilog=example("consilium-sim report runs/demo-1 runs/demo
 for _name, _command, _words in DEPLOYED:
     bench.command(_name, epilog=example(f"consilium-sim bench {_name} {_words}"))(_command)
 
+bench.command("simulation", epilog=example("consilium-sim bench simulation --turns 3"))(simulation)
 bench.command("scanners", epilog=example("consilium-sim bench scanners --images 40"))(scanner_commands.speed)
 bench.command("vendors", epilog=example("consilium-sim bench vendors --patients 100"))(
     scanner_commands.vendors
@@ -58,7 +61,24 @@ Browser = Annotated[bool, typer.Option("--open/--no-open", help="Open the report
 Hospitals = Annotated[int | None, typer.Option(min=2, help="Number of virtual hospitals.")]
 Patients = Annotated[int | None, typer.Option(min=60, help="Patients of all hospitals together.")]
 Rounds = Annotated[int | None, typer.Option(min=1, help="Rounds of training.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="CONSILIUM_CACHE",
+        help="Folder in which virtual hospitals are kept and found again; what was interrupted goes on.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything but privacy noise.")]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Where hospitals come from."""
+
+    data: Path | None = None
+    """Folder of real images."""
+    cache: Path | None = None
+    """Folder of prepared virtual hospitals."""
 
 
 @app.command(epilog=example("consilium-sim demo --hospitals 6 --rounds 15 --patients 1620 --seed 1"))
@@ -89,6 +109,7 @@ def run(
     seed: Seed = None,
     rounds: Rounds = None,
     out: Out = Path("runs"),
+    cache: Cache = None,
     browser: Browser = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -96,7 +117,8 @@ def run(
 
     A scenario with [frontier] runs every setting of it once; the same command goes on where it stopped.
     """
-    _run(scenario, out, {"seed": seed}, rounds=rounds, data=data, browser=browser, as_json=as_json)
+    made = _Made(data, cache)
+    _run(scenario, out, {"seed": seed}, rounds=rounds, made=made, browser=browser, as_json=as_json)
 
 
 @app.command(
@@ -114,6 +136,35 @@ def splits(
 
     summary = over_splits(scenario, data, count, out)
     show(summary, as_json, summary.table)
+
+
+@app.command(
+    epilog=example("consilium-sim sweep simulations/scenarios/balanced.toml --set scenario.seed=1,2,3")
+)
+def sweep(
+    scenario: Annotated[Path, typer.Argument(help="The scenario, a TOML file.")],
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set", help="A key of the file and its values: KEY=A,B,C; repeatable, all combinations."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(envvar="CONSILIUM_DATA", help="Folder of real images.")] = None,
+    out: Out = Path("runs"),
+    cache: Cache = None,
+    ray: Annotated[
+        str, typer.Option(help="Address of a Ray cluster, as 'auto'; this machine's cores when left out.")
+    ] = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a scenario under every combination of settings; the same command goes on where it stopped."""
+    from simulations.sweep import Asked, line, table
+    from simulations.sweep import sweep as carry_out
+    from simulations.sweep_grid import grid_of
+
+    asked = Asked(scenario, grid_of(settings), out, cache, data, ray)
+    swept, _ = carry_out(asked, lambda point, done, of: say(line(point, done, of)), _begun)
+    show(swept, as_json, lambda: table(swept))
 
 
 @app.command("weak-scanner", epilog=example("consilium-sim weak-scanner --seeds 5"))
@@ -358,7 +409,7 @@ def _run(
     changes: dict[str, int | None],
     *,
     rounds: int | None,
-    data: Path | None = None,
+    made: _Made = _Made(),
     browser: bool,
     as_json: bool,
 ) -> None:
@@ -366,16 +417,16 @@ def _run(
     from simulations.scenario import load_scenario
     from simulations.table import summary_table
 
-    scenario = load_scenario(path, rounds=rounds, with_data=data is not None, **changes)
+    scenario = load_scenario(path, rounds=rounds, with_data=made.data is not None, **changes)
     if scenario.frontier is not None:
         from simulations.frontier.page import summary
         from simulations.frontier.sweep import run_frontier
 
-        record, folder = run_frontier(scenario, out, data, begun=_begun)
+        record, folder = run_frontier(scenario, out, made.data, begun=_begun)
         show(record, as_json, lambda: summary(record))
         page = folder / "frontier.html"
     else:
-        outcome = run_scenario(scenario, out, data, begun=_begun)
+        outcome = run_scenario(scenario, out, made.data, cache=made.cache, begun=_begun)
         show(outcome.record, as_json, lambda: summary_table(outcome.record))
         page = outcome.folder / "report.html"
     if browser and not as_json and _has_screen() and webbrowser.open(page.resolve().as_uri()):

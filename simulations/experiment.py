@@ -34,6 +34,7 @@ from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
 from simulations.prepare import Federation, arm_site, passing, prepare
+from simulations.prepared import dressed, prepared
 from simulations.probes import chests
 from simulations.probes import run as probing
 from simulations.probes.run import Answer
@@ -42,6 +43,8 @@ from simulations.scenario import Arm, Scenario
 
 _FEDERATED: tuple[Arm, ...] = ("federated", "federated-dp")
 _MAKERS = ("manufacturer",)
+MOST_ASKED = 64
+"""With more hospitals none writes its own report and the simulation-only questions are not asked."""
 _CHEST_SEED = 0x636865
 """Keeps the probe's patients apart from the training patients of any scenario seed."""
 
@@ -60,6 +63,7 @@ def run_scenario(
     data: Path | None = None,
     *,
     extras: bool = True,
+    cache: Path | None = None,
     begun: Callable[[Path], None] = lambda _folder: None,
 ) -> Outcome:
     """Prepare the hospitals, run every arm, measure, write records and reports.
@@ -69,6 +73,8 @@ def run_scenario(
         out: receives one sub-folder.
         data: the folder of real images, for scenarios of kind `images`.
         extras: whether the hospitals write their own reports and the simulation-only questions are asked.
+        cache: where virtual hospitals are kept and found again (`simulations.prepared`); made for this run alone
+            when None.
         begun: told the sub-folder, before anything is in it.
 
     Raises:
@@ -77,7 +83,11 @@ def run_scenario(
     run, folder = _new_folder(scenario, out)
     begun(folder)
     with passing(folder / "federation"), board() as bars, crew(bars) as hands:
-        federation = prepare(scenario, folder / "federation", hands, data)
+        if cache is not None and scenario.scenario.kind == "virtual":
+            federation = dressed(prepared(scenario, cache, hands), folder / "federation")
+        else:
+            federation = prepare(scenario, folder / "federation", hands, data)
+        extras = extras and len(federation.names) <= MOST_ASKED
         arms = run_arms(scenario, federation, folder, hands)
         only = _afterwards(scenario, federation, arms, folder, hands) if extras else None
         record = _record(run, scenario, federation, arms, only)

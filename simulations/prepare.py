@@ -74,7 +74,7 @@ class Federation:
 
 
 @dataclass(frozen=True)
-class _Arrival:
+class Arrival:
     """One hospital's export on its way in: a piece of work."""
 
     folder: Path
@@ -124,7 +124,7 @@ def prepare(scenario: Scenario, folder: Path, hands: Crew, data: Path | None = N
     else:
         specs, sources = [], _real(scenario, folder, data)
     arrivals = _arrivals(scenario, folder, sources)
-    jobs = (partial(_take_in, arrival, hands.size) for arrival in arrivals)
+    jobs = (partial(take_in, arrival, math.ceil(hands.size * arrival.share)) for arrival in arrivals)
     reports = dict(sorted(hands.do(jobs)))
     shutil.rmtree(folder / "incoming", ignore_errors=True)
     return Federation(folder, tuple(reports), setting.external, {spec.name: spec for spec in specs}, reports)
@@ -152,7 +152,7 @@ def arm_site(federation: Federation, arm: str, name: str, *, private: bool | Non
                 "name": name,
                 "simulated": True,
                 "data": str(data.resolve()),
-                "secrets": str((base.folder / "secrets").resolve()),
+                "secrets": str(base.secrets.resolve()),
                 "patients_bucket": base.patients_bucket,
             },
             "policy": {
@@ -254,14 +254,14 @@ def _copy(source: Path, target: Path) -> None:
         raise storage_error(error, "the virtual federation") from None
 
 
-def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, Path]]) -> list[_Arrival]:
+def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, Path]]) -> list[Arrival]:
     """The hospitals in the order of their size, so that the largest is not the last to begin."""
     setting = scenario.scenario
     spec = scenario.plan_for(setting.arms[0]).input
     files = {name: sum(path.is_file() for path in export.rglob("*")) for name, export, _ in sources}
     total = max(1, sum(files.values()))
     arrivals = [
-        _Arrival(
+        Arrival(
             folder,
             name,
             export,
@@ -277,8 +277,19 @@ def _arrivals(scenario: Scenario, folder: Path, sources: list[tuple[str, Path, P
     return sorted(arrivals, key=lambda arrival: -arrival.share)
 
 
-def _take_in(arrival: _Arrival, cores: int) -> tuple[str, IngestReport]:
-    workers = math.ceil(cores * arrival.share)
+def take_in(arrival: Arrival, workers: int) -> tuple[str, IngestReport]:
+    """Make one hospital out of what it was sent.
+
+    Args:
+        arrival: what and where.
+        workers: processes that read its files; 0: this one.
+
+    Returns:
+        Its name and what became of the files.
+
+    Raises:
+        ConsiliumError: as the client's own code raises it.
+    """
     name, parts = arrival.name, arrival.hospitals
     seed = arrival.seed
     policy = replace(VIRTUAL_POLICY, min_patients=arrival.least_patients)
@@ -287,5 +298,6 @@ def _take_in(arrival: _Arrival, cores: int) -> tuple[str, IngestReport]:
     )
     told = partial(say, _TAKE_IN, part=name, parts=parts)
     report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)
-    build_store(site, arrival.input, partial(say, _PREPROCESS, part=name, parts=parts), workers=workers)
+    told = partial(say, _PREPROCESS, part=name, parts=parts)
+    build_store(site, arrival.input, told, workers=max(1, workers))
     return name, report

@@ -16,7 +16,7 @@ which only a simulation may do).
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -113,12 +113,34 @@ def load_scenario(
         PlanError: with every mistake of the scenario and of the plans of its arms.
         InputError: when the file is not there.
     """
-    raw = _with_base(path)
-    other = raw.pop("with-data", {})
-    if with_data:
-        raw = merged(raw, other)
+    raw = _read(path, with_data=with_data)
     _change(raw, ("scenario",), changes)
     _change(raw, ("plan", "federation"), {"rounds": rounds})
+    return _scenario(raw, path)
+
+
+def scenario_with(path: Path, settings: Mapping[str, Any], *, with_data: bool = False) -> Scenario:
+    """Read a scenario file with some of its keys set otherwise; errors as `load_scenario`.
+
+    Args:
+        path: the file.
+        settings: keys of it, as `plan.training.learning_rate`, and their values.
+        with_data: as there.
+    """
+    raw = _read(path, with_data=with_data)
+    for key, value in settings.items():
+        *where, last = key.split(".")
+        _change(raw, tuple(where), {last: value})
+    return _scenario(raw, path)
+
+
+def _read(path: Path, *, with_data: bool) -> dict[str, Any]:
+    raw = _with_base(path)
+    other = raw.pop("with-data", {})
+    return dict(merged(raw, other)) if with_data else raw
+
+
+def _scenario(raw: dict[str, Any], path: Path) -> Scenario:
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:

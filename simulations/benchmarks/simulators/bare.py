@@ -25,7 +25,7 @@ def main() -> None:
             net.load_state_dict(model)
             optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
             order = torch.randperm(len(labels[site]))
-            for part in order.split(BATCH):
+            for part in torch.split(order, BATCH):
                 optimizer.zero_grad()
                 measure(net(images[site][part]), labels[site][part]).backward()
                 optimizer.step()

@@ -63,28 +63,28 @@ class Watch:
     """Called at the start of the first round and at the end of each."""
 
     def __init__(self) -> None:
-        self._found = Measured()
+        self.found = Measured()
         self._last = 0.0
         self._cpu = 0.0
         self._looking_s = 0.0
 
     def started(self) -> None:
         """The first round begins now."""
-        self._found.startup_s = time.time() - float(os.environ[BEGUN])
+        self.found.startup_s = time.time() - float(os.environ[BEGUN])
         self._cpu, self._last = cpu_s(), time.perf_counter()
 
     def ended(self) -> None:
         """A round has ended; what it takes to look is no part of any round."""
         now = time.perf_counter()
-        self._found.rounds_s.append(now - self._last)
-        self._found.cpu_s = (cpu_s() - self._cpu - self._looking_s) / len(self._found.rounds_s)
-        self._found.memory_mib = max(self._found.memory_mib, memory_mib())
+        self.found.rounds_s.append(now - self._last)
+        self.found.cpu_s = (cpu_s() - self._cpu - self._looking_s) / len(self.found.rounds_s)
+        self.found.memory_mib = max(self.found.memory_mib, memory_mib())
         self._last = time.perf_counter()
         self._looking_s += self._last - now
 
     def tell(self) -> None:
         """Print what was measured."""
-        sys.stdout.write("\n" + json.dumps(asdict(self._found)) + "\n")
+        sys.stdout.write("\n" + json.dumps(asdict(self.found)) + "\n")
         sys.stdout.flush()
 
 

@@ -1,0 +1,282 @@
+"""`consilium-sim bench simulation`: the same task by this project and by others, start-up and rounds apart.
+
+Every contender is a process of its own (`simulations.benchmarks.simulators`). They take turns, so that what else the machine does
+meets them all; ratios are to the bare loop of the same turn. Peers run in environments of their own, made below the cache with
+pip and with this installation's torch behind them, so that all compute with the same library; who cannot be had is named, and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+from rich.table import Table
+
+import simulations
+from client.files import storage_error
+from common.cli import grid
+from common.errors import FederationError
+from simulations.benchmarks.planted import images_of, plant
+from simulations.benchmarks.simulators.common_task import BEGUN, Measured
+
+ROUND_LIMIT: Final = 0.85
+"""Of the bare loop's round on one thread; 0.70 is what two processes of that loop take (both cores of one machine)."""
+STARTUP_LIMIT_S: Final = 3.0
+MEMORY_SITES: Final = (10, 100, 1000)
+_MODULES: Final = "simulations.benchmarks.simulators"
+_TASK: Final = "task.npz"
+_LONGEST_S: Final = 900.0
+_PIP_S: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One tool."""
+
+    name: str
+    module: str
+    words: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Of a peer, installed without what they depend on: that is here, or in the list."""
+    absent: str = ""
+    """Why it is named and not timed."""
+
+
+BARE: Final = Contender("bare loop, 1 thread", "bare")
+OURS: Final = Contender("consilium, all cores", "ours", (str(len(os.sched_getaffinity(0))),))
+CONTENDERS: Final = (
+    BARE,
+    OURS,
+    Contender("consilium, 1 process", "ours", ("0",)),
+    Contender("consilium on Flower/Ray", "flower_ray"),
+    Contender("pfl-research", "pfl_research", packages=("pfl", "multiprocess", "dill", "prv-accountant")),
+    Contender(
+        "fluke",
+        "fluke_fl",
+        packages=(
+            *("fluke-fl", "torchmetrics", "lightning-utilities", "diskcache", "cerberus", "omegaconf"),
+            *("wandb", "seaborn", "hydra-core", "torchvision"),
+        ),
+    ),
+    Contender("NVFlare's simulator", "", absent="the task is not written for it yet"),
+)
+
+
+@dataclass
+class Timed:
+    """What one contender took, over all turns."""
+
+    name: str
+    turns: list[Measured] = field(default_factory=list)
+    absent: str = ""
+    """Why it was not timed; empty where it was."""
+
+    @property
+    def startup_s(self) -> float:
+        """The median."""
+        return median(turn.startup_s for turn in self.turns)
+
+    @property
+    def round_s(self) -> float:
+        """The median of all rounds but each turn's first, in which libraries are still being loaded."""
+        return median(second for turn in self.turns for second in turn.rounds_s[1:] or turn.rounds_s)
+
+    @property
+    def best_s(self) -> float:
+        """The quickest round."""
+        return min(second for turn in self.turns for second in turn.rounds_s)
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of a round, all processes: the least of all turns."""
+        return min(turn.cpu_s for turn in self.turns)
+
+    @property
+    def memory_mib(self) -> float:
+        """The most."""
+        return max(turn.memory_mib for turn in self.turns)
+
+
+@dataclass(frozen=True)
+class Race:
+    """Everything that was measured."""
+
+    sites: int
+    rounds: int
+    chosen: int
+    cores: int
+    contenders: tuple[Timed, ...]
+    growing: tuple[tuple[int, Measured], ...] = ()
+    """This project at other numbers of hospitals."""
+
+    def ratio(self, timed: Timed) -> float:
+        """Median over turns of its median round by the bare loop's in the same turn."""
+        bare = self.contenders[0]
+        pairs = zip(timed.turns, bare.turns, strict=False)
+        return median(median(one.rounds_s[1:]) / median(two.rounds_s[1:]) for one, two in pairs)
+
+    @property
+    def ours(self) -> Timed:
+        """On all cores."""
+        return next(one for one in self.contenders if one.name == OURS.name)
+
+    @property
+    def passed(self) -> bool:
+        """Whether rounds and start-up keep their limits and no peer is ahead."""
+        peers = [
+            one for one in self.contenders if one.turns and not one.name.startswith(("bare", "consilium"))
+        ]
+        ahead = all(self.ratio(self.ours) <= self.ratio(peer) for peer in peers)
+        return self.ratio(self.ours) <= ROUND_LIMIT and self.ours.startup_s <= STARTUP_LIMIT_S and ahead
+
+
+def race(
+    cache: Path,
+    turns: int,
+    names: Sequence[str] = (),
+    growing: Sequence[int] = MEMORY_SITES,
+    told: Callable[[str], None] = lambda _line: None,
+    *,
+    sites: int = 100,
+    rounds: int = 10,
+) -> Race:
+    """Time the contenders.
+
+    Args:
+        cache: receives prepared hospitals and the peers' environments, and keeps them.
+        turns: of all contenders.
+        names: beginnings of the contenders' names; all when empty. The bare loop always runs.
+        growing: numbers of hospitals at which this project's memory and start-up are measured, too.
+        told: given a line for every contender and turn.
+        sites: hospitals of the race.
+        rounds: of it.
+
+    Raises:
+        FederationError: code `bench`: the bare loop or this project itself does not run.
+    """
+    chosen = min(10, sites)
+    folder = _prepared(cache / f"planted-{sites}", sites, max(sites, *growing, 1))
+    wanted = [c for c in CONTENDERS if c is BARE or not names or any(c.name.startswith(n) for n in names)]
+    found = {contender.name: Timed(contender.name, absent=contender.absent) for contender in wanted}
+    pythons = {contender.name: _python(contender, cache, found[contender.name]) for contender in wanted}
+    for turn in range(1, turns + 1):
+        for contender in wanted:
+            timed = found[contender.name]
+            if not timed.absent:
+                _take_turn(contender, pythons[contender.name], (folder, sites, rounds, chosen), timed)
+                told(f"turn {turn} of {turns}: {contender.name}: {timed.absent or _line(timed)}")
+    grown = []
+    for count in growing:
+        timed = Timed(OURS.name)
+        _take_turn(OURS, sys.executable, (folder, count, 3, min(chosen, count)), timed)
+        grown.append((count, timed.turns[0]))
+        told(f"{count} hospitals: {_line(timed)}, {timed.memory_mib:.0f} MiB")
+    return Race(sites, rounds, chosen, len(os.sched_getaffinity(0)), tuple(found.values()), tuple(grown))
+
+
+def _prepared(folder: Path, sites: int, most: int) -> Path:
+    plant(folder, most)
+    path = folder / _TASK
+    if not path.is_file():
+        made = [images_of(number) for number in range(1, sites + 1)]
+        try:
+            np.savez(path, images=np.stack([i for i, _ in made]), labels=np.stack([t for _, t in made]))
+        except OSError as error:
+            raise storage_error(error, "the task") from None
+    return folder
+
+
+def _python(contender: Contender, cache: Path, timed: Timed) -> str:
+    """The interpreter of a contender; of a peer its environment is made first, or it is absent."""
+    if timed.absent or not contender.packages:
+        return sys.executable
+    home = cache / "peers" / contender.module
+    python = home / "bin" / "python"
+    if (home / "whole").is_file():
+        return str(python)
+    try:
+        venv.create(home, with_pip=True, clear=True)
+        (site,) = home.glob("lib/python*/site-packages")
+        own = Path(np.__file__).resolve().parents[1]
+        (site / "behind.pth").write_text(f"{own}\n", encoding="utf-8")
+        command = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", *contender.packages]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_PIP_S)  # noqa: S603 - fixed words
+        (home / "whole").touch()
+    except subprocess.CalledProcessError as error:
+        timed.absent = (
+            f"pip cannot install it: {(error.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        timed.absent = f"its environment cannot be made: {type(error).__name__}"
+    return str(python)
+
+
+def _take_turn(contender: Contender, python: str, job: tuple[Path, int, int, int], timed: Timed) -> None:
+    own = contender.module in ("bare", "ours")
+    with tempfile.TemporaryDirectory() as out:
+        words = [python, "-m", f"{_MODULES}.{contender.module}", *map(str, job), out, *contender.words]
+        root = str(Path(simulations.__file__).resolve().parents[1])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, BEGUN: repr(time.time())}
+        try:
+            done = subprocess.run(  # noqa: S603 - fixed words
+                words,
+                env=environment,
+                cwd=out,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=_LONGEST_S,
+            )
+            said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+            timed.turns.append(Measured(**said))
+        except subprocess.CalledProcessError as error:
+            timed.absent = (
+                f"it does not run: {(error.stderr.strip().splitlines() or ['no reason given'])[-1]}"
+            )
+        except (OSError, ValueError, IndexError, TypeError, subprocess.SubprocessError) as error:
+            timed.absent = f"it says nothing of its rounds: {type(error).__name__}"
+    if own and timed.absent:
+        raise FederationError(contender.name, timed.absent, "Read what it said", code="bench")
+
+
+def _line(timed: Timed) -> str:
+    last = timed.turns[-1]
+    return f"start-up {last.startup_s:.1f} s, median round {median(last.rounds_s):.3f} s, {last.cpu_s:.3f} s of processor"
+
+
+def race_table(found: Race) -> Table:
+    """A line for every contender."""
+    head = (
+        "contender",
+        "start-up, s",
+        "round, s",
+        "best",
+        "÷ bare loop",
+        "processor, s",
+        "÷ bare loop",
+        "MiB",
+    )
+    bare = found.contenders[0]
+    lines = []
+    for one in found.contenders:
+        if one.absent or not one.turns:
+            lines.append((one.name, one.absent or "not timed", *[""] * 6))
+            continue
+        seconds = (f"{one.startup_s:.1f}", f"{one.round_s:.3f}", f"{one.best_s:.3f}")
+        seen = one.cpu_s > 0  # not of processes that another one started for it
+        cpu = (f"{one.cpu_s:.3f}", f"{one.cpu_s / bare.cpu_s:.2f}") if seen else ("", "")
+        memory = f"{one.memory_mib:.0f}" if seen else ""
+        lines.append((one.name, *seconds, f"{found.ratio(one):.2f}", *cpu, memory))
+    title = f"{found.sites} hospitals, {found.chosen} a round, {found.cores} cores; at most {ROUND_LIMIT} of the bare loop"
+    return grid(title, head, lines)

@@ -1,0 +1,91 @@
+"""The race of simulators: the contenders that need no other environment, the record, and what is said of absent ones."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from common.errors import FederationError
+from common.models import build
+from simulations.benchmarks.planted import planted_plan
+from simulations.benchmarks.simulation import (
+    BARE,
+    OURS,
+    Contender,
+    Race,
+    Timed,
+    _python,
+    _take_turn,
+    race,
+    race_table,
+)
+from simulations.benchmarks.simulation_command import BEGIN, END, put
+from simulations.benchmarks.simulators.common_task import Measured, network
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+
+    return race(tmp_path_factory.mktemp("cache"), 1, ("bare", "consilium, all"), (2,), rounds=2, sites=4)
+
+
+def test_the_bare_loop_and_this_project_are_timed_round_by_round(found):
+    assert [one.name for one in found.contenders] == [BARE.name, OURS.name]
+    for one in found.contenders:
+        assert not one.absent
+        assert len(one.turns[0].rounds_s) == 2
+        assert one.startup_s > 0
+        assert one.cpu_s > 0
+        assert one.memory_mib > 50
+    assert [count for count, _ in found.growing] == [2]
+    assert race_table(found).row_count == 2
+
+
+def test_the_tables_go_between_their_marks_and_nothing_else_changes(found, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    put(page, found)
+    put(page, found)
+    text = page.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert text.count("| bare loop, 1 thread |") == 1
+
+
+def test_everybody_computes_with_the_network_of_the_plan():
+    plan = planted_plan(1, 2, 4)
+    ours = build(plan.model, 1, (32, 32))
+    assert [p.shape for p in ours.parameters()] == [p.shape for p in network().parameters()]
+    net = network()
+    net.load_state_dict(dict(zip(net.state_dict(), ours.state_dict().values(), strict=True)))
+    pixels = torch.randn(3, 1, 32, 32)
+    assert torch.equal(net(pixels), ours(pixels))
+
+
+def test_a_peer_that_cannot_be_had_is_absent_by_name(tmp_path):
+    timed = Timed("nobody")
+    peer = Contender("nobody", "nobody", packages=("consilium-has-no-such-peer @ file:///nowhere",))
+    _python(peer, tmp_path, timed)
+    assert timed.absent.startswith("pip cannot install it: ")
+    assert "not timed" not in timed.absent
+
+
+def test_a_peer_that_fails_is_absent_and_ourselves_failing_is_an_error(tmp_path):
+    job = (tmp_path, 2, 1, 2)
+    timed = Timed("peer")
+    _take_turn(Contender("peer", "no_such_module"), sys.executable, job, timed)
+    assert "No module named" in timed.absent
+    with pytest.raises(FederationError):
+        _take_turn(BARE, sys.executable, job, Timed(BARE.name))  # there is no task in this folder
+
+
+def test_a_peer_ahead_or_a_limit_passed_is_not_a_pass():
+    bare, ours = Timed(BARE.name, [Measured(1.0, [1.0, 1.0])]), Timed(OURS.name, [Measured(2.0, [0.9, 0.8])])
+    peer = Timed("fluke", [Measured(1.0, [0.9, 0.9])])
+    assert Race(100, 2, 10, 2, (bare, ours, peer)).passed
+    assert not Race(100, 2, 10, 2, (bare, ours, Timed("fluke", [Measured(1.0, [0.7, 0.7])]))).passed
+    assert not Race(100, 2, 10, 2, (bare, Timed(OURS.name, [Measured(2.0, [0.9, 0.86])]), peer)).passed
+    assert not Race(100, 2, 10, 2, (bare, Timed(OURS.name, [Measured(3.1, [0.8, 0.8])]), peer)).passed
