@@ -41,9 +41,8 @@ def compare(
     from simulations.scenario import load_scenario
 
     chosen = ways(methods, more)
-    changes = {"patients": patients}
     loaded = tuple(
-        load_scenario(scenario, rounds=rounds, with_data=data is not None, seed=seed, **changes)
+        load_scenario(scenario, rounds=rounds, with_data=data is not None, seed=seed, patients=patients)
         for seed in range(1, seeds + 1)
     )
     asked = Asked(loaded, tuple(chosen), out, data)

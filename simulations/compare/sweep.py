@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from client.files import storage_error
 from client.service import SiteService
@@ -138,7 +139,7 @@ def _plans(asked: Asked) -> tuple[dict[str, Plan], dict[str, str]]:
     refused: dict[str, str] = {}
     for way in asked.ways:
         try:
-            plans[way.name] = way.plan(asked.scenarios[0], _usual(asked.scenarios[0]))
+            plans[way.name] = way.plan(asked.scenarios[0], usual(asked.scenarios[0]))
         except PlanError as error:
             refused[way.name] = told(error)
     return plans, refused
@@ -150,13 +151,17 @@ def _seeded(plan: Plan, scenario: Scenario) -> Plan:
     return replace_plan(plan, training={"seed": seed}, model={"init_seed": seed})
 
 
-def _usual(scenario: Scenario) -> int:
+def usual(scenario: Scenario) -> int:
     """Training patients of a usual hospital, as the scenario says; real images say nothing of it beforehand."""
     setting, data = scenario.scenario, scenario.plan_for("federated").data
     if setting.kind != "virtual":
         each = 300.0
     elif scenario.site:
-        each = sum(s.patients * s.copies for s in scenario.site) / sum(s.copies for s in scenario.site)
+        # A site of a scenario may give the least and the most of its copies.
+        sizes = [
+            (s.patients if isinstance(s.patients, tuple) else (s.patients,), s.copies) for s in scenario.site
+        ]
+        each = sum(fmean(size) * copies for size, copies in sizes) / sum(copies for _, copies in sizes)
     else:
         each = setting.patients / setting.hospitals
     return max(1, round(each * (1 - data.test_fraction - data.validation_fraction)))

@@ -13,7 +13,7 @@ from common.methods import METHODS, methods_of
 from common.pages.page import signed
 from simulations.compare.cells import Cell, Compared, keep, kept, row
 from simulations.compare.page import change, drawing, said, summary, three, write_page
-from simulations.compare.sweep import Asked, compare
+from simulations.compare.sweep import Asked, compare, usual
 from simulations.compare.ways import ALONE, POOLED, WAYS, told, ways
 from simulations.scenario import HERE, load_scenario
 from tests.sites import image_site
@@ -248,3 +248,11 @@ def test_of_one_seed_the_figure_stands_without_an_interval():
     other = _record(seeds=(1,)).rows[1]
     assert change(other.mean_change) == signed(other.mean_change.value)
     assert ">0</text>" not in str(drawing([first], 372.0)), "the axis holds the points, not all of 0 to 1"
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("demo", 100, 200), ("thousand_sites", 1, 60), ("rare_scanner", 100, 200)]
+)
+def test_a_usual_hospitals_patients_follow_from_the_scenario(name, least, most):
+    """Also where a scenario's sites are of many sizes."""
+    assert least < usual(load_scenario(HERE / f"{name}.toml")) < most
