@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from client.files import storage_error
 from common.statistics import families_of
+from common.statistics.catalogue import Metric
 from simulations.board import board
 from simulations.crew import crew
 from simulations.null_rate.cohorts import EXACT, NULLS, Cohort
@@ -26,6 +27,9 @@ SIZES: Final = (300, 600, 1200, 2400)
 """Patients of the power table."""
 GAPS: Final = (0.0, 0.03, 0.06, 0.10, 0.15)
 """How much lower the AUROC of the weak manufacturer is, from 0.85."""
+COSTLY: Final[tuple[Metric, ...]] = ("auprc", "slope", "intercept", "calibration_error")
+"""Figures that the large run leaves out."""
+_COSTLY_COHORT: Final = Cohort("costly", "", images=4)
 _SINGLE: Final = (("site",), ("manufacturer",), ("sex",))
 LINES: Final = "batches.jsonl"
 
@@ -39,6 +43,8 @@ class Sweep:
     power: int
     """For each size and gap."""
     seed: int
+    costly: int = 0
+    """For each figure that is not in the large run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Result:
     nulls: dict[str, Tally]
     power: dict[str, Tally]
     """By `patients/gap`."""
+    costly: dict[str, Tally] = field(default_factory=dict)
+    """By figure."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,11 @@ def null_trial(cohort: Cohort) -> Trial:
     if len(set(cohort.areas)) > 1:
         names.remove("site")
     return Trial(cohort, families_of(names, pairs=False))
+
+
+def costly_trial(metric: Metric) -> Trial:
+    """One figure that is dear to permute: three manufacturers of patients with several images, 199 permutations."""
+    return Trial(_COSTLY_COHORT, (("manufacturer",),), (metric,), permutations=199)
 
 
 def power_trial(patients: int, gap: float) -> Trial:
@@ -94,7 +107,7 @@ def sweep(plan: Sweep, out: Path, workers: int | None = None) -> Result:
     result = Result(plan.seed, {}, {})
     for job in jobs:
         kind, _, name = job.key.partition(":")
-        into = result.nulls if kind == "null" else result.power
+        into = {"null": result.nulls, "power": result.power, "costly": result.costly}[kind]
         into.setdefault(name, Tally()).add(kept[job.key, job.number, job.size])
     return result
 
@@ -136,7 +149,8 @@ def _jobs(plan: Sweep) -> list[_Job]:
     cases = [(f"null:{c.name}", null_trial(c), each) for c in NULLS]
     jobs = list(_batched(cases))
     grid = [(f"power:{n}/{g:g}", power_trial(n, g), plan.power) for n in SIZES for g in GAPS]
-    return jobs + list(_batched(grid))
+    dear = [(f"costly:{metric}", costly_trial(metric), plan.costly) for metric in COSTLY]
+    return jobs + list(_batched(grid)) + list(_batched(dear))
 
 
 def _batched(cases: Sequence[tuple[str, Trial, int]]) -> list[_Job]:

@@ -75,6 +75,24 @@ def test_what_was_kept_is_not_carried_out_again(tmp_path):
     assert len((tmp_path / LINES).read_text(encoding="utf-8").splitlines()) == len(NULLS) + 1
 
 
+def test_figures_that_are_dear_to_permute_are_judged_apart(tmp_path):
+    """Each by itself over its own cohorts, kept like the others, with 199 permutations."""
+    result = sweep(Sweep(0, 0, 1, costly=3), tmp_path, workers=1)
+    assert set(result.costly) == {"auprc", "slope", "intercept", "calibration_error"}
+    for metric, found in result.costly.items():
+        assert found.simulations == 3
+        assert set(found.comparisons) <= {metric, f"best-worst {metric}"}
+        assert found.rate()[1] >= 3 * 3
+    assert sweep(Sweep(0, 0, 1, costly=3), tmp_path, workers=1) == result
+    assert "| AUPRC | 3 |" in markdown(replace(result, nulls={"plain": tally(500, 10_000)}))
+
+
+def test_one_dear_figure_that_cries_wolf_breaks_the_promise():
+    whole = {"plain": tally(500, 10_000, 400)}
+    assert promised(Result(1, whole, {}, {"slope": tally(100, 2000, 100)}))
+    assert not promised(Result(1, whole, {}, {"slope": tally(150, 2000, 150)}))
+
+
 def tally(alarms: int, of: int, wrong: int = 0) -> Tally:
     return Tally(
         of,
