@@ -35,7 +35,9 @@ bench.command("dp", epilog=example("consilium-sim bench dp --network resnet18"))
 app.command("table", epilog=example("consilium-sim table simulations/tables/heart_disease.toml --data DIR"))(
     table_study
 )
-app.command("compare", epilog=example("consilium-sim compare --scenario simulations/scenarios/demo.toml --seeds 3"))(compare)
+app.command(
+    "compare", epilog=example("consilium-sim compare --scenario simulations/scenarios/demo.toml --seeds 3")
+)(compare)
 
 app.command(
     "survey", epilog=example("consilium-sim survey simulations/scenarios/confounded.toml --out runs")
