@@ -71,15 +71,11 @@ def prevalence(record: AnalysisRecord, parts: Iterable[Part]) -> tuple[float, fl
     ill = well = 0.0
     for part in parts:
         table = table_of(part, "patients")
-        known = (
-            [] if table is None else [place for place in _labelled(record) if not np.isnan(table[place, 0])]
-        )
-        for place in _labelled(record) if known and table is not None else ():
-            count = float(table[place, 0]) if place in known else record.min_cell - 1.0
-            if place in record.positive:
-                ill += count
-            else:
-                well += count
+        if table is None or np.isnan(table[_labelled(record), 0]).all():
+            continue
+        for place in _labelled(record):
+            count = float(np.nan_to_num(table[place, 0], nan=record.min_cell - 1.0))
+            ill, well = (ill + count, well) if place in record.positive else (ill, well + count)
     return ill, well
 
 

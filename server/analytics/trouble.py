@@ -146,7 +146,7 @@ def _absent(record: AnalysisRecord) -> Iterator[Trouble]:
         if axis.axis not in _GROUPS or not found:
             continue
         stack = np.array(found)
-        known, hidden = np.nansum(stack, axis=0), np.isnan(stack).any(axis=0)
+        known, hidden = np.nansum(stack, axis=0), [bool(np.isnan(column).any()) for column in stack.T]
         rare = [
             name
             for place, name in enumerate(axis.bins)

@@ -16,6 +16,7 @@ from client.analytics.noise import discrete_gaussian, noisy
 from client.policy import Policy
 from client.privacy.masking import Masking
 from client.service import SiteService
+from common import wire
 from common.analytics import FIGURES, decoded, encoded, most, schema_of, sensitivity
 from common.analytics_noise import Noise
 from common.audit import read
@@ -199,6 +200,31 @@ def test_groups_that_the_policy_keeps_are_not_in_the_tables(tmp_path):
     axes = {table.axis for table in told.tables}
     assert "sex" in axes
     assert not axes & {"age", "projection", "manufacturer"}
+
+
+def test_no_word_of_a_hospital_leaves_only_numbers(tmp_path):
+    """A canary in every text that an image of the index has; the bins' names are the plan's."""
+    words = ("Kanari", "Zeisig", "Stieglitz", "Gimpel", "Meise")
+    rows = (
+        patient(
+            n,
+            label=n % 2,
+            manufacturer=words[0],
+            model=words[1],
+            projection=words[2],
+            label_source=words[3],
+            label_version=words[4],
+            patient=f"Drossel{n}",
+        )
+        for n in range(60)
+    )
+    site = counted_site(tmp_path, "anna", rows)
+    told = SiteService(site).handle(ask(survey_plan(("anna",), own=("anna",))))
+    assert isinstance(told, Tally)
+    left = wire.pack(told)
+    for word in (*words, "Drossel", "spend-", "2.25."):
+        assert word.encode() not in left
+    assert [one.cells for one in told.tables if one.axis == "patients"] == [((30,), (30,), (None,))]
 
 
 def memory(tmp_path, year=2031):
