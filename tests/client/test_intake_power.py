@@ -257,11 +257,11 @@ def test_files_and_folders_are_waited_for_before_the_index_is_told(tmp_path: Pat
     seen: list[tuple[Path, int]] = []
 
     def watch(frame: FrameType, event: str, called: object) -> None:
-        if event == "c_call" and called is os.fsync and "path" in frame.f_locals:
+        asker = frame.f_back  # who calls `common.durability.push`
+        if event == "c_call" and called is os.fsync and asker is not None and "path" in asker.f_locals:
             with sqlite3.connect(f"file:{site.index}?mode=ro", uri=True) as reader:
-                seen.append(
-                    (frame.f_locals["path"], reader.execute("SELECT COUNT(*) FROM images").fetchone()[0])
-                )
+                images = reader.execute("SELECT COUNT(*) FROM images").fetchone()[0]
+                seen.append((asker.f_locals["path"], images))
             reader.close()
 
     threading.setprofile(watch)
