@@ -185,7 +185,8 @@ class ImagingDuties:
             Limits.of(self._site.policy, plan),
         )
         memory = Memory(self._site.state, instruction.run)
-        round_ = Round(instruction.round, instruction.arrays, memory.before(instruction.round))
+        kept = memory.before(instruction.round)
+        round_ = Round(instruction.round, instruction.arrays, kept, alone=self._alone)
         told = self._objective(net, data.train, plan)
         learned = learn(net, data.train, plan, dp, round_)
         if learned.kept:  # on disk before the update can leave: trained again, a round begins where it began

@@ -51,6 +51,8 @@ class Round:
     """The model, and what the server sent beside it."""
     kept: Arrays
     """What this site kept of the round before."""
+    alone: bool = False
+    """Without a federation there is nobody to differ from: local training as it is, and the model is one's own."""
 
 
 def learn(net: Network, data: PatientSet, plan: Plan, dp: DpPlan | None, of: Round) -> Learned:
@@ -67,12 +69,12 @@ def learn(net: Network, data: PatientSet, plan: Plan, dp: DpPlan | None, of: Rou
         ConsiliumError: as `client.training.train`, and as `method_for`.
     """
     given = Given(model_part(of.sent), control_part(of.sent), of.kept)
-    method = method_for(plan, net)
+    method = Plain() if of.alone else method_for(plan, net)
     begun = method.begin(given)
     set_arrays(net, begun.weights)
     result = train(net, data, plan, dp=dp, round=of.number, push=begun.push)
     left = method.end(given, result.delta)
     kept = dict(left.kept)
-    if plan.personalisation.method == "ditto":
+    if plan.personalisation.method == "ditto" and not of.alone:
         kept.update(train_own(net, data, plan, given, of.number))
     return Learned(replace(result, delta=dict(left.delta)), kept)

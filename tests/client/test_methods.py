@@ -364,6 +364,17 @@ def test_under_privacy_an_own_model_without_noise_is_not_told_of(prepared, tmp_p
     assert [m.model for m in duties.evaluate(_instruction(plan, Kind.EVALUATE), plan).models] == ["federated"]
 
 
+@pytest.mark.parametrize("plan", [SCAFFOLD, made_plan(personalisation=DITTO, evaluation=EASY)])
+def test_a_hospital_by_itself_trains_as_it_is_whatever_the_plans_method(prepared, tmp_path, plan):
+    """`consilium-site train` with the federation's own plan: there is no variate and nothing to hold a model near to."""
+    shutil.copytree(prepared, tmp_path / "alpha")
+    site = image_site(tmp_path / "alpha", "alpha")
+    asked = replace(_instruction(plan), arrays=start_of(plan).arrays)
+    update = ImagingDuties(site, alone=True).train(asked, plan)
+    assert list(update.arrays) == list(start_of(plan).arrays)
+    assert not (site.state / "methods").exists()
+
+
 # ---- the loss at the door ------------------------------------------------------------------------------
 
 FAIR = {"federation": {"strategy": "q-ffl"}, "method": {"fairness_q": 1.0}}
