@@ -66,7 +66,7 @@ CONTENDERS: Final = (
         "fluke_fl",
         packages=(
             *("fluke-fl", "torchmetrics", "lightning-utilities", "diskcache", "cerberus", "omegaconf"),
-            *("wandb", "seaborn", "hydra-core", "torchvision"),
+            *("wandb", "seaborn", "hydra-core"),
         ),
     ),
     Contender("NVFlare's simulator", "", absent="the task is not written for it yet"),

@@ -67,6 +67,7 @@ class Watch:
         self._last = 0.0
         self._cpu = 0.0
         self._looking_s = 0.0
+        """Processor time."""
 
     def started(self) -> None:
         """The first round begins now."""
@@ -75,12 +76,12 @@ class Watch:
 
     def ended(self) -> None:
         """A round has ended; what it takes to look is no part of any round."""
-        now = time.perf_counter()
+        now, looked = time.perf_counter(), time.process_time()
         self.found.rounds_s.append(now - self._last)
         self.found.cpu_s = (cpu_s() - self._cpu - self._looking_s) / len(self.found.rounds_s)
         self.found.memory_mib = max(self.found.memory_mib, memory_mib())
         self._last = time.perf_counter()
-        self._looking_s += self._last - now
+        self._looking_s += time.process_time() - looked
 
     def tell(self) -> None:
         """Print what was measured."""
