@@ -36,6 +36,10 @@ _PERSONAL: Final = {
     "local-affine": ("personalised by local normalisation", "Li et al., FedBN: federated learning on non-IID features via local batch normalization, ICLR 2021"),
     "calibrate": ("calibrated at each hospital", "Platt, Probabilistic outputs for support vector machines, 1999"),
 }  # fmt: skip
+_INPUTS: Final = {
+    "histogram": ("each image brought to a standard histogram", "Nyúl, Udupa and Zhang, New variants of a method of MRI scale standardization, IEEE TMI 2000"),
+    "amplitude": ("each image brought to a standard amplitude spectrum", "Jiang et al., HarmoFL, AAAI 2022"),
+}  # fmt: skip
 _DELONG: Final = "DeLong et al., Comparing the areas under two or more correlated ROC curves, Biometrics 1988; for clusters Obuchowski, Biometrics 1997"
 _PERMUTED: Final = (
     "Phipson and Smyth, Permutation p-values should never be zero, Stat Appl Genet Mol Biol 2010"
@@ -90,6 +94,11 @@ def _training(plan: Plan, record: RunRecord, bias: Bias, sources: _Sources) -> s
         f"Model: {network}{sources.cite(paper)} on images of {rows} × {columns}, trained by {hospitals} hospitals for "
         f"{plan.federation.rounds} rounds of {strategy}{sources.cite(origin)}"
     )
+    if plan.input.normalisation in _INPUTS:
+        done, source = _INPUTS[plan.input.normalisation]
+        words += f", {done}{sources.cite(source)}"
+    if plan.training.augmentation.scanner > 0:
+        words += ", under random chains of what scanners do to an image"
     if bias.model.endswith("-dp"):
         words += f" with patient-level differential privacy of ε ≤ {plan.privacy.epsilon:g}, δ = {plan.privacy.delta:g}{sources.cite(_DPSGD)}"
     if plan.federation.aggregation == "secure":

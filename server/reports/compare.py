@@ -147,7 +147,7 @@ def _method(record: RunRecord) -> str:
     plan = select.plan_of(record)
     if plan is None:
         return record.run
-    parts = [plan.federation.strategy]
+    parts: list[str] = [plan.federation.strategy]
     if plan.input.normalisation != "zscore":
         parts.append(plan.input.normalisation)
     if plan.personalisation.method != "none":

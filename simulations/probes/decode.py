@@ -143,7 +143,8 @@ def _read(
 def _dealt(codes: np.ndarray, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Levels change places between patients as a whole; an image follows its patient's first."""
     _, first = np.unique(owner, return_index=True)
-    return codes[first][rng.permutation(len(first))][owner]
+    dealt: np.ndarray = codes[first][rng.permutation(len(first))][owner]
+    return dealt
 
 
 def _balanced(truth: np.ndarray, called: np.ndarray, weight: FloatArray, count: int) -> float:

@@ -129,6 +129,8 @@ def test_methods_follow_the_plan():
     prox = words_of(chapter_of(report_html(replace(record, plan_toml=plan))))
     assert "7 rounds of FedProx" in prox
     assert "McMahan" not in prox
+    harmonised = PLAN.replace("shape = [96, 96]", 'shape = [96, 96]\nnormalisation = "histogram"')
+    assert "standard histogram" in words_of(chapter_of(report_html(replace(record, plan_toml=harmonised))))
     private = replace(record.simulation_only, bias=replace(asked(), model="federated-dp"))
     assert "Abadi" in words_of(chapter_of(report_html(replace(record, simulation_only=private))))
     bare = replace(record, plan_toml="")
