@@ -43,6 +43,8 @@ TITLES: Final = {
     "finding": "Which finding",
 }
 
+PAGE: Final = "survey.html"
+"""Its name, beside the record."""
 _LINES: Final = 8
 """Hospitals that are told one by one under the same trouble."""
 

@@ -1,4 +1,4 @@
-"""An analysis from the first question to its page; what `server.rounds` is for a study that trains.
+"""An analysis from the first question to its record; what `server.rounds` is for a study that trains.
 
     present    round 0: which node speaks for which hospital
     analyse    hospitals that the plan names in `analytics.own` show cells; then the others make keys, share out, count under
@@ -6,8 +6,9 @@
 
 `<out>/run.json`        the run's name, so that one that was interrupted goes on where it was
 `<out>/analysis.json`   the record (`server.analytics.records`)
-`<out>/survey.html`     the page
 `<out>/federation.json` how it ended, for whoever watches studies
+
+The page is made of the record by whoever looks (`server.analytics.page`): an app bundle has no templates in it.
 
 A hospital gives the same bytes to the same question. So an analysis that is submitted again with the same folder asks nothing new.
 """
@@ -35,7 +36,6 @@ from common.roster import Roster as Members
 from common.types import Digest, RunId, SiteName
 from server import exchange
 from server.analytics.gather import Summed, own_cells, summed_cells, written
-from server.analytics.page import write_page
 from server.analytics.records import AnalysisRecord, Bins, Part, write_analysis
 from server.exchange import NO_REPLY
 from server.heads import HeadBook
@@ -47,7 +47,6 @@ from server.survey import Roster, name_of, roster, until_named
 from server.talk import Talk
 
 RECORD: Final = "analysis.json"
-PAGE: Final = "survey.html"
 _RUN: Final = "run.json"
 _NO_MODEL: Final = Digest("sha256:" + "0" * 64)
 
@@ -102,7 +101,6 @@ class _Analysis:
             summed = self._summed(sites, members)
             found = self._made(sites, own, refused, summed)
             write_analysis(found, talk.journal.out / RECORD)
-            write_page(found, talk.journal.out / PAGE)
         except ConsiliumError as error:
             self._end(error.code)
             raise

@@ -38,7 +38,7 @@ def survey(
         shown(consortium.folder / "runs" / known.name, as_json=as_json)
         return
     study = known if known is not None and known.state in ("queued", "running") else submit(consortium, read)
-    show(study, as_json, lambda: f"{study.name} is {study.state}; its page comes into runs/{study.name}/")
+    show(study, as_json, lambda: f"{study.name} is {study.state}; type the same again for what it found")
 
 
 def checked(plan: Plan, name: str) -> None:
@@ -64,13 +64,14 @@ def checked(plan: Plan, name: str) -> None:
 
 
 def shown(home: Path, *, as_json: bool) -> None:
-    """Tell what an analysis in this folder predicts, and where its page is.
+    """Tell what an analysis in this folder predicts, write its page, and say where that is.
 
     Raises:
         InputError: there is no record of one.
     """
+    from server.analytics.page import PAGE, write_page
     from server.analytics.records import read_analysis
-    from server.analytics.run import PAGE, RECORD
+    from server.analytics.run import RECORD
     from server.analytics.trouble import predicted
 
     if not (home / RECORD).exists():
@@ -78,6 +79,7 @@ def shown(home: Path, *, as_json: bool) -> None:
             home.name, "it holds no analysis", "Look at `consilium-server runs` for how it ended"
         )
     record = read_analysis(home / RECORD)
+    write_page(record, home / PAGE)
     result = {"record": record, "troubles": predicted(record), "page": home / PAGE}
     show(result, as_json, lambda: table(record))
     say(f"Open {home / PAGE} in a browser.")

@@ -27,7 +27,7 @@ def survey(
     as_json: JsonFlag = False,
 ) -> None:
     """Count the patients of a scenario's hospitals and say what will trouble a model, before any training."""
-    from server.analytics.run import PAGE
+    from server.analytics.page import PAGE
     from server.analytics.trouble import predicted
     from server.commands.survey import table
     from simulations.scenario import load_scenario

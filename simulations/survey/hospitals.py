@@ -17,6 +17,7 @@ from client.service import SiteService
 from common import plan as plans
 from common.errors import InputError
 from common.plan import Plan
+from server.analytics.page import PAGE, write_page
 from server.analytics.records import AnalysisRecord, read_analysis
 from server.analytics.run import RECORD
 from server.commands.survey import checked
@@ -110,4 +111,6 @@ def counted(federation: Federation, plan: Plan, out: Path) -> AnalysisRecord:
     sites = [arm_site(federation, _ARM, name) for name in federation.names]
     enrol(sites, federation.folder / "arms" / _ARM / "consortium")
     run_in_process([SiteService(site) for site in sites], plan, out)
-    return read_analysis(out / RECORD)
+    record = read_analysis(out / RECORD)
+    write_page(record, out / PAGE)
+    return record

@@ -15,7 +15,6 @@ from client.study_cost import cost_of
 from client.study_words import words
 from common.errors import PolicyRefused
 from common.plan import dump_plan
-from server.analytics.page import write_page
 from server.analytics.records import AnalysisRecord, write_analysis
 from server.cli import app
 from server.release import released
@@ -85,11 +84,11 @@ def test_the_command_queues_what_was_released_and_then_shows_it(tmp_path):
         "run-1", "2031-05-04T10:00:00+00:00", "test", "?", plan.digest, plan.digest, True, ("a",), (), (), 11
     )
     write_analysis(made, home / "analysis.json")
-    write_page(made, home / "survey.html")
     (home / "study.json").write_text(json.dumps({"name": study.name, "state": "completed", "number": 1}))
     shown = runner.invoke(app, line)
     assert shown.exit_code == 0
     assert json.loads(shown.stdout)["record"]["run"] == "run-1"
+    assert (home / "survey.html").exists()
 
 
 def test_the_command_refuses_a_plan_that_trains(tmp_path):

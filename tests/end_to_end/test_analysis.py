@@ -19,8 +19,9 @@ from common.code import code_digest
 from common.errors import SubsetError
 from common.messages import Instruction, Kind
 from common.plan import dump_plan
+from server.analytics.page import page
 from server.analytics.records import read_analysis
-from server.analytics.run import PAGE, RECORD
+from server.analytics.run import RECORD
 from server.analytics.trouble import predicted
 from server.journal import read_federation
 from simulations.enrolment import enrol
@@ -80,7 +81,7 @@ def test_a_sum_of_five_is_what_they_have_together_and_nobody_says_a_cell_alone(t
             line["fields"]["kind"] for line in read(service.site.audit) if line["event"] == "egress.release"
         ]
         assert set(left) == {"sitemetrics", "keys", "shares", "masked", "consent", "opened"}
-    assert "No trouble seen" in (tmp_path / "out" / PAGE).read_text()
+    assert "No trouble seen" in page(found)
 
 
 def test_own_cells_beside_the_sum_of_the_others_and_the_trouble_that_was_planted(tmp_path):
