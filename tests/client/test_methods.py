@@ -120,7 +120,7 @@ def test_ditto_lies_between_training_alone_and_the_shared_model_as_lambda_grows(
         own = own_model(Given(model, kept=kept))
         distances.append(far(own, model))
     assert distances == sorted(distances, reverse=True)
-    assert distances[-1] < 0.25 * distances[0]
+    assert distances[-1] < 0.5 * distances[0]
 
 
 def test_ditto_changes_nothing_of_what_leaves_and_goes_on_from_its_own_model():
