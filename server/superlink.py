@@ -43,10 +43,10 @@ QUESTION_S: Final = 2.0
 """How long a node's look for a question is held."""
 OBJECT_S: Final = 2.0
 """How long a node's look for an object is held that was named and has not come."""
-REPLY_S: Final = 0.25
+REPLY_S: Final = 0.5
 """How long a ServerApp's look for replies is held; it has other things to do between two of them."""
 WORK_S: Final = 2.0
-WORK_LOOK_S: Final = 0.2
+WORK_LOOK_S: Final = 0.5
 """How long an executor's look for a run is held, and how often it is looked: a run begins on the long way."""
 MOVED: Final[Parts] = MappingProxyType(
     {
