@@ -37,6 +37,7 @@ from simulations.probes.contract import Model, Names, Owners, Seen, Truth, chanc
 
 ATTRIBUTES: Final = ("manufacturer", "site", "sex")
 _DRAWS: Final = 1999
+_SIDES: Final = 2
 _RESAMPLES: Final = 300
 
 
@@ -100,7 +101,7 @@ def dependence(
     sample = Sample(score, seen.truth, seen.patients, dict(seen.attributes))
     found: list[tuple[str, Estimate, Chance, float, int]] = []
     for name in attributes:
-        if name not in seen.attributes or name not in taught.attributes:
+        if min(_levels(seen.attributes, name), _levels(taught.attributes, name)) < _SIDES:
             continue
         contrast = _contrast(sample, taught, name)
         if contrast is None:
@@ -118,12 +119,17 @@ def dependence(
     )  # fmt: skip
 
 
+def _levels(attributes: Mapping[str, Names], name: str) -> int:
+    """How many levels are known; 0 where the attribute is not there."""
+    return len(set(attributes[name].tolist()) - {""}) if name in attributes else 0
+
+
 def _contrast(sample: Sample, taught: Taught, name: str) -> _Contrast | None:
     """The cells of test patients; None where no patient could have another level."""
     cells = cells_of(sample, (name,), ("site",) if "site" in sample.attributes else ())
     shares, overall = _shares(taught, name)
     above = np.array([float(shares.get(level, overall) > overall) for level in cells.names])
-    if len(cells.names) < 2 or above.all() or not above.any():
+    if len(cells.names) < _SIDES or above.all() or not above.any():
         return None
     score = cells.total(sample.scores[cells.images]) / np.maximum(cells.total(np.ones(len(cells.images))), 1)
     contrast = _Contrast(cells, score, above)

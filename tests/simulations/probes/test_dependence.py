@@ -91,6 +91,15 @@ def test_unknown_levels_and_absent_attributes_are_passed_over():
     assert sex.patients == int((sexes != "").sum())
 
 
+def test_real_images_that_name_no_machine_are_asked_about_the_rest():
+    rng = np.random.default_rng(0)
+    given, learned = seen(rng), taught(rng, 0.6)
+    nobody = replace(given, attributes={**given.attributes, "manufacturer": np.full(200, "")})
+    assert {p.subject for p in dependence(NOBODY, nobody, learned, rng)} == {"site", "sex"}
+    empty = replace(learned, attributes={**learned.attributes, "manufacturer": np.full(400, "")})
+    assert {p.subject for p in dependence(NOBODY, given, empty, rng)} == {"site", "sex"}
+
+
 def test_images_of_one_patient_count_once():
     """Every patient four times: nothing becomes surer."""
     rng = np.random.default_rng(4)
