@@ -179,9 +179,24 @@ def judged(rows: Row, noise: Row | None = None) -> Judged | None:
     statistic = float(((kept - expected) ** 2 / (expected + more)).sum())
     r, k = kept.shape
     freedom = (r - 1) * (k - 1)
+    if noise is not None:
+        statistic *= freedom / _kept_by_margins(kept)
     phi = max(0.0, plain / total - freedom / (total - 1))
     smaller = min(r - (r - 1) ** 2 / (total - 1), k - (k - 1) ** 2 / (total - 1)) - 1
     return Judged(float(chi2.sf(statistic, freedom)), math.sqrt(phi / smaller) if smaller > 0 else 0.0)
+
+
+def _kept_by_margins(rows: Row) -> float:
+    """What equal noise in every cell leaves of itself, in cells, once a table's own margins are taken off it.
+
+    With (I - w 1')(x)(I - v 1') for shares w and v of the margins, the sum of squares of its entries; at least the degrees of
+    freedom, and more the more uneven the margins are.
+    """
+    found = 1.0
+    for axis, count in zip((1, 0), rows.shape, strict=True):
+        share = rows.sum(axis=axis) / rows.sum()
+        found *= count - 2 + count * float((share**2).sum())
+    return found
 
 
 def holm(ps: list[float]) -> list[float]:

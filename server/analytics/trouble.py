@@ -6,6 +6,7 @@ A difference must be large enough to matter, too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +35,8 @@ LEAST_SHIFT: Final = 0.05
 LEAST_V: Final = 0.15
 LEAST_DISTANCE: Final = 0.05
 """Bits of Jensen-Shannon divergence."""
+_CLEAR: Final = 4.0
+"""Standard deviations of noise above which a bin is one of patients."""
 _MANY: Final = 3
 """A label is one of many patients where it has this many times the smallest cell."""
 _CARRIERS: Final = {"manufacturer": "machine", "projection": "projection"}
@@ -101,7 +104,11 @@ def _carried(record: AnalysisRecord) -> Iterator[_Look]:
                 continue
             # Bins that every label tells: what is hidden of one label only must not look like a difference.
             rows = np.where(np.isnan(table[kept]).any(axis=0), 0.0, table[kept])
-            noise = None if not part.noisy else np.full(len(kept), (record.noise or 0.0) ** 2)
+            noise = None
+            if part.noisy:
+                # A bin that could be noise alone is left out: what was below 0 in it was cut off, which shifts the rest.
+                noise = np.full(len(kept), (record.noise or 0.0) ** 2)
+                rows = np.where(rows.sum(axis=0) >= _CLEAR * math.sqrt(noise.sum()), rows, 0.0)
             test = judged(rows, noise)
             if test is not None:
                 seen = f"{most_unlike(record, rows, axis)} Strength {test.size:.2f} (Cramér's V; 0 none, 1 complete)."
