@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import numpy as np
 
 from simulations.benchmarks.simulators.common_task import BATCH, RATE, SEED, Job, Watch, data, loss, network
 
@@ -15,13 +15,13 @@ def main() -> None:
     torch.manual_seed(SEED)
     job, watch = Job.told(), Watch()
     images, labels = data(job)
-    net, measure, draw = network(), loss(), random.Random(SEED)
+    net, measure, draw = network(), loss(), np.random.default_rng(SEED)
     model = {name: value.clone() for name, value in net.state_dict().items()}
     torch.optim.SGD(net.parameters(), lr=RATE)  # the first one imports torch's compiler
     watch.started()
     for _ in range(job.rounds):
         total = {name: torch.zeros_like(value) for name, value in model.items()}
-        for site in draw.sample(range(job.sites), job.chosen):
+        for site in draw.choice(job.sites, job.chosen, replace=False):
             net.load_state_dict(model)
             optimizer = torch.optim.SGD(net.parameters(), lr=RATE)
             order = torch.randperm(len(labels[site]))
