@@ -27,10 +27,10 @@ from flwr.supercore.dependencies.superexec import authenticate_superexec_request
 from flwr.supercore.dependencies.task import authenticate_task
 from flwr.supercore.dependencies.version import VersionDependency
 from flwr.supercore.error import http_error_translator
+from flwr.supercore.protobuf.streaming import get_protobuf_stream_context
 from flwr.supercore.protobuf.translation import (
     PROTOBUF_REQUEST_TYPES,
     ProtobufTranslationMiddleware,
-    get_protobuf_stream_context,
 )
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
