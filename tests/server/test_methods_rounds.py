@@ -108,7 +108,9 @@ def test_where_no_policy_lets_the_loss_leave_the_run_ends_and_says_so(tmp_path):
     with pytest.raises(SubsetError):
         run_on(InProcessGrid(_folders(tmp_path)), _plan("agnostic"), tmp_path / "out")
     lines = [line for line in read(tmp_path / "out" / "audit.jsonl") if line["event"] == "update.refused"]
-    assert {(line["fields"]["site"], line["fields"]["code"]) for line in lines} == {(site, "objective") for site in SITES}
+    assert {(line["fields"]["site"], line["fields"]["code"]) for line in lines} == {
+        (site, "objective") for site in SITES
+    }
 
 
 @pytest.mark.parametrize("name", ["fedadam", "scaffold"])
