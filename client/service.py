@@ -39,7 +39,7 @@ from client.health import told
 from client.membership import load_membership
 from client.post import Letter, Post
 from client.privacy.masking import Masking
-from client.privacy.masking_stages import is_stage
+from client.privacy.masking_stages import is_masked, is_stage
 from client.questions import Questions
 from client.site import Site
 from client.vocabulary import may_be_said
@@ -247,7 +247,7 @@ class SiteService:
         match instruction.kind:
             case Kind.SURVEY:
                 return duties.survey(instruction, plan)
-            case kind if is_stage(instruction) and (kind is not Kind.TRAIN or _masked(instruction, plan)):
+            case kind if is_stage(instruction) and (kind is not Kind.TRAIN or is_masked(instruction, plan)):
                 return self._masking.answer(instruction, plan, lambda: duties.train(instruction, plan))
             case Kind.TRAIN:
                 return duties.train(instruction, plan)
@@ -269,11 +269,6 @@ class SiteService:
 
         self._duties = ImagingDuties(self.site)
         return self._duties
-
-
-def _masked(instruction: Instruction, plan: Plan) -> bool:
-    """Whether nothing of a training may leave but under masks."""
-    return plan.federation.aggregation == "secure" or instruction.secure is not None
 
 
 def _gates(instruction: Instruction) -> Plan:

@@ -29,6 +29,11 @@ def is_stage(instruction: Instruction) -> bool:
     return instruction.kind in STAGES or (instruction.kind is Kind.ANALYSE and instruction.secure is not None)
 
 
+def is_masked(instruction: Instruction, plan: Plan) -> bool:
+    """Whether nothing of a training may leave but under masks."""
+    return plan.federation.aggregation == "secure" or instruction.secure is not None
+
+
 def stages_of(plan: Plan) -> tuple[Kind, ...]:
     """The stages of a plan's masked rounds, in order: where others train, an analysis counts."""
     return tuple(Kind.ANALYSE if plan.surveys and kind is Kind.TRAIN else kind for kind in STAGES)
