@@ -55,7 +55,10 @@ def _standard(images: npt.NDArray[np.float32], trained: npt.NDArray[np.bool_]) -
     known = images[trained].astype(np.float64)
     spread = known.std(axis=0)
     centred = images - known.mean(axis=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = np.where(
+        spread > 0, centred / np.where(spread > 0, spread, 1), 0
+    ).astype(np.float32)
+    return scaled
 
 
 def _parts(rows: Mapping[str, Row], table: Table, data: Data) -> dict[str, Part]:
