@@ -151,6 +151,19 @@ def test_the_simulation_only_questions_were_asked(record: RunRecord) -> None:
     assert len(only.same_chest) >= 4
 
 
+def test_the_bias_lab_asked_everything_of_the_model_the_report_is_about(run: Path, record: RunRecord) -> None:
+    only = record.simulation_only
+    assert only is not None
+    assert only.bias is not None
+    assert only.bias.model == "federated"
+    asked = {probe.probe for probe in only.bias.probes}
+    assert asked >= {"move", "dependence", "occlusion", "decode", "saliency"}
+    assert {p.round for p in only.bias.probes if p.source == "score" and p.probe == "decode"} >= {1, 2, None}
+    assert {picture.kind for picture in only.bias.pictures} == {"machines", "hidden", "saliency"}
+    assert only.bias.findings is not None
+    assert 'id="bias"' in (run / "report.html").read_text()
+
+
 # Privacy
 
 
