@@ -57,7 +57,9 @@ def test_own_images_are_trained_on_at_both_sites(ran: nbformat.NotebookNode) -> 
     assert list(Path(ran.metadata["folder"], "runs").glob("mine-*/report.html"))
 
 
-def test_the_hospital_s_archive_is_taken_in_and_what_was_refused_is_listed(ran: nbformat.NotebookNode) -> None:
+def test_the_hospital_s_archive_is_taken_in_and_what_was_refused_is_listed(
+    ran: nbformat.NotebookNode,
+) -> None:
     assert "images taken in" in words(ran, "consilium-site ingest")
 
 
