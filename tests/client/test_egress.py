@@ -316,7 +316,7 @@ def test_only_a_code_of_the_closed_list_leaves(tmp_path, code, said):
 
 JOINING = ("enrolment.py", "link.py", "keyfiles.py", "tunnel.py", "kit.py", "certificates.py", "pki.py")
 """Modules by which a hospital joins its federation; what they refuse is told at the terminal."""
-AT_THE_TERMINAL = ("doctor", "node.py", "studies.py", "release.py")
+AT_THE_TERMINAL = ("doctor", "node.py", "moved.py", "studies.py", "release.py")
 """What a person looks at, approves or starts."""
 
 

@@ -22,12 +22,12 @@ def test_a_message_cannot_be_changed_once_made(kind: type) -> None:
 MASKED = {messages.Keys, messages.Shares, messages.Masked, messages.Consent, messages.Opened}
 
 
-def test_the_reply_is_one_of_three_or_an_answer_of_a_masked_round_and_nothing_else() -> None:
-    assert set(typing.get_args(messages.Reply)) == {Update, SiteMetrics, Refusal} | MASKED
+def test_the_reply_is_one_of_three_a_tally_or_an_answer_of_a_masked_round_and_nothing_else() -> None:
+    assert set(typing.get_args(messages.Reply)) == {Update, SiteMetrics, Refusal, messages.Tally} | MASKED
 
 
 def test_an_instruction_asks_for_one_of_these_things() -> None:
-    figures, masked = {"survey", "threshold", "evaluate"}, {"keys", "shares", "consent", "unmask"}
+    figures, masked = {"survey", "analyse", "threshold", "evaluate"}, {"keys", "shares", "consent", "unmask"}
     assert {kind.value for kind in Kind} == {"present", "train"} | figures | masked
 
 

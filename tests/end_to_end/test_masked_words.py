@@ -37,13 +37,13 @@ PLAN = masked_plan(SITES, rounds=2, deadline_s=10.0)
 class Heard(InProcessGrid):
     """A grid that remembers what was answered in training."""
 
-    told: ClassVar[list[Masked]] = []
+    heard: ClassVar[list[Masked]] = []
 
     def deliver(self, message):
         replies = super().deliver(message)
         reply = _inside(replies[0])
         if isinstance(reply, Masked):
-            self.told.append(reply)
+            self.heard.append(reply)
         return replies
 
 
@@ -63,7 +63,7 @@ def world(tmp_path):
         server.book.invite(service.name, f"code of {service.name}", datetime.now(UTC), datetime.now(UTC))
         service._duties.at(service.site)
         direct.host(service)
-    grid = type("Here", (Heard,), {"told": []})([site.folder for site in sites])
+    grid = type("Here", (Heard,), {"heard": []})([site.folder for site in sites])
     assert run_on(grid, PLAN, server.folder / "runs" / "toy").status == "completed"
     return server, services, grid
 
@@ -71,9 +71,9 @@ def world(tmp_path):
 def test_each_masked_update_bears_the_site_s_word_on_both_logs(world):
     _, services, grid = world
     sites = [service.site for service in services]
-    assert len(grid.told) == 2 * len(SITES)
+    assert len(grid.heard) == 2 * len(SITES)
     members = {site.name: Identity.load(site.secrets / "identity.key").public for site in sites}
-    for reply in grid.told:
+    for reply in grid.heard:
         assert witness.genuine(reply.audit, members[reply.site])
         assert (reply.audit.site, reply.audit.round) == (reply.site, reply.round)
         assert reply.audit.here.count is None, "how long a hospital's log is stays there"
@@ -81,7 +81,7 @@ def test_each_masked_update_bears_the_site_s_word_on_both_logs(world):
 
 def test_the_head_under_which_a_masked_round_was_charged_is_countersigned_in_the_next(world):
     _, services, grid = world
-    first = {reply.site: reply.head for reply in grid.told if reply.round == 1}
+    first = {reply.site: reply.head for reply in grid.heard if reply.round == 1}
     for service in services:
         (word,) = [asked.countersignature for asked in service._duties.seen if _is_second(asked)]
         assert heads.genuine(word)
@@ -103,8 +103,8 @@ def test_each_side_holds_the_other_s_word_and_the_logs_keep_to_them(world):
         theirs = Witnessing(site).words.theirs
         assert witness.genuine(theirs, server.identity.public)
         assert theirs.here.digest in ours
-        told = read_sighting(server.folder, site.name).audit
-        assert told.here.digest in {entry["hash"] for entry in read(site.audit)}
+        heard = read_sighting(server.folder, site.name).audit
+        assert heard.here.digest in {entry["hash"] for entry in read(site.audit)}
         verify(site.audit)
         words.append(theirs)
     check_all(server, words)
@@ -131,10 +131,10 @@ def test_a_hospital_put_back_to_an_older_state_masks_nothing_and_the_others_sum_
     assert run_on(grid, fresh, server.folder / "runs" / "second").trained == SITES
     for name in ("ledger.sqlite", NAME):
         shutil.copy(old / name, back.state / name)
-    grid = type("Here", (Heard,), {"told": []})([site.folder for site in sites])
+    grid = type("Here", (Heard,), {"heard": []})([site.folder for site in sites])
     record = run_on(grid, later, server.folder / "runs" / "third")
     assert record.rounds[0].refused == {"bert": "ledger-rollback"}
-    assert [reply.site for reply in grid.told] == [name for name in SITES if name != "bert"]
+    assert [reply.site for reply in grid.heard] == [name for name in SITES if name != "bert"]
     assert record.trained == tuple(name for name in SITES if name != "bert")
 
 
