@@ -261,3 +261,13 @@ def test_in_a_browser_nothing_runs_over_the_edge_at_either_width(tmp_path: Path)
         assert tab.run(
             "[...document.querySelectorAll('#bias img')].every(i => i.complete && i.naturalWidth > 0)"
         )
+
+
+def test_a_report_with_pictures_does_not_say_that_it_has_none():
+    """Its first line is what a data-protection officer reads."""
+    claim = "no image and no patient is in this file"
+    shown = report_html(biased())
+    assert "data:image/png" in shown
+    assert claim not in shown
+    assert "what no hospital would release" in shown
+    assert claim in report_html(replace(biased(), simulation_only=None))
