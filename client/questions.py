@@ -17,20 +17,18 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from client.policy import Policy
 from common.arrays import digest
-from common.durability import synchronous
-from common.errors import PolicyRefused, StorageError
+from common.errors import PolicyRefused
 from common.messages import Instruction, Kind
+from common.sqlite import committed
 
 _YEAR: Final = timedelta(days=365)
-_BUSY_S: Final = 10.0
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, plan TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS asked (
@@ -100,29 +98,8 @@ class Questions:
                 (blob, instruction.run, instruction.kind.value, question_digest(instruction)),
             )
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on disk when it ends; none of it when it fails."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
-                base.executescript(_TABLES)
-                base.execute("BEGIN IMMEDIATE")
-                yield base
-                base.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            damaged = not isinstance(error, sqlite3.OperationalError)
-            raise StorageError(
-                self._path.name,
-                "it is damaged" if damaged else "it cannot be written",
-                "Restore the site's state from backup" if damaged else "Check free space and rights",
-                code="questions-damaged" if damaged else "storage",
-            ) from None
-        except OSError:
-            raise StorageError(
-                self._path.name, "it cannot be written", "Check free space and rights"
-            ) from None
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return committed(self._path, _TABLES, "questions-damaged")
 
 
 def question_digest(instruction: Instruction) -> str:

@@ -1,4 +1,4 @@
-"""SQLite's log ahead of writing (WAL), switched on by several processes at once.
+"""SQLite files as the rooms use them: one transaction on a small file of state, and the log ahead of writing (WAL) switched on by several.
 
 SQLite's own time-out does not cover this one change: two processes that open a new file in the same moment each hold a
 shared lock and each ask for the exclusive one, and the loser is answered "busy" at once, because waiting could never
@@ -9,8 +9,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Final
 
+from common.durability import synchronous
+from common.errors import StorageError
+
+BUSY_S: Final = 30.0
+"""How long another process's transaction is waited for."""
 _PAUSE_S: Final = 0.005
 
 
@@ -34,3 +42,33 @@ def use_wal(db: sqlite3.Connection, seconds: float) -> None:
         else:
             return
         time.sleep(_PAUSE_S)
+
+
+@contextmanager
+def committed(path: Path, tables: str, damaged: str = "storage") -> Iterator[sqlite3.Connection]:
+    """One transaction, on disk when it ends; none of it when it fails.
+
+    Args:
+        path: of a file of a site's state, made with its folder where it is not there.
+        tables: statements that make its tables where they are not there.
+        damaged: code of the error for a file that is no database, or a broken one.
+
+    Raises:
+        StorageError: `damaged`, or `storage` where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)) as base:
+            base.execute(f"PRAGMA synchronous = {synchronous('EXTRA')}")
+            base.executescript(tables)
+            base.execute("BEGIN IMMEDIATE")
+            yield base
+            base.execute("COMMIT")
+    except sqlite3.OperationalError:
+        raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None
+    except sqlite3.DatabaseError:
+        raise StorageError(
+            path.name, "it is damaged", "Restore the site's state from backup", code=damaged
+        ) from None
+    except OSError:
+        raise StorageError(path.name, "it cannot be written", "Check free space and rights") from None

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +26,13 @@ import numpy as np
 from client.analytics.differencing import singled_out
 from client.policy import Policy
 from common.analytics import Counts
-from common.errors import FederationError, PolicyRefused, StorageError
+from common.errors import FederationError, PolicyRefused
+from common.sqlite import committed
 from common.types import Digest, RunId
 
 NAME: Final = "analytics.sqlite"
 SUM: Final = "sum"
 OWN: Final = "own"
-_BUSY_S: Final = 30.0
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS runs (year INTEGER NOT NULL, run TEXT NOT NULL, place TEXT NOT NULL, bins TEXT NOT NULL,
   PRIMARY KEY (year, run)) STRICT;
@@ -129,28 +129,8 @@ class Memory:
         (last,) = base.execute("SELECT COALESCE(MAX(year), 0) FROM runs").fetchone()
         return max(int(last), self._now().year)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on disk when it ends; none of it when it fails."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)) as base:
-                base.execute("PRAGMA synchronous = EXTRA")
-                base.executescript(_TABLES)
-                base.execute("BEGIN IMMEDIATE")
-                yield base
-                base.execute("COMMIT")
-        except sqlite3.DatabaseError as error:
-            damaged = not isinstance(error, sqlite3.OperationalError)
-            raise StorageError(
-                self._path.name,
-                "it is damaged" if damaged else "it cannot be written",
-                "Restore the site's state from backup" if damaged else "Check free space and rights",
-            ) from None
-        except OSError:
-            raise StorageError(
-                self._path.name, "it cannot be written", "Check free space and rights"
-            ) from None
+    def _open(self) -> AbstractContextManager[sqlite3.Connection]:
+        return committed(self._path, _TABLES)
 
 
 def _check(wanted: Wanted, others: Collection[tuple[str, str, str]], policy: Policy) -> None:
