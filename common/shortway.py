@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -35,6 +34,8 @@ from flwr.supercore.protobuf.translation import (
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
+
+from common.news import News, Waiting
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -70,43 +71,21 @@ class Way:
     """For which topics a request of this path is worth another look, once it is answered."""
 
 
-@dataclass
-class _Waiting:
-    """Who waits for what; used in the event loop only."""
-
-    _for: dict[str, set[asyncio.Future[None]]] = field(default_factory=lambda: defaultdict(set))
-
-    @contextmanager
-    def listening(self, topic: str) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when there is news."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._for[topic].add(future)
-        try:
-            yield future
-        finally:
-            self._for[topic].discard(future)
-            if not self._for[topic]:
-                del self._for[topic]
-
-    def tell(self, topic: str) -> None:
-        """There is news."""
-        for future in self._for.get(topic, ()):
-            if not future.done():
-                future.set_result(None)
-
-
 class ShortWay:
     """Flower's app with some of its paths answered the short way.
 
     Args:
         app: Flower's.
         ways: by path, of requests that are posted.
+        news: from and for other threads of this process.
     """
 
-    def __init__(self, app: FastAPI, ways: Mapping[str, Way]) -> None:
+    def __init__(self, app: FastAPI, ways: Mapping[str, Way], news: News | None = None) -> None:
         self._app = app
         self._ways = {} if _watched(app) else dict(ways)
-        self._waiting = _Waiting()
+        self._waiting = Waiting()
+        self._news = news
+        self._listens = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, as ASGI has it."""
@@ -114,6 +93,9 @@ class ShortWay:
         if way is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        if self._news is not None and not self._listens:
+            self._listens = True
+            self._news.listen(self._waiting)
         body = await _read(receive)
         if body is None:
             return
@@ -133,8 +115,9 @@ class ShortWay:
         else:
             response = await self._held(way.hold, again, request, receive)
         if way.news is not None:
-            for topic in way.news(asked):
-                self._waiting.tell(topic)
+            self._waiting.tell(way.news(asked))
+            if self._news is not None:
+                self._news.came()
         return response
 
     async def _held(self, hold: Hold, again: Again, request: Request, receive: Receive) -> Response:
@@ -192,25 +175,36 @@ def runtime(component: str, work: Hold, arriving: Hold, messages: Hold) -> dict[
         f"{RUNTIME}/pull-object": Way(of_task("pull_object"), arriving),
         f"{RUNTIME}/push-object": Way(of_task("push_object"), news=of_object),
         f"{RUNTIME}/pull-messages": Way(of_task("pull_messages"), messages),
-        f"{RUNTIME}/push-messages": Way(of_task("push_messages"), news=lambda _asked: (QUESTIONS,)),
+        f"{RUNTIME}/push-messages": Way(of_task("push_messages"), news=_addressed),
     }
 
 
 QUESTIONS: Final = "questions"
 REPLIES: Final = "replies"
-"""Topics of whoever waits for a message; no object has such a number."""
+WORK: Final = "work"
+"""Topics of whoever waits for a message or a task; no object has such a number."""
 _ROOT: Final = b"Message "
 """Begins the object that a message is; it comes last of all that belongs to it, or last but one."""
 
 
 def for_work(longest_s: float, look_s: float) -> Hold:
     """How an executor waits for a task."""
-    return Hold(lambda found: not found.HasField("task"), lambda _asked: "work", longest_s, look_s)
+    return Hold(lambda found: not found.HasField("task"), lambda _asked: WORK, longest_s, look_s)
 
 
-def for_message(topic: str, longest_s: float, look_s: float = float("inf")) -> Hold:
-    """How somebody waits for a message."""
-    return Hold(lambda found: not found.messages_list, lambda _asked: topic, longest_s, look_s)
+def questions_for(node: int) -> str:
+    """The topic of one node's questions: what is asked of another is no news to it."""
+    return f"{QUESTIONS} for {node}"
+
+
+def _addressed(asked: Any) -> tuple[str, ...]:
+    return tuple({questions_for(message.metadata.dst_node_id) for message in asked.messages_list})
+
+
+def for_message(topic: str | Callable[[Any], str], longest_s: float, look_s: float = float("inf")) -> Hold:
+    """How somebody waits for a message: for news of this topic, or of what it makes of the request."""
+    of = topic if callable(topic) else lambda _asked: topic
+    return Hold(lambda found: not found.messages_list, of, longest_s, look_s)
 
 
 def for_object(longest_s: float, look_s: float = float("inf")) -> Hold:

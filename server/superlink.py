@@ -143,7 +143,16 @@ def ways() -> dict[str, Any]:
     from flwr.superlink.routers.fleet.node_auth import authenticate_node  # noqa: PLC0415
     from flwr.superlink.servicer.fleet import fleet_handlers  # noqa: PLC0415
 
-    from common.shortway import QUESTIONS, REPLIES, Way, for_message, for_object, for_work, of_object, runtime  # noqa: PLC0415
+    from common.shortway import (  # noqa: PLC0415
+        REPLIES,
+        Way,
+        for_message,
+        for_object,
+        for_work,
+        of_object,
+        questions_for,
+        runtime,
+    )
 
     def of_node(name: str, *, stored: bool = False) -> Callable[[Any], Callable[[], Any]]:
         handler = getattr(fleet_handlers, name)
@@ -160,7 +169,8 @@ def ways() -> dict[str, Any]:
     return {
         **runtime("SuperLink", for_work(WORK_S, WORK_LOOK_S), for_object(REPLY_S), reply),
         "/v1/fleet/pull-messages": Way(
-            of_node("pull_messages", stored=True), for_message(QUESTIONS, QUESTION_S)
+            of_node("pull_messages", stored=True),
+            for_message(lambda asked: questions_for(asked.node.node_id), QUESTION_S),
         ),
         "/v1/fleet/push-messages": Way(of_node("push_messages"), news=lambda _asked: (REPLIES,)),
         "/v1/fleet/pull-object": Way(of_node("pull_object"), for_object(OBJECT_S)),

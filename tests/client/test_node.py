@@ -21,6 +21,7 @@ from client.socket import approved, serve
 from common.errors import FederationError
 from common.moved import source_digest
 from common.release import bytes_digest
+from common.shortway import QUESTIONS, WORK
 from tests.enrolled import consortium, enrol, hospital
 from tests.toy import ToyDuties, toy_service
 
@@ -205,13 +206,36 @@ def test_the_courier_gets_a_question_s_parts_as_they_come_and_its_end_last():
     """It may have taken in and forgotten them before Flower stores the last, and that is no failure."""
     contents = {"a": b"ArrayChunk 1", "b": b"Array 2", "m": b"Message 3"}
     store = Store(*contents)
-    handing = node._Handing(store)
+    told: list[str] = []
+    handing = node._Handing(store, lambda *numbers: told.extend(numbers))
     for number, content in contents.items():
         assert handing.on(number, content) == content
     assert store.there == {**contents, "m": b""}
+    assert told == ["a", "b"]
     store.delete("a")
     for number, content in contents.items():
         handing.put(number, content)
     assert store.there == {"b": contents["b"], "m": contents["m"]}
+    assert told == ["a", "b", "m"], "who waits for the end of a question is told of it"
     handing.delete("b")
     assert list(store.there) == ["m"]
+
+
+def test_executor_and_courier_are_told_of_a_question_instead_of_looking_for_it():
+    """Both wait at this process for the topics that the short way has for them; the rest of the state is Flower's."""
+
+    class State:
+        run = 5
+
+        def create_task(self, **parts):
+            return parts["run_id"]
+
+        def store_message(self, message):
+            return message.upper()
+
+    told: list[str] = []
+    telling = node._Telling(State(), lambda *topics: told.extend(topics))
+    assert telling.create_task(run_id=3) == 3
+    assert telling.store_message("a") == "A"
+    assert told == [WORK, QUESTIONS]
+    assert telling.run == 5

@@ -23,7 +23,7 @@ def test_a_node_looks_often_at_first_and_once_a_second_at_last():
 
 def test_after_an_answer_it_looks_often_again():
     slept: list[float] = []
-    clock = Clock(slept.append)
+    clock = Clock(slept.append, slept.append)
     for seconds in (*[3] * 300, 0.5, 3):
         clock.sleep(seconds)
     assert slept[-2:] == [ANSWER_S, SHORTEST_S]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from base64 import b64encode
 
 import httpx
@@ -12,13 +13,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.proto.fleet_pb2 import PullMessagesRequest, RegisterNodeFleetRequest
 from flwr.proto.message_pb2 import (
+    Message,
+    Metadata,
     PullObjectRequest,
     PullObjectResponse,
     PushObjectRequest,
     PushObjectResponse,
 )
 from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushAppMessagesRequest
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
@@ -30,6 +33,7 @@ from flwr.superlink.main import create_app
 
 from common.errors import SettingsError
 from common.moved import changed, require
+from common.news import News
 from common.shortway import ShortWay, Way, for_object, of_object
 from server.superlink import MOVED, seldom, ways
 
@@ -247,6 +251,39 @@ def test_everything_goes_the_long_way_while_somebody_logs_every_request(app):
     body = PullObjectRequest(object_id="a").SerializeToString()
     assert _asked(short, [(PULL, body, PROTO)]) == _asked(app, [(PULL, body, PROTO)])
     assert shelf.looks == 0
+
+
+def test_what_is_asked_of_one_node_is_no_news_to_another():
+    """With fifty nodes waiting, fifty questions would else be two and a half thousand looks."""
+    path = "/v1/runtime/push-messages"
+    sent = [Message(metadata=Metadata(dst_node_id=number)) for number in (5, 5, 6)]
+    told = ways()[path].news(PushAppMessagesRequest(messages_list=sent))
+    waits = ways()["/v1/fleet/pull-messages"].hold.topic
+    asked = {number: waits(PullMessagesRequest(node=Node(node_id=number))) for number in (5, 6, 7)}
+    assert sorted(told) == sorted((asked[5], asked[6]))
+    assert len(set(asked.values())) == 3
+
+
+def test_a_thread_of_the_process_can_say_that_there_is_something(app):
+    """A node's own loop stores the question for which its courier waits."""
+    shelf, news = Shelf(), News()
+
+    async def work(client):
+        held = asyncio.ensure_future(_post(client, PULL, PullObjectRequest(object_id="a")))
+        await shelf.seen()
+        shelf.there["a"] = b"mine"
+        threading.Thread(target=news.tell, args=("a",)).start()
+        return PullObjectResponse.FromString((await held).content)
+
+    assert _with(ShortWay(app, shelf.ways(600.0), news), work).object_content == b"mine"
+    began = threading.Thread(target=news.wait, args=(600.0,), daemon=True)
+    began.start()
+    _with(
+        ShortWay(app, shelf.ways(600.0), news),
+        lambda client: _post(client, PUSH, PushObjectRequest(object_id="b")),
+    )
+    began.join(60)
+    assert not began.is_alive(), "the loop waits for what comes from the courier"
 
 
 def test_seldom_writes_add_up_and_lose_nothing():
