@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from client.ending import as_a_whole
 from client.heartbeat import shorten
 from client.pace import quicken
 from client.reentry import MEMORY, remember
@@ -31,6 +32,9 @@ from common.logs import Log
 from common.moved import SHORTWAY, Parts, changed, require
 from common.release import bytes_digest
 from common.types import Digest
+
+if TYPE_CHECKING:
+    from common.news import News
 
 _LOG: Final = Log("client.node")
 _LOOP: Final = "flwr.supernode.start_client_internal"
@@ -76,8 +80,8 @@ _ROOT: Final = b"Message "
 _SOON_S: Final = 0.03
 HELD_S: Final = 2.0
 """How long the executor's look for a task, and the courier's for a question or an object on its way, are held."""
-_NEAR_S: Final = 0.03
-"""How often it is looked for them: both come by this process's own loop."""
+_NEAR_S: Final = 0.5
+"""How often it is looked for them in any case; they come by this process's own loop, which tells of them."""
 _VOUCHER: Final = "consilium"
 
 Approved = Callable[[Digest], bool]
@@ -89,8 +93,12 @@ def moved() -> list[str]:
     return changed(MOVED)
 
 
-def guard(approved: Approved) -> None:
+def guard(approved: Approved, tell: Callable[..., None] = lambda *_topics: None) -> None:
     """Have the SuperNode of this process ask `approved` before it takes in a bundle.
+
+    Args:
+        approved: whether a bundle may run here.
+        tell: told of what executor and courier wait for (topics of `common.shortway`).
 
     Raises:
         SettingsError: code `flower-moved`, naming the parts of Flower that are not as they were.
@@ -108,8 +116,9 @@ def guard(approved: Approved) -> None:
             # Whatever the server says of itself is dropped; that there is a word at all makes Flower ask `judged`.
             return fab_type(fab.hash_str, fab.content, {"valid_license": _VOUCHER})
 
-        handing = _Handing(parts["object_store"])
+        handing = _Handing(parts["object_store"], tell)
         changes = {
+            "state": _Telling(parts["state"], tell),
             "get_fab": fetched,
             "object_store": handing,
             "pull_object": lambda run_id, number: handing.on(number, pull_object(run_id, number)),
@@ -134,8 +143,9 @@ class _Handing:
     what was handed on; so of the message itself it hears from Flower.
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, tell: Callable[..., None]) -> None:
         self._store = store
+        self._tell = tell
         self._handed: set[str] = set()
 
     def on(self, number: str, content: bytes) -> bytes:
@@ -143,16 +153,42 @@ class _Handing:
         if not content.startswith(_ROOT):
             self._store.put(number, content)
             self._handed.add(number)
+            self._tell(number)
         return content
 
     def put(self, number: str, content: bytes) -> None:
         """As the store, for what was not handed on."""
         if number not in self._handed:
             self._store.put(number, content)
+            self._tell(number)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the store's."""
         return getattr(self._store, name)
+
+
+class _Telling:
+    """The node's state, which tells whoever waits of a task or a question in it."""
+
+    def __init__(self, state: Any, tell: Callable[..., None]) -> None:
+        self._state = state
+        self._tell = tell
+
+    def create_task(self, *parts: Any, **named: Any) -> Any:
+        """As the state; then the executor looks."""
+        made = self._state.create_task(*parts, **named)
+        self._tell("work")
+        return made
+
+    def store_message(self, *parts: Any, **named: Any) -> Any:
+        """As the state; then the courier looks."""
+        stored = self._state.store_message(*parts, **named)
+        self._tell("questions")
+        return stored
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the state's."""
+        return getattr(self._state, name)
 
 
 def patient(
@@ -191,8 +227,12 @@ def patient(
     return pulled
 
 
-def lighten() -> None:
-    """Have the SuperNode of this process answer its courier and its executor the short way (`common.shortway`)."""
+def lighten(news: News) -> None:
+    """Have the SuperNode of this process answer its courier and its executor the short way (`common.shortway`).
+
+    Args:
+        news: between the node's loop and whoever asks this process.
+    """
     place: Any = importlib.import_module("flwr.supernode.main")
     make_app = place.create_app
 
@@ -201,7 +241,7 @@ def lighten() -> None:
 
         near = (HELD_S, _NEAR_S)
         ways = runtime("SuperNode", for_work(*near), for_object(*near), for_message(QUESTIONS, *near))
-        return ShortWay(make_app(*parts, **named), ways)
+        return ShortWay(make_app(*parts, **named), ways, news)
 
     place.create_app = quick_app
 
@@ -228,25 +268,27 @@ def main() -> None:
     """Run a SuperNode with the arguments of this process."""
     from client.socket import approved  # noqa: PLC0415 - grpc
     from common.logs import configure  # noqa: PLC0415
+    from common.news import News  # noqa: PLC0415 - asyncio
 
     name, flag, socket, *rest = [*sys.argv, "", "", ""][: max(4, len(sys.argv))]
     if flag != "--socket" or not socket:
         sys.exit("client.node: the first argument is --socket, then the path of the site service's socket")
     configure("INFO")
     keep_to_ourselves()
+    news = News()
     try:
-        guard(lambda digest: approved(Path(socket), digest))
+        guard(lambda digest: approved(Path(socket), digest), news.tell)
     except SettingsError as error:
         sys.exit(str(error))
     sys.argv = [name, *filter(None, rest), "--node-config", f'service-socket="{socket}"']
     from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415 - slow to import
 
     shorten()
-    quicken()
-    lighten()
+    quicken(news.wait)
+    lighten(news)
     remember(Path(MEMORY).absolute())
     silence()
-    flower_supernode()
+    as_a_whole(flower_supernode)
 
 
 if __name__ == "__main__":
