@@ -14,6 +14,8 @@ from common.logs import Log
 
 _LOG: Final = Log("client.device")
 T = TypeVar("T")
+_IMAGES: Final = 4
+"""Dimensions of what a convolution works on and with."""
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -65,6 +67,17 @@ def mixed_precision(device: torch.device, *, private: bool) -> AbstractContextMa
     if private or device.type != "cuda" or not torch.cuda.is_bf16_supported():
         return nullcontext()
     return torch.autocast("cuda", dtype=torch.bfloat16)
+
+
+def channels_together(net: nn.Module) -> None:
+    """Lay the filters of convolutions out so that the channels of a pixel lie side by side; numbers stay as they are.
+
+    A step of plain training then takes 0.7 to 0.9 of its time on a processor (docs/simulation-speed.md). What is
+    computed afterwards is the same up to rounding, so whoever compares bits lays out both.
+    """
+    for parameter in net.parameters():
+        if parameter.dim() == _IMAGES and parameter.stride(1) != 1:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def on_every_gpu(module: nn.Module, device: torch.device) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from client import augment
 from client.batches import Batch, Roster
-from client.device import PhysicalBatch, mixed_precision, on_every_gpu
+from client.device import PhysicalBatch, channels_together, mixed_precision, on_every_gpu
 from client.features import cache
 from client.patients import PatientSet
 from common.errors import DataError, PrivacyRefused
@@ -65,11 +66,17 @@ class Learner:
         """
         if not data.n_images:
             raise DataError("training patients", "there are none", "Ingest more studies", code="no-patients")
-        net.to(device)
+        if any(parameter.device != device for parameter in net.parameters()) or any(
+            True for _ in net.buffers()
+        ):
+            net.to(device)
+        if device.type == "cpu" and not plan.private:
+            channels_together(net)
         training_mode(net)
-        cached = net.frozen_features and not plan.training.augmentation.active
-        maps = cache.maps(net, data, device) if cached else None
-        training_mode(net)
+        maps = None
+        if net.frozen_features and not plan.training.augmentation.active:
+            maps = cache.maps(net, data, device)
+            training_mode(net)
         return cls(
             net=net,
             module=net if maps is None else Head(net),
@@ -83,7 +90,7 @@ class Learner:
             physical=PhysicalBatch(IMAGES_ON_DEVICE if maps is None else MAPS_ON_DEVICE),
         )
 
-    @property
+    @cached_property
     def parameters(self) -> list[nn.Parameter]:
         """What may learn, in the network's order."""
         return list(self.net.trainable().values())
@@ -128,7 +135,9 @@ def training_mode(net: Network) -> None:
         PrivacyRefused: `dp-batch-norm`: batch normalisation that learns writes patients into buffers.
     """
     net.train()
-    all_learn = not any(True for _ in net.buffers()) and all(p.requires_grad for p in net.parameters())
+    all_learn = all(p.requires_grad for p in net.parameters()) and not any(True for _ in net.buffers())
+    if all_learn and not any(isinstance(module, _BatchNorm) for module in net.modules()):
+        return
     for name, module in net.named_modules():
         holds = [] if all_learn else [*module.parameters(), *module.buffers()]
         if holds and not any(p.requires_grad for p in module.parameters()):

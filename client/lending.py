@@ -7,11 +7,10 @@ there is no buffer, and no private mechanism has hung its hooks on it.
 
 from __future__ import annotations
 
-import json
 import threading
-from dataclasses import asdict
 from typing import Final
 
+from client.device import channels_together
 from common.models import Network, build
 from common.plan import Plan
 
@@ -24,7 +23,12 @@ def borrow(plan: Plan) -> Network:
     rows, columns = plan.input.shape[-2:]
     with _mutex:
         used = _idle.pop(_key(plan), None)
-    return used or build(plan.model, plan.task.outputs, (rows, columns))
+    if used is not None:
+        return used
+    net = build(plan.model, plan.task.outputs, (rows, columns))
+    if not plan.private:
+        channels_together(net)  # as a used one is: both give the same bits
+    return net
 
 
 def give_back(net: Network, plan: Plan) -> None:
@@ -34,14 +38,17 @@ def give_back(net: Network, plan: Plan) -> None:
         net: of `borrow`; not to be used any more.
         plan: it was borrowed for.
     """
-    learns = all(parameter.requires_grad for parameter in net.parameters())
-    if plan.private or not learns or any(True for _ in net.buffers()):
+    if plan.private or any(True for _ in net.buffers()):
         return
-    net.zero_grad(set_to_none=True)
+    parameters = list(net.parameters())
+    if not all(parameter.requires_grad for parameter in parameters):
+        return
+    for parameter in parameters:
+        parameter.grad = None
     with _mutex:
         _idle.clear()  # one at a time: a process trains one plan after another
         _idle[_key(plan)] = net
 
 
 def _key(plan: Plan) -> str:
-    return json.dumps([asdict(plan.model), plan.task.outputs, plan.input.shape])
+    return repr((plan.model, plan.private, plan.task.outputs, plan.input.shape))

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from client.evaluation import predict
 from client.lending import borrow, give_back
 from client.privacy.clips import NAME, Clips
+from client.training import train
 from common import plan as plans
 from common.errors import StorageError
 from common.models import get_arrays, set_arrays
+from tests.client.few_patients import few_patients
 from tests.client.made import made_plan
 
 PLAN = made_plan()
@@ -20,6 +23,18 @@ def test_a_network_given_back_is_lent_again_and_never_to_two_at_once():
     give_back(net, PLAN)
     assert borrow(PLAN) is net
     assert borrow(PLAN) is not net
+
+
+def test_a_new_one_and_a_used_one_give_the_same_bits_after_training_too():
+    def bits(net):
+        set_arrays(net, weights)
+        return predict(net, patients).scores.tobytes()
+
+    patients, new, used = few_patients(side=32), borrow(PLAN), borrow(PLAN)
+    weights = {name: value.copy() for name, value in get_arrays(new).items()}
+    train(used, patients, PLAN, dp=None, round=1, device="cpu")
+    give_back(used, PLAN)
+    assert bits(borrow(PLAN)) == bits(new)
 
 
 def test_what_was_learned_in_it_is_gone_once_weights_are_set():

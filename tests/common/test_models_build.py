@@ -27,6 +27,17 @@ def test_small_cnn_is_small():
     assert sum(p.numel() for p in net.parameters()) <= 60_000
 
 
+def test_the_maximum_before_the_relu_changes_no_bit_of_values_and_gradients():
+    """Whoever knows the network with the ReLU first gets the same model."""
+    values, found = torch.randn(6, 8, 10, 10, generator=torch.Generator().manual_seed(3)), []
+    for steps in (nn.MaxPool2d(2), nn.ReLU()), (nn.ReLU(), nn.MaxPool2d(2)):
+        given = values.clone().requires_grad_()
+        out = nn.Sequential(*steps)(given)
+        out.square().sum().backward()
+        found.append((out.detach().numpy().tobytes(), given.grad.numpy().tobytes()))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
