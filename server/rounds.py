@@ -17,7 +17,6 @@ from __future__ import annotations
 import secrets
 import statistics
 import time
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -33,20 +32,18 @@ from common.messages import Kind, SiteMetrics
 from common.plan import Plan
 from common.tensors import laid_down
 from common.types import Arrays, RunId, SiteName
-from server import exchange
 from server.aggregation import gathering_for, last_model, next_model
+from server.attendance import Attendance
 from server.exchange import NO_REPLY
 from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal, architecture_here
 from server.records import FederationRecord, RoundRecord
 from server.start import Options, Start
 from server.strategies import model_of, strategy_for
-from server.survey import Roster, chosen, joined, name_of, roster, trained, until_named
+from server.survey import Roster, chosen, trained
 from server.talk import Talk
 
 _LOG: Final = Log("server.rounds")
-_JOIN_S: Final = 20.0
-"""How long a round waits for nodes that came since the last one to say who they are."""
 _MIDDLE: Final = 0.5
 """The operating point when no site could name one."""
 
@@ -83,6 +80,7 @@ class _Run:
         self._plan = plan = talk.plan
         self._journal = talk.journal
         self._rule = strategy_for(plan)
+        self._attendance = Attendance(talk)
         talk.deadline_s = plan.federation.deadline_s
         self.record = FederationRecord(
             run=talk.run,
@@ -131,55 +129,17 @@ class _Run:
         return self._end(COMPLETED, model)
 
     def _survey(self) -> Roster:
-        named, least = self._plan.federation.sites, self._plan.federation.least_sites
-        talk, options = self._talk, self._talk.options
-        wanted = options.nodes or len(named) or least
-        wait_s = talk.deadline_s + self._plan.federation.longest_wait_s
-        nodes = exchange.nodes_present(talk.grid, wanted, wait_s, exact=options.nodes > 0, least=least)
-        talk.deadline_s *= options.turns or (len(nodes) if options.virtual else 1)
-        sites = self._as_before(self._surveyed(nodes, 0, named or self.record.expected))
+        least, talk, named = self._plan.federation.least_sites, self._talk, self._plan.federation.sites
+        sites = self._as_before(self._attendance.first(named or self.record.expected, len(named)))
         self._registered(sites)
         talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         if len(sites.training) < least:
             raise self._too_few(len(sites.training), sites.refused)
         return sites
 
-    def _surveyed(
-        self, nodes: Collection[int], round_: int, named: tuple[str, ...], patience_s: float | None = None
-    ) -> Roster:
-        """Ask these nodes who they are and what they have; once all who are named answered, no other is waited for.
-
-        A node that was restarted leaves its old number behind for a while, and nobody answers there.
-        """
-        talk = self._talk
-        question = talk.question(Kind.SURVEY, round_)
-        question = replace(question, deadline_s=patience_s or question.deadline_s)
-        awaited = named if talk.changing else ()
-        answers = list(until_named(exchange.ask(talk.grid, question, dict.fromkeys(nodes, True)), awaited))
-        heard = {answer.node for answer in answers}
-        whole = bool(awaited) and set(awaited) <= {name_of(answer) for answer in answers}
-        sites = roster(answers, heard if whole else nodes, talk.expected(round_), named)
-        talk.presence.heard(nodes, heard)
-        talk.presence.where.update(sites.nodes)
-        for site, code in sites.refused.items():
-            talk.note("survey.refused", site=site, code=code)
-        for site, theirs in sites.skew.items():
-            talk.skew(site, theirs)
-        for site, head in sites.heads.items():
-            talk.note("head.seen", site=site, **talk.heads.shown(site, head))
-        return sites
-
     def _joined(self, sites: Roster, round_: int) -> Roster:
-        """Take in who came since the last survey: a site that is expected, or one that only tests."""
-        if not self._talk.changing:
-            return sites
-        new = self._talk.presence.new(self._talk.grid.get_node_ids())
-        if not new:
-            return sites
-        came = self._surveyed(new, round_, (), min(_JOIN_S, self._talk.deadline_s))
-        sites = joined(sites, came)
+        sites = self._attendance.joined(sites, round_)
         self._registered(sites)
-        self._talk.note("survey.joined", round=round_, sites=len(came.nodes))
         return sites
 
     def _registered(self, sites: Roster) -> None:

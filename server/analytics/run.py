@@ -34,16 +34,16 @@ from common.messages import Kind
 from common.plan import Plan
 from common.roster import Roster as Members
 from common.types import Digest, RunId, SiteName
-from server import exchange
 from server.analytics.gather import Summed, own_cells, summed_cells, written
 from server.analytics.records import AnalysisRecord, Bins, Part, write_analysis
+from server.attendance import Attendance
 from server.exchange import NO_REPLY
 from server.heads import HeadBook
 from server.journal import COMPLETED, RUNNING, Journal
 from server.records import FederationRecord
 from server.seals import load_seals
 from server.start import Options
-from server.survey import Roster, name_of, roster, until_named
+from server.survey import Roster
 from server.talk import Talk
 
 RECORD: Final = "analysis.json"
@@ -118,27 +118,11 @@ class _Analysis:
 
     def _present(self, wanted: tuple[str, ...]) -> Roster:
         """Who is there; nobody says more than a name."""
-        talk, options, federation = self._talk, self._talk.options, self._plan.federation
-        count = options.nodes or len(wanted) or federation.least_sites
-        wait_s = talk.deadline_s + federation.longest_wait_s
-        nodes = exchange.nodes_present(
-            talk.grid, count, wait_s, exact=options.nodes > 0, least=federation.least_sites
-        )
-        talk.deadline_s *= options.turns or (len(nodes) if options.virtual else 1)
-        awaited = wanted if talk.changing else ()
-        asked = exchange.ask(talk.grid, talk.question(Kind.PRESENT, 0), dict.fromkeys(nodes, True))
-        answers = list(until_named(asked, awaited))
-        heard = {answer.node for answer in answers}
-        whole = bool(awaited) and set(awaited) <= {name_of(answer) for answer in answers}
-        sites = roster(answers, heard if whole else nodes, talk.expected(0), wanted)
-        talk.presence.heard(nodes, heard)
-        talk.presence.where.update(sites.nodes)
-        for site, theirs in sites.skew.items():
-            talk.skew(site, theirs)
+        sites = Attendance(self._talk, Kind.PRESENT).first(wanted, len(wanted))
         if not wanted:
             sites = replace(sites, expected=tuple(sites.nodes))
         self.record = replace(self.record, expected=sites.expected, registered=tuple(sites.nodes))
-        talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
+        self._talk.note("survey.completed", sites=len(sites.nodes), expected=len(sites.expected))
         return sites
 
     def _own(self, sites: Roster) -> dict[SiteName, int]:

@@ -182,6 +182,52 @@ def test_a_round_waits_for_the_least_sites_as_long_as_the_plan_says(tmp_path):
         _run(Living(_folders(tmp_path / "two"), lambda *_: []), short, tmp_path / "short", tmp_path)
 
 
+class Starting(Living):
+    """The hospital of node 2 is being started anew when the run begins, and says `change` to the first survey."""
+
+    def __init__(self, folders, change, times=1):
+        super().__init__(folders)
+        self.starting, self.times = change, times
+
+    def deliver(self, message):
+        replies = super().deliver(message)
+        surveys = [node for node, kind in self.asked if kind == "survey" and node == 2]
+        if self.asked[-1] == (2, "survey") and len(surveys) <= self.times:
+            return self.starting(replies[0], message, self)
+        return replies
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda *_: [], _lost(ErrorCode.NODE_UNAVAILABLE), _refusal("no-service"), _refusal("busy")],
+    ids=["silent", "gone", "no-service", "busy"],
+)
+def test_a_run_is_not_given_up_for_the_second_in_which_a_hospital_was_being_started_anew(tmp_path, change):
+    """As after the consortium's own fall: the run that is submitted again meets a node that reconnects."""
+    plan = toy_plan(rounds=1, deadline_s=3.0, least_sites=3, longest_wait_s=60.0)
+    record = _run(Starting(_folders(tmp_path), change), plan, tmp_path / "out", tmp_path)
+    assert record.trained == tuple(SITES)
+    assert not record.subset
+
+
+def test_at_the_survey_too_nobody_waits_for_ever_and_a_no_is_a_no(tmp_path):
+    short = toy_plan(rounds=1, deadline_s=1.0, least_sites=3, longest_wait_s=2.0)
+    with pytest.raises(SubsetError):
+        _run(Starting(_folders(tmp_path / "one"), lambda *_: [], 99), short, tmp_path / "short", tmp_path)
+    plan = toy_plan(rounds=1, deadline_s=1.0, least_sites=3, longest_wait_s=3600.0)
+    grid = Starting(_folders(tmp_path / "two"), _refusal("policy"), 99)
+    with pytest.raises(SubsetError):
+        _run(grid, plan, tmp_path / "no", tmp_path)
+    assert grid.asked.count((2, "survey")) == 1
+
+
+def test_who_is_missing_holds_up_no_run_that_has_enough(tmp_path):
+    plan = toy_plan(rounds=1, deadline_s=1.0, least_sites=2, longest_wait_s=3600.0)
+    grid = Starting(_folders(tmp_path), lambda *_: [], 99)
+    assert _run(grid, plan, tmp_path / "out", tmp_path).subset
+    assert grid.asked.count((2, "survey")) == 1
+
+
 @pytest.mark.parametrize(
     ("patience", "admitted", "quorum_at", "end"),
     [

@@ -412,6 +412,25 @@ def test_who_tries_codes_is_slowed_down(tmp_path):
         assert set(answers[7:]) == {429}
 
 
+def test_while_the_api_is_started_anew_a_node_is_told_to_come_again(tmp_path):
+    """Nobody can say then whose certificate it is. Flower's node takes nginx's 500 for the end, and a 503 for a pause."""
+    with Processes(tmp_path / "logs") as processes:
+        world = make(tmp_path / "consortium", processes, "127.0.0.35")
+        served = world.start_api()
+        world.start_edge()
+        site = hospital(tmp_path / "alpha", "alpha")
+        world.enrol(site)
+
+        def ask() -> int:
+            return call(world, "POST", FLEET, pair(site), b"", as_node(site))[0]
+
+        assert ask() == 502, "it was let through, to a SuperLink that is not there"
+        processes.kill(served)
+        assert ask() == 503
+        world.start_api()
+        assert ask() == 502
+
+
 def test_a_hospital_that_floods_slows_itself_and_nobody_else(tmp_path):
     """A node is counted by its certificate; connections by their address. Both hospitals sit behind one address here."""
     with Processes(tmp_path / "logs") as processes:

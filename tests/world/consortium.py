@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass, field
@@ -42,10 +43,11 @@ class World:
         host, _, port = self.consortium.settings.federation.addresses[0].rpartition(":")
         return host, int(port)
 
-    def start_api(self) -> None:
+    def start_api(self) -> subprocess.Popen[bytes]:
         at = self.consortium.settings.api
-        self.processes.start("api", api.command(self.consortium), **api.environment(self.consortium))
+        served = self.processes.start("api", api.command(self.consortium), **api.environment(self.consortium))
         until("the api listens", lambda: listening(at.host, at.port))
+        return served
 
     def start_edge(self) -> None:
         program("nginx", "nginx")
