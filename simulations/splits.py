@@ -125,6 +125,19 @@ def corrected_mean(points: Sequence[float], ratio: float) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach)
 
 
+def corrected_p(points: Sequence[float], ratio: float) -> float:
+    """Two-sided p-value of the same t: that the mean difference is 0; 1 of one split, and of differences all zero.
+
+    Args:
+        points: one a split.
+        ratio: test patients to training patients of one split.
+    """
+    if len(points) < 2 or not any(points):
+        return 1.0
+    error = math.sqrt(variance(points) * (1 / len(points) + ratio))
+    return float(2 * student.sf(abs(fmean(points)) / error, len(points) - 1)) if error else 0.0
+
+
 def _test_to_train(scenario: Scenario) -> float:
     data = scenario.plan_for(scenario.scenario.arms[0]).data
     return data.test_fraction / (1 - data.test_fraction - data.validation_fraction)

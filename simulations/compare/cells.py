@@ -20,6 +20,18 @@ SCHEMA: Final = "consilium/compare/1"
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two hospitals under one model."""
+
+    one: str
+    other: str
+    gap: float
+    """AUROC of the one less that of the other."""
+    p: float
+    """Of the permutation test: how often chance alone gives a gap as large, of either sign."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One way, one seed."""
 
@@ -31,6 +43,13 @@ class Cell:
     """Expected calibration error, debiased, of the same."""
     external: tuple[str, ...] = ()
     """Hospitals that did not train; they count in neither mean nor worst."""
+    sensitivity: dict[str, float | None] = field(default_factory=dict)
+    """At the one threshold of all hospitals."""
+    specificity: dict[str, float | None] = field(default_factory=dict)
+    pairs: tuple[Pair, ...] = ()
+    """Every two hospitals that trained."""
+    read: dict[str, float] = field(default_factory=dict)
+    """Balanced accuracy with which the hospital is told from `pixels`, `features` and `score`."""
     model: str = "federated"
     """Whose figures these are: of the shared model, or of each hospital's own."""
     rounds: int = 0
@@ -107,6 +126,12 @@ class Compared:
     cells: tuple[Cell, ...]
     missing: tuple[str, ...] = ()
     """Ways and seeds that were not run yet."""
+    external: tuple[str, ...] = ()
+    """Those of the hospitals that did not train."""
+    ratio: float = 0.0
+    """Test to training patients where seeds split the same patients anew; 0 where each seed has its own."""
+    raw: float | None = None
+    """Balanced accuracy with which the hospital is told from files of real images as they are, at 32 pixels."""
     schema: str = SCHEMA
 
 
@@ -139,20 +164,20 @@ def row(way: str, cells: Sequence[Cell], base: Sequence[Cell], ratio: float) -> 
     done = [cell for cell in cells if not cell.failed]
     before = {cell.seed: cell for cell in base if not cell.failed}
 
-    def over(of: Callable[[Cell], float | None]) -> Estimate | None:
-        return _over([value for cell in done if (value := of(cell)) is not None], ratio, (0.0, 1.0))
+    def all_of(of: Callable[[Cell], float | None]) -> Estimate | None:
+        return over([value for cell in done if (value := of(cell)) is not None], ratio, (0.0, 1.0))
 
     def change(of: Callable[[Cell], float | None]) -> Estimate | None:
         pairs = [(of(cell), of(before[cell.seed])) for cell in done if cell.seed in before]
         points = [one - other for one, other in pairs if one is not None and other is not None]
-        return _over(points, ratio, (-1.0, 1.0)) if way != BASE else None
+        return over(points, ratio, (-1.0, 1.0)) if way != BASE else None
 
     return Row(
         way=way,
         seeds=len(done),
-        mean=over(lambda cell: cell.mean),
-        worst=over(lambda cell: cell.worst),
-        calibration=over(lambda cell: cell.calibration),
+        mean=all_of(lambda cell: cell.mean),
+        worst=all_of(lambda cell: cell.worst),
+        calibration=all_of(lambda cell: cell.calibration),
         mean_change=change(lambda cell: cell.mean),
         worst_change=change(lambda cell: cell.worst),
         rounds=max((cell.rounds for cell in done), default=0),
@@ -163,7 +188,14 @@ def row(way: str, cells: Sequence[Cell], base: Sequence[Cell], ratio: float) -> 
     )
 
 
-def _over(points: Sequence[float], ratio: float, within: tuple[float, float]) -> Estimate | None:
+def over(points: Sequence[float], ratio: float, within: tuple[float, float]) -> Estimate | None:
+    """Mean over seeds with its interval; None of none.
+
+    Args:
+        points: one a seed.
+        ratio: test to training patients where seeds split the same patients anew; 0 where each seed has its own.
+        within: what the figure can be; the interval is cut there.
+    """
     if not points:
         return None
     found = corrected_mean(points, ratio)

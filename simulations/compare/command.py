@@ -28,6 +28,10 @@ def compare(
         int | None, typer.Option(min=60, help="Of all hospitals together, where the scenario names none.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder that receives one sub-folder.")] = Path("runs"),
+    write: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Also put the tables between the marks of this page."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Train the same hospitals by several methods over seeds: mean and worst AUROC, change from FedAvg, cost.
@@ -35,6 +39,7 @@ def compare(
     The same command goes on where it stopped; more methods or seeds find what is there.
     """
     from simulations.compare.page import summary
+    from simulations.compare.sites_told import put
     from simulations.compare.sweep import Asked
     from simulations.compare.sweep import compare as run
     from simulations.compare.ways import ways
@@ -47,6 +52,8 @@ def compare(
     )
     asked = Asked(loaded, tuple(chosen), out, data)
     record, folder = run(asked, lambda place: say(f"Records and the page go to {place}"))
+    if write is not None:
+        put(write, record)
     show(record, as_json, lambda: summary(record))
     say(f"Open {folder / 'compare.html'} in a browser.")
     if any(row.failed for row in record.rows):

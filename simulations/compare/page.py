@@ -21,11 +21,11 @@ from common.pages.page import (
     difference,
     moment,
     render,
-    signed,
     write_whole,
 )
 from common.pages.svg import Drawing, Scale, ticks
 from simulations.compare.cells import Compared, Row
+from simulations.compare.sites_told import bounded, change, hospitals, three
 from simulations.compare.ways import BASE
 
 MEAN: Final = ("mean of the hospitals", "#0072b2", "circle")
@@ -49,25 +49,6 @@ def write_page(record: Compared, path: Path) -> None:
         "codes": len({cell.code_digest for cell in record.cells if not cell.failed}),
     }
     write_whole(render("compare.html", Path(__file__).parent, values), path)
-
-
-def three(value: Estimate | None) -> str:
-    """`0.912 (0.870-0.941)`: differences between methods are in the third place; of one seed the figure alone."""
-    if value is None:
-        return NOTHING
-    if not _bounded(value):
-        return f"{value.value:.3f}"
-    return f"{value.value:.3f} ({value.low:.3f}\u2013{value.high:.3f})"
-
-
-def change(value: Estimate | None) -> str:
-    """`+0.012 (-0.010 to +0.034)`; of one seed the figure alone."""
-    return difference(value) if value is None or _bounded(value) else signed(value.value)
-
-
-def _bounded(value: Estimate) -> bool:
-    """Whether there is an interval: from one seed nothing follows."""
-    return value.low > 0 or value.high < 1
 
 
 def summary(record: Compared) -> Shown:
@@ -212,7 +193,7 @@ def drawing(rows: Sequence[Row], width: float) -> Markup:
 
 
 def _drawn(value: Estimate) -> Estimate:
-    return value if _bounded(value) else Estimate(value.value, value.value, value.value)
+    return value if bounded(value) else Estimate(value.value, value.value, value.value)
 
 
 def _alt(rows: Sequence[Row]) -> str:
@@ -263,13 +244,25 @@ def _style(apart: Estimate | None) -> str:
     return "good" if apart.low > 0 else "weak"
 
 
-def _sites(record: Compared) -> Table:
-    """Mean over seeds for each hospital: a mean over hospitals may hide the one that loses."""
-    ways = [row.way for row in record.rows if row.mean is not None]
+def _sites(record: Compared) -> list[Table]:
+    """A mean over hospitals may hide the one that loses."""
+    return [
+        Table(
+            one.title,
+            tuple(_bare(cell) for cell in one.header),
+            tuple(tuple(_shown(cell) for cell in row) for row in one.rows),
+            note=_bare(one.note).replace("Bold:", "In colour:"),
+        )
+        for one in hospitals(record)
+    ]
 
-    def mean(way: str, site: str) -> str:
-        known = [a for c in record.cells if c.way == way and (a := c.sites.get(site)) is not None]
-        return f"{sum(known) / len(known):.3f}" if known else NOTHING
 
-    rows = tuple((Cell(way), *(Cell(mean(way, site)) for site in record.hospitals)) for way in ways)
-    return Table("AUROC at each hospital, mean over seeds", ("Method", *record.hospitals), rows)
+def _shown(words: str) -> Cell:
+    """What is bold in Markdown is more than chance: green above zero, red below."""
+    if not words.startswith("**"):
+        return Cell(_bare(words))
+    return Cell(_bare(words), "good" if words.startswith("**+") else "weak")
+
+
+def _bare(words: str) -> str:
+    return words.replace("**", "").replace("`", "")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -23,24 +22,21 @@ from pathlib import Path
 from statistics import fmean
 
 from client.files import storage_error
-from client.service import SiteService
 from client.store import build_store
 from common.checkpoints import write_whole
-from common.code import code_digest
-from common.errors import ConsiliumError, PlanError
-from common.messages import SiteMetrics
+from common.errors import PlanError
 from common.plan import Input, Plan
 from common.plan import replace as replace_plan
-from server.reports.select import group_of
-from simulations.arms import Job, carry_out
 from simulations.board import board
-from simulations.compare.cells import Cell, Compared, Row, keep, kept, row
+from simulations.compare.beyond import raw_read
+from simulations.compare.cells import Cell, Compared, Row, kept, row
 from simulations.compare.page import write_page
-from simulations.compare.ways import ALONE, BASE, POOLED, Way, told
-from simulations.crew import Crew, crew, say
+from simulations.compare.ways import BASE, Way, told
+from simulations.compare.work import Work, carried_out
+from simulations.crew import Crew, crew
 from simulations.frontier.sweep import prepared
-from simulations.grid import run_in_process
-from simulations.prepare import Federation, arm_site, passing
+from simulations.partition import read_table
+from simulations.prepare import Federation, passing
 from simulations.scenario import Scenario
 from simulations.sites import virtual_sites
 
@@ -54,16 +50,6 @@ class Asked:
     ways: tuple[Way, ...]
     out: Path
     data: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Job:
-    way: Way
-    seed: int
-    plan: Plan
-    federation: Federation
-    folder: Path
-    away: dict[str, tuple[int, ...]]
 
 
 def compare(asked: Asked, begun: Callable[[Path], None] = lambda _folder: None) -> tuple[Compared, Path]:
@@ -116,7 +102,7 @@ def _one_seed(
             pass
         away = _away(scenario)
         jobs = (
-            _Job(
+            Work(
                 w,
                 seed,
                 _seeded(plans[w.name], scenario),
@@ -126,7 +112,7 @@ def _one_seed(
             )
             for w in waiting
         )
-        for number, cell in enumerate(hands.do(partial(_work, job) for job in jobs), start=1):
+        for number, cell in enumerate(hands.do(partial(carried_out, job) for job in jobs), start=1):
             cells[cell.way, cell.seed] = cell
             hands.bars.tick(f"ways, seed {seed}", number, len(waiting))
     if not any((name, seed) not in cells or cells[name, seed].failed for name in plans):
@@ -137,9 +123,10 @@ def _plans(asked: Asked) -> tuple[dict[str, Plan], dict[str, str]]:
     """The plan of each way, or why it is refused."""
     plans: dict[str, Plan] = {}
     refused: dict[str, str] = {}
+    patients = usual(asked.scenarios[0], asked.data)
     for way in asked.ways:
         try:
-            plans[way.name] = way.plan(asked.scenarios[0], usual(asked.scenarios[0]))
+            plans[way.name] = way.plan(asked.scenarios[0], patients)
         except PlanError as error:
             refused[way.name] = told(error)
     return plans, refused
@@ -151,11 +138,19 @@ def _seeded(plan: Plan, scenario: Scenario) -> Plan:
     return replace_plan(plan, training={"seed": seed}, model={"init_seed": seed})
 
 
-def usual(scenario: Scenario) -> int:
-    """Training patients of a usual hospital, as the scenario says; real images say nothing of it beforehand."""
-    setting, data = scenario.scenario, scenario.plan_for("federated").data
+def usual(scenario: Scenario, data: Path | None = None) -> int:
+    """Training patients of a usual hospital: their mean.
+
+    Args:
+        scenario: says how many there are, where they are virtual.
+        data: the folder whose table says it, where images are real; without it 300 a hospital are taken.
+
+    Raises:
+        LabelError: of that table.
+    """
+    setting, split = scenario.scenario, scenario.plan_for("federated").data
     if setting.kind != "virtual":
-        each = 300.0
+        each = 300.0 if data is None else _counted(scenario, data)
     elif scenario.site:
         # A site of a scenario may give the least and the most of its copies.
         sizes = [
@@ -164,7 +159,18 @@ def usual(scenario: Scenario) -> int:
         each = sum(fmean(size) * copies for size, copies in sizes) / sum(copies for _, copies in sizes)
     else:
         each = setting.patients / setting.hospitals
-    return max(1, round(each * (1 - data.test_fraction - data.validation_fraction)))
+    return max(1, round(each * (1 - split.test_fraction - split.validation_fraction)))
+
+
+def _counted(scenario: Scenario, data: Path) -> float:
+    """Mean number of patients of the hospitals that train, as their table has them."""
+    setting = scenario.scenario
+    rows = read_table(data / setting.table)
+    people: dict[str, set[str]] = {}
+    for site, line in zip(setting.cut.sites_of(rows, setting.seed), rows, strict=True):
+        if site not in setting.external:
+            people.setdefault(site, set()).add(line["patient_id"])
+    return fmean([len(of) for of in people.values()]) if people else 1.0
 
 
 def _away(scenario: Scenario) -> dict[str, tuple[int, ...]]:
@@ -192,71 +198,6 @@ def _folder(asked: Asked) -> Path:
 
 def _record(folder: Path, way: str, scenario: Scenario) -> Path:
     return folder / "cells" / f"{way}-{scenario.scenario.seed}" / "cell.json"
-
-
-def _work(job: _Job) -> Cell:
-    """One way on fresh virtual sites; what an interrupted run left of them goes first."""
-    arm = f"{job.way.name}-{job.seed}"
-    for left in (job.folder, job.federation.folder / "arms" / arm):
-        shutil.rmtree(left, ignore_errors=True)
-    begun = time.process_time()
-    empty = Cell(job.way.name, job.seed, {}, {}, job.federation.external)
-    try:
-        found = _apart(job) if job.way.name in (ALONE, POOLED) else _federated(job, arm, empty)
-    except ConsiliumError as error:
-        return replace(empty, failed=error.code)
-    cell = replace(
-        found,
-        seconds=time.process_time() - begun,
-        methods=job.way.papers(job.plan),
-        plan_digest=job.plan.digest,
-        code_digest=code_digest(),
-    )
-    keep(cell, job.folder / "cell.json")
-    shutil.rmtree(job.federation.folder / "arms" / arm, ignore_errors=True)
-    return cell
-
-
-def _federated(job: _Job, arm: str, empty: Cell) -> Cell:
-    names = job.federation.names
-    sites = [arm_site(job.federation, arm, name, private=False) for name in names]
-    steps = (job.plan.federation.rounds + 3) * len(names)
-    answers = iter(range(1, steps + 1))
-
-    def progress(_step: int, _site: str) -> None:
-        """Move this way's bar."""
-        say("rounds of the ways in hand", next(answers, steps), steps, part=arm)
-
-    found = run_in_process([SiteService(site) for site in sites], job.plan, job.folder, progress, job.away)
-    own = job.plan.personalisation.method != "none"
-    cell = _figures(empty, dict(found.sites), "personalised" if own else "federated")
-    up, down = sum(r.bytes_up for r in found.rounds), sum(r.bytes_down for r in found.rounds)
-    return replace(cell, rounds=len(found.rounds), bytes_up=up, bytes_down=down)
-
-
-def _apart(job: _Job) -> Cell:
-    """Each hospital alone, or all in one place: the arms of a scenario, as they are."""
-    name = job.way.name
-    arm = Job("alone" if name == ALONE else "pooled", job.plan, job.federation, job.folder)
-    shutil.rmtree(job.federation.folder / "arms" / arm.arm, ignore_errors=True)
-    jobs = [replace(arm, hospital=h) for h in job.federation.training] if name == ALONE else [arm]
-    sites = {site: metrics for one in jobs for site, metrics in carry_out(one).sites.items()}
-    return _figures(Cell(name, job.seed, {}, {}, job.federation.external), sites, name)
-
-
-def _figures(cell: Cell, sites: dict[str, SiteMetrics], model: str) -> Cell:
-    """AUROC and calibration error of one of the models that hospitals measured, of the shared one where that is all."""
-    chosen = {
-        name: next((m for m in of.models if m.model == model), of.models[0] if of.models else None)
-        for name, of in sorted(sites.items())
-    }
-    groups = {name: group_of(of) if of else None for name, of in chosen.items()}
-    return replace(
-        cell,
-        sites={name: g.auroc.value if g and g.auroc else None for name, g in groups.items()},
-        ece={name: g.ece if g else None for name, g in groups.items()},
-        model=model,
-    )
 
 
 def _whole(
@@ -287,6 +228,9 @@ def _whole(
         rows=tuple(rows),
         cells=tuple(cell for group in of.values() for cell in group),
         missing=missing,
+        external=() if virtual else scenario.scenario.external,
+        ratio=ratio,
+        raw=None if virtual or asked.data is None else raw_read(scenario, asked.data),
     )
 
 

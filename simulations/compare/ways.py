@@ -6,6 +6,7 @@ or the same with other numbers, come from a file: `[<name>.<section>]` with the 
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from dataclasses import dataclass
@@ -73,11 +74,19 @@ class Way:
 
 
 def _same_steps(plan: Plan, patients: int) -> Changes:
-    """As many plain steps as a usual hospital takes, each as long as momentum makes them in the end."""
+    """As many plain steps as a usual hospital takes, each as long as momentum makes them on average.
+
+    Momentum begins every round at rest: its j-th step moves by (1 + m + ... + m^(j-1)) times the rate, which is far from
+    1 / (1 - m) where a round has few steps.
+    """
     training = plan.training
-    steps = training.local_steps or training.local_epochs * max(1, round(patients / training.batch_patients))
-    rate = training.learning_rate / (1 - training.momentum)
-    return {"training": {"momentum": 0.0, "local_steps": steps, "learning_rate": rate}}
+    steps = training.local_steps or training.local_epochs * max(
+        1, math.ceil(patients / training.batch_patients)
+    )
+    reach = sum(training.momentum ** (j - k) for j in range(steps) for k in range(j + 1)) / steps
+    return {
+        "training": {"momentum": 0.0, "local_steps": steps, "learning_rate": training.learning_rate * reach}
+    }
 
 
 def ways(names: str, more: Path | None = None) -> list[Way]:

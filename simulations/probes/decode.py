@@ -79,9 +79,9 @@ def records(read: dict[str, Read], source: str, round_: int | None = None) -> tu
     )  # fmt: skip
 
 
-def coarse(images: Images) -> FloatArray:
-    """Raw pixels, averaged to 16 rows and columns, [images, 256]."""
-    small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images)[:, None], PIXEL_GRID)
+def coarse(images: Images, side: int = PIXEL_GRID) -> FloatArray:
+    """Pixels averaged to `side` rows and columns, [images, side * side]."""
+    small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images)[:, None], side)
     return np.asarray(small.flatten(1).numpy(), dtype=np.float64)
 
 
