@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from flwr.proto.fleet_pb2 import ActivateNodeResponse
@@ -31,8 +32,10 @@ def fail():
 """
 
 
-def ended(*command_line: str) -> tuple[int, str]:
-    done = subprocess.run(command_line, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
+def ended(*command_line: str, folder: Path | None = None) -> tuple[int, str]:
+    done = subprocess.run(
+        command_line, capture_output=True, text=True, check=False, timeout=DEADLINE_S, cwd=folder
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -75,7 +78,7 @@ def test_flower_s_own_node_ends_when_the_server_says_something_unexpected(tmp_pa
             "--port",
             str(free_ports(1)[0]),
         )
-        code, said = ended(*command(tmp_path / "socket", *words))
+        code, said = ended(*command(tmp_path / "socket", *words), folder=tmp_path)
     assert code == 1
     assert "Uvicorn running" in said, "the other thread was there"
     assert "node.failed" in said
