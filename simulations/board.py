@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 CONTEXT: Final = multiprocessing.get_context("spawn")
@@ -60,17 +60,40 @@ class Board:
             self.show(tick)
 
 
+class _Screen(Progress):
+    """Bars, and what stands above them, drawn anew with every move."""
+
+    above: Callable[[], RenderableType] | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """What is drawn, from top to bottom."""
+        if self.above is not None:
+            yield self.above()
+        yield from super().get_renderables()
+
+
 @contextmanager
-def board() -> Iterator[Board]:
-    """Show bars on stderr while the block runs; silent where stderr is not a terminal."""
-    console = Console(stderr=True)
+def board(
+    above: Callable[[], RenderableType] | None = None, *, silent: bool = False, console: Console | None = None
+) -> Iterator[Board]:
+    """Show bars on stderr while the block runs; nothing where stderr is not a terminal.
+
+    Args:
+        above: drawn over the bars, again and again.
+        silent: show nothing at all.
+        console: instead of stderr.
+    """
+    console = console or Console(stderr=True)
     columns = (
         TextColumn("{task.description:<34}"),
         BarColumn(bar_width=40),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    hidden = silent or not console.is_terminal
+    # What stands above is told again, whole, when the work has ended.
+    with _Screen(*columns, console=console, disable=hidden, transient=above is not None) as progress:
+        progress.above = above
         shown = Board(progress)
         listener = threading.Thread(target=shown.listen, daemon=True)
         listener.start()

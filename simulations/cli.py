@@ -127,12 +127,17 @@ def sweep(
     as_json: JsonFlag = False,
 ) -> None:
     """Run a scenario under every combination of settings; the same command goes on where it stopped."""
-    from simulations.sweep import Asked, line, table
+    from simulations.sweep import Asked
     from simulations.sweep import sweep as carry_out
     from simulations.sweep_grid import grid_of
+    from simulations.sweep_shown import Point, line, table
 
-    asked = Asked(scenario, grid_of(settings), out, cache, data, ray)
-    swept, _ = carry_out(asked, lambda point, done, of: say(line(point, done, of)), _begun)
+    def told(point: Point, done: int, of: int) -> None:
+        if not (as_json or sys.stderr.isatty()):  # a terminal has the table
+            say(line(point, done, of))
+
+    asked = Asked(scenario, grid_of(settings), out, cache, data, ray, silent=as_json)
+    swept, _ = carry_out(asked, told, _silent if as_json else _begun)
     show(swept, as_json, lambda: table(swept))
 
 
@@ -183,6 +188,10 @@ app.command("scanners", epilog=example("consilium-sim scanners --out sheet.png -
 
 def _begun(folder: Path) -> None:
     say(f"Records and reports go to {folder}")
+
+
+def _silent(_folder: Path) -> None:
+    """Nothing said."""
 
 
 def _run(

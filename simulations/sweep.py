@@ -24,11 +24,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
-from rich.table import Table
 
 from client.files import storage_error
 from common.checkpoints import write_whole
-from common.cli import grid
 from common.code import code_digest
 from server.records import ArmRecord
 from server.reports.select import group_of
@@ -39,46 +37,10 @@ from simulations.crew import Crew, crew
 from simulations.prepare import Federation, passing, prepare
 from simulations.prepared import digest_of, dressed, prepared
 from simulations.scenario import Scenario, scenario_with
+from simulations.sweep_shown import Figures, Point, Swept, Watched
 
 _RECORD: Final = "record.json"
 _PREPARED: Final = "prepared.json"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one arm of a point came to."""
-
-    mean_auroc: float | None
-    """Over the hospitals that may tell theirs."""
-    worst_auroc: float | None
-    sites: int
-    """How many may."""
-    status: str
-    subset: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Point:
-    """One setting of every key, and what it came to."""
-
-    name: str
-    settings: dict[str, Any]
-    arms: dict[str, Figures]
-    plan_digests: dict[str, str]
-    code_digest: str
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A whole sweep."""
-
-    scenario: str
-    keys: tuple[str, ...]
-    points: tuple[Point, ...]
-    missing: tuple[str, ...]
-    """Points that were not carried out, or not to their end."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +56,8 @@ class Asked:
     """Folder of real images."""
     ray: str = ""
     """Address of a Ray cluster; empty: the cores of this machine."""
+    silent: bool = False
+    """Whether nothing is shown while it runs."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +96,15 @@ def sweep(
     }
     folder = _folder(asked, next(iter(scenarios.values()))[1])
     begun(folder)
-    waiting = {name: of for name, of in scenarios.items() if kept(folder, name) is None}
+    before = {name: kept(folder, name) for name in scenarios}
+    waiting = {name: of for name, of in scenarios.items() if before[name] is None}
+    watched = Watched(asked.path.stem, [(name, one) for name, (one, _) in scenarios.items()])
+    for point in before.values():
+        if point is not None:
+            watched.ended(point)
     try:
         if waiting:
-            _carry_out(asked, folder, waiting, told, len(scenarios))
+            _carry_out(asked, folder, waiting, told, watched)
     finally:
         found = {name: kept(folder, name) for name in scenarios}
         swept = Swept(
@@ -146,31 +115,6 @@ def sweep(
         )
         write_whole(folder / "sweep.json", json.dumps(asdict(swept), indent=1).encode())
     return swept, folder
-
-
-def table(swept: Swept) -> Table:
-    """A line for every point and arm."""
-    head = (*swept.keys, "arm", "mean AUROC", "worst", "hospitals", "seconds")
-    lines = [
-        (
-            *(str(point.settings[key]) for key in swept.keys),
-            arm,
-            *(_shown(value) for value in (of.mean_auroc, of.worst_auroc)),
-            f"{of.sites}{', subset' if of.subset else ''}",
-            f"{of.seconds:.0f}",
-        )
-        for point in swept.points
-        for arm, of in point.arms.items()
-    ]
-    title = f"{swept.scenario}: {len(swept.points)} settings"
-    return grid(title + (f", {len(swept.missing)} not carried out" if swept.missing else ""), head, lines)
-
-
-def line(point: Point, done: int, of: int) -> str:
-    """What is said of a point when it has ended."""
-    settings = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in point.settings.items())
-    arms = ", ".join(f"{arm} {_shown(found.mean_auroc)}" for arm, found in point.arms.items())
-    return f"{done} of {of}: {settings}: {arms} ({point.seconds:.0f} s)"
 
 
 def name_of(settings: Mapping[str, Any]) -> str:
@@ -193,18 +137,23 @@ def _carry_out(
     folder: Path,
     waiting: Mapping[str, tuple[dict[str, Any], Scenario]],
     told: Callable[[Point, int, int], None],
-    of: int,
+    watched: Watched,
 ) -> None:
+    of = len(watched.points)
     with ExitStack() as stack:
-        bars = stack.enter_context(board())
+        bars = stack.enter_context(board(watched.drawn, silent=asked.silent))
+        # A cluster that is not there is found out before minutes go into hospitals.
+        far = stack.enter_context(cluster(asked.ray, bars)) if asked.ray else None
         hands = stack.enter_context(crew(bars))
         homes = _homes(asked, folder, [scenario for _, scenario in waiting.values()], hands)
-        crowd = stack.enter_context(cluster(asked.ray, bars)) if asked.ray else hands
+        crowd = far or hands
+        watched.at_once = crowd.size
         jobs = (
             partial(_point, _Work(name, one, scenario, homes[_home(scenario)], folder / "points" / name))
             for name, (one, scenario) in waiting.items()
         )
         for number, point in enumerate(crowd.do(jobs), start=of - len(waiting) + 1):
+            watched.ended(point)
             bars.tick("settings", number, of)
             told(point, number, of)
 
@@ -302,7 +251,3 @@ def _folder(asked: Asked, scenario: Scenario) -> Path:
     except OSError as error:
         raise storage_error(error, "the folder for runs") from None
     return folder
-
-
-def _shown(value: float | None) -> str:
-    return "suppressed" if value is None else f"{value:.3f}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from common.checkpoints import load
 from common.errors import InputError, PlanError
+from simulations.board import board
+from simulations.cli import app
 from simulations.scenario import scenario_with
-from simulations.sweep import Asked, line, name_of, sweep, table
+from simulations.sweep import Asked, name_of, sweep
 from simulations.sweep_grid import grid_of
+from simulations.sweep_shown import Watched, line, table
 
 _SCENARIO = """
 base = "demo"
@@ -124,3 +130,64 @@ def test_settings_stand_above_the_file_and_its_base(tmp_path):
     scenario = scenario_with(tmp_path / "few.toml", {"plan.federation.rounds": 3, "scenario.seed": 9})
     assert scenario.plan_for("federated").federation.rounds == 3
     assert scenario.scenario.seed == 9
+
+
+def _drawn(what, width: int = 140) -> str:
+    screen = io.StringIO()
+    Console(file=screen, width=width, force_terminal=True, color_system=None).print(what)
+    return screen.getvalue()
+
+
+def test_the_live_table_says_what_runs_what_ended_and_what_waits(swept):
+    _, found, _ = swept
+    first, second = found.points
+    points = [(point.name, point.settings) for point in found.points]
+    watched = Watched(
+        "few", [*points, *((f"later-{n}", {"plan.training.learning_rate": n}) for n in range(40))]
+    )
+    assert "0 of 42 settings ended, 0 run, 42 wait" in _drawn(watched.drawn())
+    watched.at_once = 2
+    watched.ended(second)  # whoever ends first, the earliest of the others run
+    text = _drawn(watched.drawn())
+    assert "1 of 42 settings ended, 2 run, 39 wait" in text
+    rows = [row.split() for row in text.splitlines() if " runs " in row or " ended " in row]
+    assert [row[1] for row in rows] == ["0.01", "0", "0.1"]
+    assert [next(word for word in row if word in {"runs", "ended"}) for row in rows] == [
+        "runs",
+        "runs",
+        "ended",
+    ]
+    watched.ended(first)
+    watched.at_once = 64
+    assert len(_drawn(watched.drawn()).splitlines()) <= 24, "a screen holds it"
+
+
+def test_a_terminal_has_the_table_above_the_bars_and_keeps_neither(swept):
+    _, found, _ = swept
+    watched = Watched("few", [(point.name, point.settings) for point in found.points])
+    screen = io.StringIO()
+    console = Console(file=screen, width=140, height=40, force_terminal=True)
+    with board(watched.drawn, console=console) as bars:
+        watched.ended(found.points[0])
+        bars.tick("settings", 1, 2)
+    assert "1 of 2 settings ended" in screen.getvalue()
+    assert "settings" in screen.getvalue().rpartition("1 of 2 settings ended")[2], "the bar is below"
+    quiet = io.StringIO()
+    with board(watched.drawn, silent=True, console=Console(file=quiet, force_terminal=True)) as bars:
+        bars.tick("settings", 1, 2)
+    assert not quiet.getvalue()
+
+
+def test_with_json_nothing_is_said_but_the_result(swept):
+    asked, found, _ = swept
+    words = [
+        "--set",
+        "plan.training.learning_rate=0.01,0.1",
+        "--out",
+        str(asked.out),
+        "--cache",
+        str(asked.cache),
+    ]
+    result = CliRunner().invoke(app, ["sweep", str(asked.path), *words, "--json"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(json.loads(result.stdout)["points"]) == len(found.points)
