@@ -52,9 +52,10 @@ test-slow: $(STAMP) ## The tests that take minutes
 fuzz: $(STAMP) ## A hundred thousand mutated files through intake (ARGS="--mutations 1000 --seed 7")
 	$(BIN)/python -m tests.client.fuzz_intake $(ARGS)
 
-crash-walk: $(STAMP) ## Power failures at every write of a round, masked ones too, and a thousand random kills
+crash-walk: $(STAMP) ## Power failures at every write of a round, masked ones and analyses too, and a thousand random kills
 	$(BIN)/python -m tests.client.crash_walk --walk --samples 4 --kills 1000 $(ARGS)
 	$(BIN)/python -m tests.client.mask_walk --rounds 3 --samples 4
+	$(BIN)/python -m tests.client.analytics_walk --samples 4
 
 check: $(STAMP) ## Lint, format, types and layers
 	$(BIN)/ruff check .
