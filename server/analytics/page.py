@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from common.pages.page import NOTHING, Cell, Figure, Table, csv_uri, moment, render, write_whole
-from server.analytics import drawings
+from server.analytics import crowd, drawings
 from server.analytics.distance import (
     Row,
     against,
@@ -61,7 +61,9 @@ def write_page(record: AnalysisRecord, path: Path) -> None:
 def page(record: AnalysisRecord) -> str:
     """The page as text."""
     axes = [axis for axis in record.axes if axis.axis != "patients"]
-    figures = [one for axis in axes if (one := _figure(record, axis)) is not None]
+    far = {axis.axis: _far(record, axis.axis) for axis in axes} if len(record.parts) > 1 else {}
+    figures = [one for axis in axes if (one := _figure(record, axis, far.get(axis.axis, {}))) is not None]
+    many = len(record.parts) > crowd.MANY
     return render(
         "survey.html",
         Path(__file__).parent,
@@ -73,7 +75,9 @@ def page(record: AnalysisRecord) -> str:
             "cards": _cards(record),
             "labels": _labels(record),
             "keys": drawings.key(),
-            "distances": _distances(record),
+            "distances": None if many or not far else _distances(record, far),
+            "strips": _strips(far) if many else None,
+            "most_named": crowd.MANY,
             "figures": figures,
         },
     )
@@ -124,18 +128,31 @@ def _labels(record: AnalysisRecord) -> Figure | None:
     ill, well = prevalence(record, record.parts)
     whole = ill / (ill + well) if ill + well else 0.0
     each = {part.name: prevalence(record, [part]) for part in record.parts}
-    drawn = [drawings.divided(name, *two, whole) for name, two in each.items()]
+    numbers = csv_uri(
+        ("part", "positive", "not"), [(name, round(i), round(w)) for name, (i, w) in each.items()]
+    )
+    shares = [(name, i / (i + w), round(i + w)) for name, (i, w) in each.items() if i + w >= 1]
+    if len(each) > crowd.MANY and shares and 0 < whole < 1:
+        far = sum(crowd.outside(one, whole, crowd.LIMITS[1]) for one in shares)
+        return Figure(
+            "How many are positive",
+            crowd.funnel(shares, whole, crowd.WIDE),
+            crowd.funnel(shares, whole, crowd.NARROW),
+            note=f"One mark for each hospital: the share of positives among its labelled patients, by how many those are. Within "
+            f"the broken lines lie nineteen of twenty hospitals that differ by chance alone, within the others all but two of "
+            f"a thousand; {far} of {len(shares)} lie outside (diamonds). The level line is all together.",
+            csv=numbers,
+        )
     return Figure(
         "How many are positive",
-        _grid(drawn),
+        _grid([drawings.divided(name, *two, whole) for name, two in each.items()]),
         note="The share of positives among labelled patients; the upright line is that of all together.",
-        csv=csv_uri(
-            ("part", "positive", "not"), [(name, round(i), round(w)) for name, (i, w) in each.items()]
-        ),
+        csv=numbers,
     )
 
 
-def _figure(record: AnalysisRecord, axis: Bins) -> Figure | None:
+def _figure(record: AnalysisRecord, axis: Bins, far: Mapping[str, crowd.Distance]) -> Figure | None:
+    """A panel for each part; of very many for those furthest from the others."""
     rows = {part.name: spread_of(part, axis.axis) for part in record.parts}
     known = {name: row for name, row in rows.items() if row is not None}
     if not known:
@@ -148,7 +165,8 @@ def _figure(record: AnalysisRecord, axis: Bins) -> Figure | None:
     # A bin in which nobody is shown anywhere takes room and says nothing.
     kept = [place for place in range(len(axis.bins)) if np.nan_to_num(whole[place]) > 0]
     bins = tuple(axis.bins[place] for place in kept)
-    drawn = [drawings.panel(name, bins, row[kept], whole[kept]) for name, row in known.items() if kept]
+    chosen = list(known) if len(known) <= crowd.MANY else [n for n in crowd.order_of(far) if n in known]
+    drawn = [drawings.panel(n, bins, known[n][kept], whole[kept]) for n in chosen[: crowd.MANY] if kept]
     numbers = [
         (part.name, label, name, "" if math.isnan(cell) else round(float(cell)))
         for part in record.parts
@@ -156,44 +174,76 @@ def _figure(record: AnalysisRecord, axis: Bins) -> Figure | None:
         for label, cells in zip(record.labels, table, strict=True)
         for name, cell in zip(axis.bins, cells, strict=True)
     ]
-    left = len(axis.bins) - len(kept)
+    left, rest = len(axis.bins) - len(kept), len(known) - len(drawn)
+    notes = (
+        [f"The {len(drawn)} furthest from the others of {len(known)}; the download has all."] if rest else []
+    )
+    notes += [f"{left} bins in which nobody is shown are left out."] if left else []
     return Figure(
         TITLES.get(axis.axis, axis.axis),
         _grid(drawn) if kept else Markup("<p>Every cell is held back.</p>"),
-        note=f"{left} bins in which nobody is shown are left out." if left and kept else "",
+        note=" ".join(notes) if kept else "",
         csv=csv_uri(("part", "label", "bin", "patients"), numbers),
     )
 
 
-def _distances(record: AnalysisRecord) -> Table | None:
+def _far(record: AnalysisRecord, axis: str) -> dict[str, crowd.Distance]:
+    """Of each part from all others: divergence in bits, and what chance alone gives."""
+    compared = against(record, axis)
+    return {
+        part.name: _distance(compared.get(part.name), f"{record.plan_digest} {part.name} {axis}")
+        for part in record.parts
+    }
+
+
+def _distances(record: AnalysisRecord, far: Mapping[str, Mapping[str, crowd.Distance]]) -> Table:
     """Each part against all others: divergence in bits, beside what chance alone gives."""
-    if len(record.parts) < 2:
-        return None
-    rows, numbers = [], []
-    for axis in record.axes[1:]:
-        cells, compared = [Cell(TITLES.get(axis.axis, axis.axis))], against(record, axis.axis)
-        for part in record.parts:
-            found, chance = _distance(
-                compared.get(part.name), f"{record.plan_digest} {part.name} {axis.axis}"
-            )
-            beyond = found > chance
+    rows = []
+    for axis, found in far.items():
+        cells = [Cell(TITLES.get(axis, axis))]
+        for bits, chance in found.values():
             cells.append(
                 Cell(NOTHING, "muted")
-                if math.isnan(found)
-                else Cell(f"{found:.3f}", "weak" if beyond else "", f"chance {chance:.3f}")
-            )
-            numbers.append(
-                (axis.axis, part.name, *(None if math.isnan(v) else round(v, 4) for v in (found, chance)))
+                if math.isnan(bits)
+                else Cell(f"{bits:.3f}", "weak" if bits > chance else "", f"chance {chance:.3f}")
             )
         rows.append(tuple(cells))
     return Table(
         "How far each hospital is from the others",
         ("", *(part.name for part in record.parts)),
         tuple(rows),
-        csv=csv_uri(("axis", "part", "bits", "chance"), numbers),
+        csv=_bits(far),
         note="Jensen-Shannon divergence in bits: 0 is the same, 1 has nothing in common. Below it, what nineteen of twenty hospitals "
         "of that size show by chance alone; each cell by itself, without correction. The warnings above are corrected.",
     )
+
+
+def _strips(far: Mapping[str, Mapping[str, crowd.Distance]]) -> Figure:
+    """The same of very many hospitals, as a picture."""
+    rows = [
+        (TITLES.get(axis, axis), found)
+        for axis, found in far.items()
+        if not all(math.isnan(bits) for bits, _ in found.values())
+    ]
+    return Figure(
+        "How far each hospital is from the others",
+        crowd.strips(rows, crowd.WIDE),
+        crowd.strips(rows, crowd.NARROW),
+        note="A mark for each hospital, by its Jensen-Shannon divergence from all others in bits: 0 is the same, 1 has nothing in common. "
+        "Diamonds are beyond what nineteen of twenty hospitals of that size show by chance alone, so one in twenty is one where "
+        "nothing is different, and more are where a few are so unlike that all others are unlike them; the warnings above are "
+        "corrected for both. At the right, how many are beyond chance. The furthest is named where it is far.",
+        csv=_bits(far),
+    )
+
+
+def _bits(far: Mapping[str, Mapping[str, crowd.Distance]]) -> str:
+    numbers = [
+        (axis, name, *(None if math.isnan(value) else round(value, 4) for value in pair))
+        for axis, found in far.items()
+        for name, pair in found.items()
+    ]
+    return csv_uri(("axis", "part", "bits", "chance"), numbers)
 
 
 def _distance(compared: tuple[Row, Row] | None, seed: str) -> tuple[float, float]:

@@ -186,24 +186,22 @@ def _each(record: AnalysisRecord, rows: dict[str, Row]) -> Iterator[tuple[Part, 
     """
     left = {part.name: part for part in record.parts if part.name in rows and rows[part.name].sum() > 0}
     done: set[str] = set()
-    while len(done) < len(left):
-        found = {}
-        for name, part in left.items():
-            others = [one for other, one in left.items() if other != name]
-            theirs = np.sum([rows[one.name] for one in others], axis=0) if others else np.zeros(0)
-            if name not in done and others:
-                test = judged(np.array([rows[name], theirs]), _noise(record, part, others))
-                found[name] = (part, rows[name], theirs, test, divergence(rows[name], theirs))
-        if not found:
-            return
-        name = max(found, key=lambda one: found[one][4])
-        part, mine, theirs, test, far = found[name]
+    far: dict[str, float] = {}
+    while len(left) > 1 and len(done) < len(left):
+        whole = np.sum([rows[name] for name in left], axis=0)
+        # Distances change with who is left, and with nothing else.
+        far = far or {one: divergence(rows[one], np.maximum(whole - rows[one], 0.0)) for one in left}
+        name = max((one for one in left if one not in done), key=far.__getitem__)
+        others = [part for other, part in left.items() if other != name]
+        mine, theirs = rows[name], np.maximum(whole - rows[name], 0.0)
+        test = judged(np.array([mine, theirs]), _noise(record, left[name], others))
         done.add(name)
         if test is not None:
-            yield part, mine, theirs, test
-            if test.p < LEVEL and (far >= LEAST_DISTANCE or _shifted(mine, theirs)):
+            yield left[name], mine, theirs, test
+            if test.p < LEVEL and (far[name] >= LEAST_DISTANCE or _shifted(mine, theirs)):
                 del left[name]
                 done.discard(name)
+                far = {}
 
 
 def _shifted(mine: Row, theirs: Row) -> bool:
