@@ -43,8 +43,6 @@ from simulations.scenario import Arm, Scenario
 
 _FEDERATED: tuple[Arm, ...] = ("federated", "federated-dp")
 _MAKERS = ("manufacturer",)
-MOST_ASKED = 64
-"""With more hospitals none writes its own report and the simulation-only questions are not asked."""
 _CHEST_SEED = 0x636865
 """Keeps the probe's patients apart from the training patients of any scenario seed."""
 
@@ -87,7 +85,6 @@ def run_scenario(
             federation = dressed(prepared(scenario, cache, hands), folder / "federation")
         else:
             federation = prepare(scenario, folder / "federation", hands, data)
-        extras = extras and len(federation.names) <= MOST_ASKED
         arms = run_arms(scenario, federation, folder, hands)
         only = _afterwards(scenario, federation, arms, folder, hands) if extras else None
         record = _record(run, scenario, federation, arms, only)
@@ -182,7 +179,8 @@ def _afterwards(
     jobs: list[Callable[[], SimulationOnly | Answer | None]] = list(probing.jobs(question, hands.size))
     if scenario.scenario.kind == "virtual":
         jobs.append(partial(_simulation_only, finished))
-    jobs += [partial(_site_report, finished, name) for name in federation.names]
+    if len(federation.names) <= probing.MOST_ASKED:
+        jobs += [partial(_site_report, finished, name) for name in federation.names]
     answers = []
     for number, result in enumerate(hands.do(jobs), start=1):
         hands.bars.tick("reports", number, len(jobs))
@@ -194,14 +192,16 @@ def _question(finished: _Finished, arms: dict[str, ArmRecord]) -> probing.Questi
     """The bias lab asks the model that the report is about: the one without noise where there is one."""
     arm: Arm = "federated" if "federated" in arms else finished.arm
     ran, setting = arms[arm].federation, finished.scenario.scenario
+    federation, omitted = probing.drawn(finished.federation, setting.seed)
     return probing.Question(
         series=arm,
         plan=finished.scenario.plan_for(arm),
-        federation=finished.federation,
+        federation=federation,
         out=finished.folder / "arms" / arm,
         seed=setting.seed,
         threshold=0.5 if ran is None or ran.threshold is None else ran.threshold,
         virtual=setting.kind == "virtual",
+        omitted=omitted,
     )
 
 

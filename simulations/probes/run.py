@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,8 @@ from simulations.probes.saliency import saliency
 from simulations.probes.swap import moves, swap
 
 ALPHA: Final = 0.05
+MOST_ASKED: Final = 64
+"""Hospitals up to which all are asked; of more, so many are drawn, and none writes its own report."""
 _MOST: Final = 3000
 """Test images that are looked at; of more, these are drawn."""
 _READ: Final = 800
@@ -53,6 +55,8 @@ class Question:
     seed: int
     threshold: float
     virtual: bool
+    omitted: tuple[str, ...] = ()
+    """What is known beforehand not to be asked, in words for the report."""
 
     @property
     def net(self) -> Network:
@@ -78,6 +82,25 @@ class Tested:
 
 
 Answer = Tested | cohort.Part
+
+
+def drawn(federation: Federation, seed: int) -> tuple[Federation, tuple[str, ...]]:
+    """The hospitals whose patients are asked, and what the report says of the others.
+
+    Args:
+        federation: all of them.
+        seed: the same seed draws the same ones.
+    """
+    names = federation.names
+    if len(names) <= MOST_ASKED:
+        return federation, ()
+    chosen = sorted(np.random.default_rng([seed, _COHORT]).permutation(len(names))[:MOST_ASKED])
+    words = (
+        f"Patients of {len(names) - MOST_ASKED:,} hospitals: of {len(names):,}, {MOST_ASKED} were drawn, and all of this "
+        + "chapter is of their patients.",
+        "A report by each hospital: with so many, none is written.",
+    )
+    return replace(federation, names=tuple(names[k] for k in chosen)), words
 
 
 def jobs(question: Question, workers: int) -> list[Callable[[], Answer]]:
@@ -111,7 +134,8 @@ def assembled(question: Question, answers: Sequence[Answer]) -> Bias:
         tuple(probes),
         next((one.findings for one in tested), None),
         tuple(shown),
-        tuple(words for one in tested for words in one.omitted)
+        question.omitted
+        + tuple(words for one in tested for words in one.omitted)
         + (() if question.virtual else ("The same patient on another machine: real patients have one.",)),
     )
 

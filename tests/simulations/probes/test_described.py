@@ -7,8 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from simulations.prepare import Federation
 from simulations.probes.decode import coarse, decode, records
+from simulations.probes.run import MOST_ASKED, Question, assembled, drawn
 from simulations.probes.saliency import saliency, shares
+from simulations.scenario import HERE, load_scenario
 
 
 def test_what_is_there_is_read_and_what_is_not_lies_in_the_band_of_chance():
@@ -68,3 +71,25 @@ def test_heat_inside_is_counted_and_no_heat_is_no_evidence_either_way():
     np.testing.assert_allclose(found, [[1.0, 0.5], [0.5, 0.5]])
     probe = saliency(np.repeat(found[:1], 20, axis=0), "lungs", np.random.default_rng(0))
     assert (probe.figure.value, probe.chance.high, probe.judged) == (1.0, 0.5, False)
+
+
+def test_of_very_many_hospitals_some_are_drawn_and_the_report_says_so(tmp_path):
+    names = tuple(f"s{k:03d}" for k in range(200))
+    many = Federation(tmp_path, names, (), {}, {})
+    some, words = drawn(many, seed=1)
+    assert len(some.names) == MOST_ASKED == len(set(some.names))
+    assert set(some.names) <= set(names)
+    assert some.names == drawn(many, seed=1)[0].names != drawn(many, seed=2)[0].names
+    question = Question(
+        "federated",
+        load_scenario(HERE / "balanced.toml").plan_for("federated"),
+        some,
+        tmp_path,
+        1,
+        0.5,
+        virtual=True,
+        omitted=words,
+    )
+    assert "of 200, 64 were drawn" in " ".join(assembled(question, []).omitted)
+    few = replace(many, names=names[:MOST_ASKED])
+    assert drawn(few, seed=1) == (few, ())
