@@ -95,11 +95,8 @@ def drawn(federation: Federation, seed: int) -> tuple[Federation, tuple[str, ...
     if len(names) <= MOST_ASKED:
         return federation, ()
     chosen = sorted(np.random.default_rng([seed, _COHORT]).permutation(len(names))[:MOST_ASKED])
-    words = (
-        f"Patients of {len(names) - MOST_ASKED:,} hospitals: of {len(names):,}, {MOST_ASKED} were drawn, and all of this "
-        + "chapter is of their patients.",
-        "A report by each hospital: with so many, none is written.",
-    )
+    others = f"Patients of {len(names) - MOST_ASKED:,} hospitals: of {len(names):,}, {MOST_ASKED} were drawn for this chapter."
+    words = (others, "A report by each hospital: with so many, none is written.")
     return replace(federation, names=tuple(names[k] for k in chosen)), words
 
 
