@@ -114,7 +114,9 @@ def approve(
         click.echo(_told(read_study(loaded, parcel)), err=True)
         click.confirm(f"Approve {study} for {loaded.name}?", abort=True, err=True)
     given = Approvals(loaded).approve(parcel)
-    said = f"{given.id} may train at {loaded.name} from now on. `consilium-site withdraw-approval {given.id}` ends it."
+    # An analysis trains nothing, and whoever approves one must not read that it does.
+    may = "count patients (an analysis; nothing is trained)" if parcel.plan.surveys else "train"
+    said = f"{given.id} may {may} at {loaded.name} from now on. `consilium-site withdraw-approval {given.id}` ends it."
     show(given, as_json, lambda: said)
 
 
