@@ -38,6 +38,8 @@ class SiteData:
     train: PatientSet
     validation: PatientSet
     test: PatientSet
+    state: str = ""
+    """Of the images in the index from which it was read (`client.index_uses`)."""
 
 
 def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> SiteData:
@@ -56,6 +58,9 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         StorageError: index or store unreadable, or the disk full.
     """
     with Index(site.index) as index:
+        state = (
+            index.state_of_images()
+        )  # first: what changes meanwhile makes it an older one, never a newer one
         images = index.images()
         labelled = _labelled(site, images, plan)
         labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
@@ -67,7 +72,7 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         part: _patient_set([row for row in labelled if parts[row.patient] == part], labels, store, plan)
         for part in PARTS
     }
-    return SiteData(chosen["train"], chosen["validation"], chosen["test"])
+    return SiteData(chosen["train"], chosen["validation"], chosen["test"], state)
 
 
 def age_band(age: int | None) -> str:

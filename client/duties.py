@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from client import policy, scores
+from client.at_hand import AtHand
 from client.bucket import bucket_of
 from client.coarsen import Rules
-from client.dataset import SiteData, load_dataset
+from client.dataset import SiteData
 from client.evaluation import Scores, best_threshold, compare, log_loss, measure, predict, progress
 from client.index import Index
 from client.intake.summary import intake_summary
@@ -62,7 +63,7 @@ class ImagingDuties:
         self._site = site
         self._alone = alone
         self._desk = Desk(site)
-        self._held: tuple[object, SiteData] | None = None
+        self._at_hand = AtHand(site)
         self._noted: set[RunId] = set()
         self._clips = Clips(site.state)
 
@@ -261,11 +262,7 @@ class ImagingDuties:
         return self._site.data / "models" / f"{name}.safetensors"
 
     def _data(self, plan: Plan) -> SiteData:
-        """The plan's patients; read again when the index changed, so that a withdrawal counts at once."""
-        key = (plan.input, plan.task, plan.data, _state_of_index(self._site))
-        if self._held is None or self._held[0] != key:
-            self._held = (key, load_dataset(self._site, plan))
-        return self._held[1]
+        return self._at_hand.data(plan)
 
     def _note_run(self, run: RunId, data: SiteData) -> None:
         """Write down whose images a run used, once, before it uses them."""
@@ -354,10 +351,3 @@ def _update_in(blob: bytes) -> Update:
     if not isinstance(message, Update):
         raise StorageError("ledger", "a stored update is not one", "Restore the ledger from backup")
     return message
-
-
-def _state_of_index(site: Site) -> tuple[tuple[int, int], ...]:
-    """Size and time of the index and its write-ahead log."""
-    files = (site.index, site.index.with_name(site.index.name + "-wal"))
-    stats = (path.stat() for path in files if path.exists())
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats if stat.st_size)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from client.index_db import Database
-from client.index_rows import KEEP_PART
+from client.index_rows import CHOSEN, IMAGES_QUERY, KEEP_PART
 
 
 class Uses(Database):
@@ -49,6 +50,14 @@ class Uses(Database):
         """The runs that used this patient, oldest first."""
         query = "SELECT run FROM run_patients JOIN runs USING (run) WHERE patient = ? ORDER BY at, run"
         return [record[0] for record in self._all(query, (pseudonym,))]
+
+    def state_of_images(self) -> str:
+        """Digest of every row that `images` lists: another as soon as any image, label, split or withdrawal is.
+
+        What a run notes of itself does not change it.
+        """
+        records = self._all(IMAGES_QUERY + CHOSEN, (None, None))
+        return hashlib.sha256(repr(records).encode()).hexdigest()
 
     def trained_on(self) -> set[str]:
         """Every patient whom a recorded run used to train or to validate."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from client import scores
+from client.at_hand import AtHand
 from client.dataset import public_bucket
 from client.duties import ImagingDuties
 from client.index import Index
@@ -23,7 +24,7 @@ from common.code import code_digest
 from common.errors import DataError, LedgerError, PolicyRefused
 from common.messages import Instruction, Kind, Refusal, Update
 from server.start import start_of
-from tests.client.made import made_plan
+from tests.client.made import add, made_image, made_plan, noise
 from tests.sites import image_site
 
 OPEN = made_plan(evaluation={"min_cell": 1, "bootstrap": 100})
@@ -221,6 +222,22 @@ def test_a_patient_who_withdraws_is_out_of_the_next_round(site):
     with Ledger(site.ledger, simulated=True) as ledger:
         after = ledger.charges[-1].patients
     assert before - 10 <= after < before
+
+
+def test_patients_stay_at_hand_when_a_run_notes_them_and_not_when_one_of_them_withdraws_or_comes(site):
+    """What is read again in every round makes a simulation slow; what is not read again would outlive a withdrawal."""
+    at_hand = AtHand(site)
+    first = at_hand.data(OPEN)
+    with Index(site.index) as index:
+        index.record_run("run-7", first.train.pseudonyms)
+    assert at_hand.data(OPEN) is first
+    with Index(site.index) as index:
+        index.withdraw(first.train.pseudonyms[0])
+    second = at_hand.data(OPEN)
+    assert second.train.n_patients == first.train.n_patients - 1
+    made = made_image(noise(4711), SOPInstanceUID="2.25.4711")
+    add(site, made, "P999", label=1)
+    assert at_hand.data(OPEN) is not second
 
 
 def test_weights_of_another_network_are_refused(site):
