@@ -39,7 +39,7 @@ _FORKS: Final = "--forks"
 _MAIN: Final = ("flwr.supernode.cli.flwr_clientapp", "flwr_clientapp")
 """What the program `flwr-clientapp` calls."""
 _LAUNCHER: Final = "flwr.supercore.superexec.executor.subprocess_executor"
-_BEFOREHAND: Final = (
+BEFOREHAND: Final = (
     _MAIN[0],
     "numpy",
     "grpc",
@@ -209,7 +209,7 @@ def keep_to_ourselves() -> None:
 
 def ready() -> None:
     """Import what couriers need, and have Flower's executor look for work often and fork them."""
-    for name in _BEFOREHAND:
+    for name in BEFOREHAND:
         importlib.import_module(name)
     launcher: Any = importlib.import_module(_LAUNCHER)
     loop: Any = importlib.import_module(_LOOP)

@@ -4,11 +4,12 @@ travels: `consilium-sim bench wire`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from common.cli import JsonFlag, show
+from common.cli import JsonFlag, say, show
 
 _SHARE_LIMIT: Final = 0.3
 """What an update at 8 bits may weigh of one at 32."""
@@ -64,13 +65,18 @@ def scale(
     sites: Annotated[int, typer.Option(min=1, help="Hospitals.")] = 50,
     values: Annotated[int, typer.Option(min=1, help="Numbers of the model.")] = 10_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 5,
+    write: Annotated[
+        Path | None, typer.Option(help="Put the figures into this page, between their marks.")
+    ] = None,
     as_json: JsonFlag = False,  # noqa: FBT002 - an option, as typer has them
 ) -> None:
-    """Many hospitals with a small model, or a few with a large one, all on this machine."""
-    from simulations.benchmarks.deployed import scale_table, study  # noqa: PLC0415 - what is measured is heavy
+    """Many hospitals with a small model, or a few with a large one, all on this machine; stops before memory runs short."""
+    from simulations.benchmarks.scale import put, scale_table, scaled  # noqa: PLC0415 - what is measured is heavy
 
-    found = study(sites, values, rounds)
+    found = scaled(sites, values, rounds, lambda word: None if as_json else say(word))
     show(found, as_json, lambda: scale_table(found))
+    if write is not None:
+        put(found, write)
 
 
 def wire(

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -96,8 +96,8 @@ def study(sites: int, values: int, rounds: int) -> Study:
     """
     names = {f"site-{number:02}": 100 for number in range(1, sites + 1)}
     with tempfile.TemporaryDirectory() as place, federation(Path(place) / "federation", names) as made:
-        idle, _ = _measured(made, bench_plan(names, 1, "tiny"), _TINY)
-        peaks, seconds = _measured(made, bench_plan(names, rounds, "large"), values)
+        idle, _ = measured(made, bench_plan(names, 1, "tiny"), _TINY)
+        peaks, seconds = measured(made, bench_plan(names, rounds, "large"), values)
         return Study(
             sites,
             values,
@@ -143,24 +143,6 @@ def overhead_table(found: Study) -> Table:
     return grid(f"A round over real processes; at most {OVERHEAD_LIMIT_S:g} s beyond computing", head, [line])
 
 
-def scale_table(found: Study) -> Table:
-    """What a whole federation on one machine took."""
-    head = (
-        "sites",
-        "numbers",
-        "rounds",
-        "median round, s",
-        "ServerApp, MiB",
-        "SuperLink, MiB",
-        "all processes, MiB",
-    )
-    line = (
-        *(str(found.sites), f"{found.values:,}", str(len(found.rounds)), f"{median(found.rounds):.1f}"),
-        *(f"{found.serverapp.total:.0f}", f"{found.superlink.total:.0f}", f"{found.everything:.0f}"),
-    )
-    return grid("A federation on one machine", head, [line])
-
-
 def bench_plan(names: dict[str, int], rounds: int, version: str) -> Plan:
     """A plan for toy hospitals of these names, so many rounds of it; `version` tells one study from another."""
     of = {"sites": list(names), "rounds": rounds, "least_sites": len(names), "max_update_norm": 1e9}
@@ -168,16 +150,30 @@ def bench_plan(names: dict[str, int], rounds: int, version: str) -> Plan:
     return replace(plan, study={"name": f"bench-{version}"})
 
 
-def _measured(made: Federation, plan: Plan, values: int) -> tuple[dict[str, Peak], tuple[float, ...]]:
+def measured(
+    made: Federation, plan: Plan, values: int, well: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Peak], tuple[float, ...]]:
+    """Peak memory and seconds of each round of one study.
+
+    Args:
+        made: a federation that runs.
+        plan: of the study.
+        values: numbers of its model.
+        well: raises where it must not go on.
+
+    Raises:
+        FederationError: as `study`; whatever `well` raises.
+    """
     _plant(made, plan, values)
     watch = Watch(made)
     name = made.submit(plan)
+
+    def over() -> bool:
+        well()
+        return made.state(name).partition(",")[0] not in ("queued", "running")
+
     try:
-        made.until(
-            lambda: made.state(name).partition(",")[0] not in ("queued", "running"),
-            "the end of the study",
-            _PATIENCE_S,
-        )
+        made.until(over, "the end of the study", _PATIENCE_S)
     finally:
         watch.end()
     record = read_federation(made.home(name) / "federation.json")
