@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from common.messages import Estimate
 from common.pages.page import Figure, Table, csv_uri, difference, signed, two
+from common.statistics import Gap
 from server.records import RunRecord
 from server.records_bias import Bias, Picture, Probe
 from server.reports import mends, select
@@ -113,13 +114,22 @@ def _sentence(probe: Probe) -> str:
 def _found(bias: Bias) -> Iterable[str]:
     for probe in bias.alarms():
         yield alarm_sentence(probe)
-    weak = [g for g in bias.findings.found() if g.worse and g.metric == "auroc"] if bias.findings else []
-    for gap in weak[:_GAPS]:
-        name = " × ".join(family_name(one) for one in gap.family)
-        name = name[:1].upper() + name[1:]
-        yield f"{name} {gap.level} is served worse than the others: AUROC {gap.value:.2f}, {difference(gap.gap)}."
+    worse = [g for g in bias.findings.found() if g.worse] if bias.findings else []
+    weak = sorted(worse, key=lambda g: g.metric != "auroc")
+    yield from (_weak(gap) for gap in weak[:_GAPS])
     if len(weak) > _GAPS:
-        yield f"So are {len(weak) - _GAPS} more groups, in the figure below."
+        yield f"{len(weak) - _GAPS} more such gaps are in the figures below and their numbers."
+
+
+def _weak(gap: Gap) -> str:
+    name = " × ".join(family_name(one) for one in gap.family)
+    name = f"{name[:1].upper() + name[1:]} {gap.level} is served worse than the others:"
+    what = {
+        "auroc": "AUROC",
+        "sensitivity": "at the one threshold more of its ill are missed, sensitivity",
+        "specificity": "at the one threshold more of its healthy are called ill, specificity",
+    }.get(gap.metric, gap.metric)
+    return f"{name} {what} {gap.value:.2f}, {difference(gap.gap)}."
 
 
 def _sure(bias: Bias) -> str:
@@ -151,6 +161,9 @@ def _judged(bias: Bias) -> Iterable[tuple[str, Figure]]:
         )  # fmt: skip
     if bias.findings is not None:
         yield "gaps", gap_figure(bias.findings)
+        # The rates are drawn where they say something: a third of the page otherwise shows that nothing is there.
+        rates = {g.metric for g in bias.findings.found()} & {"sensitivity", "specificity"}
+        yield from ((f"gaps-{name}", gap_figure(bias.findings, name)) for name in sorted(rates))
     follow = [_row(p, bias, "Score among patients of equal truth") for p in _of(bias, "dependence")]
     if follow:
         yield "dependence", _figure(

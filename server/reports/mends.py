@@ -124,8 +124,8 @@ def remedy(record: RunRecord, main: str) -> tuple[str, str]:
     helpful = sorted((m for m in rows if m.helps), key=lambda m: m.costs)
     if not helpful:
         nothing = (
-            f"Nothing in this run helps {worst.site}, where {_inside(main)} does worst (AUROC "
-            f"{estimate(worst.auroc)}), more than chance explains. Tried: {tried}."
+            f"Nothing in this run helps {worst.site} more than chance explains; {_inside(main)} has its lowest AUROC there, "
+            f"{estimate(worst.auroc)}. Tried: {tried}."
         )
         return nothing, "There is no remedy whose price could be named."
     good, *others = helpful

@@ -10,16 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from common.errors import InputError
 from common.messages import Comparison, Estimate
+from common.statistics import Sample, Settings, gaps
 from server.records import SimulationOnly, read_record, write_record
 from server.reports import bias, compare, mends
 from server.reports.consortium import report_html, write_report
 from tests.devtools import page as chromium_page
+from tests.server.bias_records import MAKERS, biased
 from tests.server.bias_records import bias as asked
-from tests.server.bias_records import biased
 from tests.server.report_records import PLAN, realistic
 
 
@@ -58,6 +60,32 @@ def test_every_alarm_is_said_and_nothing_else_is(found: str):
     quiet = report_html(biased(holm=0.2, weak=0.0))
     assert "No shortcut, and no group served worse than chance explains." in words_of(chapter_of(quiet))
     assert "box good verdict" in chapter_of(quiet)
+
+
+def test_a_gap_of_a_rate_alone_is_said_too_and_drawn():
+    """One maker's scores are all higher: AUROC is the same for both, and more of its healthy are called ill."""
+    rng = np.random.default_rng(1)
+    truth = np.arange(600) % 2 == 0
+    maker = rng.choice(MAKERS, 600)
+    raw = rng.normal(size=600) + 2.0 * truth - 1.0 + 1.0 * (maker == MAKERS[1])
+    sample = Sample(1 / (1 + np.exp(-raw)), truth, np.arange(600), {"manufacturer": maker})
+    settings = Settings(metrics=("auroc", "sensitivity", "specificity"), permutations=999)
+    shifted = gaps(sample, (("manufacturer",),), rng, settings)
+    record = biased(holm=0.2, weak=0.0)
+    only = record.simulation_only
+    quiet = replace(record, simulation_only=replace(only, bias=replace(only.bias, findings=shifted)))
+    chapter = chapter_of(report_html(quiet))
+    said = words_of(chapter[chapter.index('class="box') : chapter.index("How sure")])
+    assert (
+        "Dorado Imaging is served worse than the others: at the one threshold more of its healthy are called ill"
+        in said
+    )
+    assert (
+        "Aster Imaging is served worse than the others: at the one threshold more of its ill are missed"
+        in said
+    )
+    assert "No shortcut" not in said
+    assert "Specificity: each group less all others of its kind" in words_of(chapter)
 
 
 def test_what_is_only_described_never_stands_in_the_box(found: str):
