@@ -86,8 +86,14 @@ class ImagingDuties:
         release = Release(
             instruction.run, instruction.round, instruction.plan_digest, digest(instruction.arrays)
         )
-        asked = Asked(release, instruction.countersignature, self._alone)
-        return _update_in(self._desk.send(asked, lambda pay: self._train_anew(instruction, plan, pay)))
+        asked, made = Asked(release, instruction.countersignature, self._alone), list[Update]()
+
+        def work(pay: Pay) -> bytes:
+            made.append(self._train_anew(instruction, plan, pay))
+            return wire.pack(made[0])
+
+        stored = self._desk.send(asked, work)
+        return made[0] if made else _update_in(stored)
 
     def threshold(self, instruction: Instruction, plan: Plan) -> SiteMetrics:
         """Where validation patients are separated best, to 0.001; None where that would be a small cell."""
@@ -165,7 +171,7 @@ class ImagingDuties:
         self._desk.charge(release, data.train.spend_keys, _OPEN_RELEASE, limits)
         return True
 
-    def _train_anew(self, instruction: Instruction, plan: Plan, pay: Pay) -> bytes:
+    def _train_anew(self, instruction: Instruction, plan: Plan, pay: Pay) -> Update:
         data = self._data(plan)
         bucket = bucket_of(self._site, plan, data.train.n_patients)
         if bucket == 0:
@@ -196,7 +202,7 @@ class ImagingDuties:
         give_back(net, plan)
         if result.clip is not None:
             self._clips.keep(instruction.run, result.clip)
-        update = Update(
+        return Update(
             site=self._site.name,
             run=instruction.run,
             round=instruction.round,
@@ -211,7 +217,6 @@ class ImagingDuties:
             bits=plan.federation.update_bits,
             objective=told,
         )
-        return wire.pack(update)
 
     def _objective(self, net: Network, train: PatientSet, plan: Plan) -> float | None:
         """Training loss of the incoming model, where the plan's method weights by it and it may leave at all."""

@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 
 from common import audit_files
 from common.audit_files import PRUNED, YEARS, Keeping, parts
-from common.audit_lines import EMPTY, Head, broken, cut_torn_line, last, parse, write
+from common.audit_lines import EMPTY, Head, broken, cut_torn_line, last, parse, remembered, write
 from common.durability import push
 from common.errors import StorageError
 from common.logs import EVENT, REFUSED, allowed
@@ -110,18 +110,21 @@ class AuditLog:
         return _newest(self._path)
 
     def _appended(self, file: IO[bytes], lines: Iterable[tuple[str, Mapping[str, object]]]) -> Head:
-        torn = cut_torn_line(file)
-        head = last(file, self._path.name)
-        if head == EMPTY:
-            head = _newest(self._path)
-        if torn:
-            head = write(file, head, "audit.torn", {})
+        head = remembered(file) or self._read_end(file)
         for event, fields in lines:
             name = event if EVENT.fullmatch(event) else REFUSED
             head = write(
                 file, head, name, {_name(k): v if allowed(k, v) else REFUSED for k, v in fields.items()}
             )
         return head
+
+    def _read_end(self, file: IO[bytes]) -> Head:
+        """The end of the log as it lies on the disk; what a crash left unfinished there is cut off and noted."""
+        torn = cut_torn_line(file)
+        head = last(file, self._path.name)
+        if head == EMPTY:
+            head = _newest(self._path)
+        return write(file, head, "audit.torn", {}) if torn else head
 
 
 def verify(path: Path, *known: Head) -> Head:

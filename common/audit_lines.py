@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -16,6 +18,8 @@ GENESIS: Final = Digest("sha256:" + "0" * 64)
 _CHUNK_BYTES: Final = 4096
 _TORN_BYTES: Final = 1 << 16
 """More than one call of `append_many` writes: what may be torn at the end."""
+_REMEMBERED: Final = 512
+"""Logs of which this process knows how it left them."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,50 @@ def write(file: IO[bytes], head: Head, event: str, fields: dict[str, Any]) -> He
         "previous": head.digest,
     }
     entry["hash"] = digest_of(entry)
-    file.seek(0, os.SEEK_END)
-    file.write(_text(entry))
+    text, begins = _text(entry), file.seek(0, os.SEEK_END)
+    file.write(text)
     file.flush()
-    return Head(head.count + 1, Digest(str(entry["hash"])))
+    made = Head(head.count + 1, Digest(str(entry["hash"])))
+    _remember(file, _Left(begins + len(text), text, made))
+    return made
+
+
+@dataclass(frozen=True)
+class _Left:
+    """How this process left a log."""
+
+    size: int
+    """Bytes."""
+    line: bytes
+    """Its last."""
+    head: Head
+
+
+_left: Final[OrderedDict[tuple[int, int], _Left]] = OrderedDict()
+"""By device and inode."""
+_mutex: Final = threading.Lock()
+
+
+def remembered(file: IO[bytes]) -> Head | None:
+    """The head of a log that ends with the very line that this process wrote last; None of any other.
+
+    Such a line is neither torn nor somebody else's, and need not be taken apart again.
+    """
+    now = os.fstat(file.fileno())
+    left = _left.get((now.st_dev, now.st_ino))
+    if left is None or left.size != now.st_size:
+        return None
+    begins = left.size - len(left.line)
+    return left.head if os.pread(file.fileno(), len(left.line), begins) == left.line else None
+
+
+def _remember(file: IO[bytes], left: _Left) -> None:
+    now = os.fstat(file.fileno())
+    with _mutex:
+        _left[now.st_dev, now.st_ino] = left
+        _left.move_to_end((now.st_dev, now.st_ino))
+        while len(_left) > _REMEMBERED:
+            _left.popitem(last=False)
 
 
 def _text(entry: dict[str, Any]) -> bytes:

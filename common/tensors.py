@@ -73,6 +73,10 @@ def pieces(arrays: Arrays, metadata: Mapping[str, str]) -> Iterator[bytes | memo
 def portions(buffer: Buffer) -> Iterator[memoryview]:
     """These bytes, `PORTION` at a time; pages of a mapped file are given back after each."""
     whole = memoryview(buffer)
+    if len(whole) <= PORTION:
+        yield whole
+        give_back(whole)
+        return
     for begin in range(0, len(whole), PORTION):
         yield whole[begin : begin + PORTION]
         give_back(whole)
@@ -171,10 +175,13 @@ class Made(Mapping[str, npt.NDArray[Any]]):
 
 
 def give_back(*looked_at: Buffer | npt.NDArray[Any]) -> None:
-    """Let the system take back the memory of mapped files under these; what was written in them stays in the file."""
+    """Let the system take back the memory of mapped files under these; what was written in them stays in the file.
+
+    Of a file of no more than `PORTION` it is left where it is: to have it back takes longer than it is worth.
+    """
     for one in looked_at:
         pages = under(one)
-        if pages is not None:
+        if pages is not None and len(pages) > PORTION:
             pages.madvise(mmap.MADV_DONTNEED)
 
 

@@ -14,6 +14,7 @@ from common.arrays import Schema
 from common.errors import AdmissionRefused
 from common.messages import Update
 from common.methods import TELLS_LOSS
+from common.parts import LARGE
 from common.plan import Plan
 from common.secagg.coding import Head
 from common.types import SiteName
@@ -148,8 +149,9 @@ class _Round:
             return False
         update = admitted.update
         if not kept:
-            lies = self._talk.journal.keep(self._question.blob, site, answer.blob)
-            update = usable(site, lies, self._rules, admitted.norm)
+            self._talk.journal.keep(self._question.blob, site, answer.blob)
+            if len(answer.blob) > LARGE:  # from now on it takes no memory
+                update = usable(site, self._talk.journal.kept_of(site), self._rules, admitted.norm)
         if not self._waits:
             self._fold(site, update)
         self.into[site] = admitted.record

@@ -16,7 +16,6 @@ import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,9 +120,11 @@ class HeadBook:
             for site, head in _read(self._folder / HEADS).items():
                 if site not in self._seen or head.sequence > self._seen[site].sequence:
                     self._seen[site] = head
-            sites = {site: asdict(head) for site, head in sorted(self._seen.items())}
-            text = json.dumps({"schema": SCHEMA, "sites": sites}, indent=1)
-            write_whole(self._folder / HEADS, text.encode())
+            sites = {
+                site: {"sequence": head.sequence, "digest": head.digest}
+                for site, head in sorted(self._seen.items())
+            }
+            write_whole(self._folder / HEADS, json.dumps({"schema": SCHEMA, "sites": sites}).encode())
         self._dirty = False
 
     def _take(self, site: SiteName, head: LedgerHead) -> None:

@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -103,20 +103,20 @@ class Journal:
         """Put on disk that the run is under way: whoever looks must not take an earlier end for its end."""
         write_federation(record, self._out / "federation.json")
 
-    def keep(self, question: Blob, site: SiteName, update: Blob) -> Update:
+    def keep(self, question: Blob, site: SiteName, update: Blob) -> None:
         """Put an admitted update of the round under way on disk; on disk when this returns.
 
         Args:
             question: the bytes that were asked, so that the update counts for this round, run and model only.
             site: whose it is; a name of the roster.
             update: the reply as it came.
-
-        Returns:
-            The update as it lies there, memory-mapped.
         """
-        path = self._round / f"{site}.update"
-        checkpoints.write_pieces(path, chain([self._seal(question, update)], tensors.portions(update)))
-        return _update_in(path)
+        content = chain([self._seal(question, update)], tensors.portions(update))
+        checkpoints.write_pieces(self._round / f"{site}.update", content)
+
+    def kept_of(self, site: SiteName) -> Update:
+        """What `keep` has put on disk of a site, as it lies there, memory-mapped."""
+        return _update_in(self._round / f"{site}.update")
 
     def kept(self, question: Blob) -> Iterator[tuple[SiteName, Update, int]]:
         """The updates of the same question that were admitted before a restart, memory-mapped; others are deleted.
@@ -199,7 +199,7 @@ class Journal:
                 plan_digest=self._plan.digest,
                 architecture=self._architecture,
                 arrays=arrays,
-                state=json.dumps(asdict(record) if name.startswith("checkpoint") else _label(record)),
+                state=json.dumps(_plain(record) if name.startswith("checkpoint") else _label(record)),
             ),
             self._out / name,
         )
@@ -231,6 +231,12 @@ def is_owned(out: Path) -> bool:
     return False
 
 
+def _plain(record: FederationRecord) -> dict[str, object]:
+    """The record as plain values, in a tenth of the time that `dataclasses.asdict` takes for many sites."""
+    plain: dict[str, object] = _ADAPTER.dump_python(record)
+    return plain
+
+
 def _label(record: FederationRecord) -> dict[str, object]:
     """What a model says of itself wherever it is copied: whether sites are missing in it."""
     return {"subset": record.subset, "trained": len(record.trained), "expected": len(record.expected)}
@@ -253,7 +259,7 @@ def _lock(number: int, wait_s: float) -> None:
 
 def write_federation(record: FederationRecord, path: Path) -> None:
     """Write a federated run's record, whole or not at all."""
-    checkpoints.write_whole(path, json.dumps(asdict(record), indent=1, sort_keys=True).encode())
+    checkpoints.write_whole(path, json.dumps(_plain(record), indent=1, sort_keys=True).encode())
 
 
 def read_federation(path: Path) -> FederationRecord:

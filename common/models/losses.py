@@ -38,7 +38,11 @@ class Loss:
         """Binary cross-entropy, averaged over the outputs of an image."""
         truth = targets.reshape(logits.shape).to(logits.dtype)
         entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-        weighted = entropy * (1 + (self.positive_weight - 1) * truth)
+        weighted = (
+            entropy if self.positive_weight == 1 else entropy * (1 + (self.positive_weight - 1) * truth)
+        )
+        if self.gamma == 0:  # the same bits as with a factor of one, in half the time
+            return weighted.mean(dim=1)
         # The chance the network gives to the wrong answer is the sigmoid of the logit turned round.
         return (weighted * self._focus(functional.logsigmoid(logits * (1 - 2 * truth)))).mean(dim=1)
 
