@@ -14,10 +14,11 @@ It speaks the same Runtime API with the same client as the grid inside, `flwr.su
 from __future__ import annotations
 
 import itertools
+import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from flwr.app import Array, Message, Metadata
 from flwr.app.error import Error
@@ -66,9 +67,9 @@ def streamed(grid: Grid, folder: Path) -> Grid:
         grid: as Flower gives it.
         folder: for nameless files with replies; made where it is not there.
     """
-    from flwr.superlink.grid.http_grid import HttpGrid  # noqa: PLC0415 - a deployment's only
-
-    return StreamedGrid(grid, folder) if isinstance(grid, HttpGrid) else grid
+    # Whoever has such a grid has loaded its module; to load it for others takes most of a second.
+    http = sys.modules.get("flwr.superlink.grid.http_grid")
+    return StreamedGrid(cast("HttpGrid", grid), folder) if http and isinstance(grid, http.HttpGrid) else grid
 
 
 class StreamedGrid(Around["HttpGrid"]):

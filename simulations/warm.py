@@ -22,7 +22,5 @@ from common.code import code_digest
 
 torch.set_num_threads(1)
 code_digest()
-# The first optimizer of a process imports torch's compiler, which takes a second.
-torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 gc.collect()
 gc.freeze()

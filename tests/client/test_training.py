@@ -118,6 +118,22 @@ def test_at_most_k_images_of_a_patient_are_looked_at():
     assert result.images_seen == np.minimum(counts, 2).sum()
 
 
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 0.0), (0.0, 0.01), (0.9, 0.01)])
+def test_gradient_descent_is_that_of_torch_to_the_bit(momentum, decay):
+    draw = torch.Generator().manual_seed(5)
+    ours = [nn.Parameter(torch.randn(shape, generator=draw)) for shape in ((7, 3), (5,))]
+    theirs = [nn.Parameter(one.detach().clone()) for one in ours]
+    descent = Descent(ours, Recipe("sgd", 0.07, momentum, decay, 0.0, 1, 1))
+    known = torch.optim.SGD(theirs, 0.07, momentum, weight_decay=decay)
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=draw)
+            other.grad = one.grad.clone()
+        descent.step()
+        known.step()
+    assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
 def test_the_proximal_term_pulls_towards_the_incoming_weights():
     sections = {"training": {"local_epochs": 5}}
     free, _ = trained(small_plan(**sections), few_patients(10))
