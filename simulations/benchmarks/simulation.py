@@ -69,7 +69,11 @@ CONTENDERS: Final = (
             *("wandb", "seaborn", "hydra-core"),
         ),
     ),
-    Contender("NVFlare's simulator", "", absent="the task is not written for it yet"),
+    Contender(
+        "NVFlare's simulator",
+        "nvflare_sim",
+        packages=("nvflare", "pyhocon", "pyjwt", "docker", "Flask-JWT-Extended"),
+    ),
 )
 
 
