@@ -15,7 +15,7 @@ import tempfile
 import time
 import venv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -28,11 +28,9 @@ from client.files import storage_error
 from common.cli import grid
 from common.errors import FederationError
 from simulations.benchmarks.planted import images_of, plant
+from simulations.benchmarks.race_record import OURS_NAME, ROUND_LIMIT, Race, Timed
 from simulations.benchmarks.simulators.common_task import BEGUN, Measured
 
-ROUND_LIMIT: Final = 0.85
-"""Of the bare loop's round on one thread; 0.70 is what two processes of that loop take (both cores of one machine)."""
-STARTUP_LIMIT_S: Final = 3.0
 MEMORY_SITES: Final = (10, 100, 1000)
 _MODULES: Final = "simulations.benchmarks.simulators"
 _TASK: Final = "task.npz"
@@ -49,17 +47,17 @@ class Contender:
     words: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     """Of a peer, installed without what they depend on: that is here, or in the list."""
-    absent: str = ""
-    """Why it is named and not timed."""
+    rounds: int = 0
+    """Of one that takes minutes: how many it runs, in the first turn only; 0: as many as the race has."""
 
 
 BARE: Final = Contender("bare loop, 1 thread", "bare")
-OURS: Final = Contender("consilium, all cores", "ours", (str(len(os.sched_getaffinity(0))),))
+OURS: Final = Contender(OURS_NAME, "ours", (str(len(os.sched_getaffinity(0))),))
 CONTENDERS: Final = (
     BARE,
     OURS,
     Contender("consilium, 1 process", "ours", ("0",)),
-    Contender("consilium on Flower/Ray", "flower_ray"),
+    Contender("consilium on Flower/Ray", "flower_ray", rounds=4),
     Contender("pfl-research", "pfl_research", packages=("pfl", "multiprocess", "dill", "prv-accountant")),
     Contender(
         "fluke",
@@ -73,76 +71,9 @@ CONTENDERS: Final = (
         "NVFlare's simulator",
         "nvflare_sim",
         packages=("nvflare", "pyhocon", "pyjwt", "docker", "Flask-JWT-Extended"),
+        rounds=2,
     ),
 )
-
-
-@dataclass
-class Timed:
-    """What one contender took, over all turns."""
-
-    name: str
-    turns: list[Measured] = field(default_factory=list)
-    absent: str = ""
-    """Why it was not timed; empty where it was."""
-
-    @property
-    def startup_s(self) -> float:
-        """The median."""
-        return median(turn.startup_s for turn in self.turns)
-
-    @property
-    def round_s(self) -> float:
-        """The median of all rounds but each turn's first, in which libraries are still being loaded."""
-        return median(second for turn in self.turns for second in turn.rounds_s[1:] or turn.rounds_s)
-
-    @property
-    def best_s(self) -> float:
-        """The quickest round."""
-        return min(second for turn in self.turns for second in turn.rounds_s)
-
-    @property
-    def cpu_s(self) -> float:
-        """Processor time of a round, all processes: the least of all turns."""
-        return min(turn.cpu_s for turn in self.turns)
-
-    @property
-    def memory_mib(self) -> float:
-        """The most."""
-        return max(turn.memory_mib for turn in self.turns)
-
-
-@dataclass(frozen=True)
-class Race:
-    """Everything that was measured."""
-
-    sites: int
-    rounds: int
-    chosen: int
-    cores: int
-    contenders: tuple[Timed, ...]
-    growing: tuple[tuple[int, Measured], ...] = ()
-    """This project at other numbers of hospitals."""
-
-    def ratio(self, timed: Timed) -> float:
-        """Median over turns of its median round by the bare loop's in the same turn."""
-        bare = self.contenders[0]
-        pairs = zip(timed.turns, bare.turns, strict=False)
-        return median(median(one.rounds_s[1:]) / median(two.rounds_s[1:]) for one, two in pairs)
-
-    @property
-    def ours(self) -> Timed:
-        """On all cores."""
-        return next(one for one in self.contenders if one.name == OURS.name)
-
-    @property
-    def passed(self) -> bool:
-        """Whether rounds and start-up keep their limits and no peer is ahead."""
-        peers = [
-            one for one in self.contenders if one.turns and not one.name.startswith(("bare", "consilium"))
-        ]
-        ahead = all(self.ratio(self.ours) <= self.ratio(peer) for peer in peers)
-        return self.ratio(self.ours) <= ROUND_LIMIT and self.ours.startup_s <= STARTUP_LIMIT_S and ahead
 
 
 def race(
@@ -172,13 +103,14 @@ def race(
     chosen = min(10, sites)
     folder = _prepared(cache / f"planted-{sites}", sites, max(sites, *growing, 1))
     wanted = [c for c in CONTENDERS if c is BARE or not names or any(c.name.startswith(n) for n in names)]
-    found = {contender.name: Timed(contender.name, absent=contender.absent) for contender in wanted}
+    found = {contender.name: Timed(contender.name, rounds=contender.rounds) for contender in wanted}
     pythons = {contender.name: _python(contender, cache, found[contender.name]) for contender in wanted}
     for turn in range(1, turns + 1):
         for contender in wanted:
             timed = found[contender.name]
-            if not timed.absent:
-                _take_turn(contender, pythons[contender.name], (folder, sites, rounds, chosen), timed)
+            if not timed.absent and (turn == 1 or not contender.rounds):
+                job = (folder, sites, contender.rounds or rounds, chosen)
+                _take_turn(contender, pythons[contender.name], job, timed)
                 told(f"turn {turn} of {turns}: {contender.name}: {timed.absent or _line(timed)}")
     grown = []
     for count in growing:
@@ -275,12 +207,12 @@ def race_table(found: Race) -> Table:
     lines = []
     for one in found.contenders:
         if one.absent or not one.turns:
-            lines.append((one.name, one.absent or "not timed", *[""] * 6))
+            lines.append((one.label, one.absent or "not timed", *[""] * 6))
             continue
         seconds = (f"{one.startup_s:.1f}", f"{one.round_s:.3f}", f"{one.best_s:.3f}")
         seen = one.cpu_s > 0  # not of processes that another one started for it
         cpu = (f"{one.cpu_s:.3f}", f"{one.cpu_s / bare.cpu_s:.2f}") if seen else ("", "")
         memory = f"{one.memory_mib:.0f}" if seen else ""
-        lines.append((one.name, *seconds, f"{found.ratio(one):.2f}", *cpu, memory))
+        lines.append((one.label, *seconds, f"{found.ratio(one):.2f}", *cpu, memory))
     title = f"{found.sites} hospitals, {found.chosen} a round, {found.cores} cores; at most {ROUND_LIMIT} of the bare loop"
     return grid(title, head, lines)

@@ -10,7 +10,7 @@ import typer
 from common.cli import JsonFlag, say, show
 
 if TYPE_CHECKING:
-    from simulations.benchmarks.simulation import Race
+    from simulations.benchmarks.race_record import Race
 
 BEGIN: Final = "<!-- measured by `consilium-sim bench simulation` -->"
 END: Final = "<!-- end of what was measured -->"
@@ -67,13 +67,13 @@ def as_markdown(found: Race) -> list[str]:
     ]
     for one in found.contenders:
         if one.absent or not one.turns:
-            lines.append(f"| {one.name} | absent: {one.absent.replace('|', '/')} | | | | | | |")
+            lines.append(f"| {one.label} | absent: {one.absent.replace('|', '/')} | | | | | | |")
             continue
         cpu = (
             f"{one.cpu_s:.3f} | {one.cpu_s / bare.cpu_s:.2f} | {one.memory_mib:.0f}" if one.cpu_s else " | | "
         )
         lines.append(
-            f"| {one.name} | {one.startup_s:.1f} | {one.round_s:.3f} | {one.best_s:.3f} | {found.ratio(one):.2f} | {cpu} |"
+            f"| {one.label} | {one.startup_s:.1f} | {one.round_s:.3f} | {one.best_s:.3f} | {found.ratio(one):.2f} | {cpu} |"
         )
     if found.growing:
         lines += [
@@ -84,4 +84,18 @@ def as_markdown(found: Race) -> list[str]:
     for count, of in found.growing:
         middle = sorted(of.rounds_s)[len(of.rounds_s) // 2]
         lines.append(f"| {count:,} | {of.startup_s:.1f} | {middle:.3f} | {of.memory_mib:.0f} |")
-    return lines
+    return [*lines, "", verdict(found)]
+
+
+def verdict(found: Race) -> str:
+    """Each limit with what was found, in a line."""
+    from simulations.benchmarks.race_record import MEMORY_LIMIT, ROUND_LIMIT, STARTUP_LIMIT_S  # noqa: PLC0415 - as above
+
+    ours = found.ours
+    parts = [
+        f"a round takes {found.ratio(ours):.2f} of the bare loop's (at most {ROUND_LIMIT})",
+        f"start-up {ours.startup_s:.1f} s (at most {STARTUP_LIMIT_S:g})",
+        f"memory at the most hospitals {found.growth:.2f} of that at the fewest (at most {MEMORY_LIMIT})",
+        f"ahead of us: {', '.join(found.ahead) or 'nobody'}",
+    ]
+    return f"{'Every limit is kept' if found.passed else 'NOT every limit is kept'}: {'; '.join(parts)}."

@@ -10,18 +10,17 @@ import torch
 from common.errors import FederationError
 from common.models import build
 from simulations.benchmarks.planted import planted_plan
+from simulations.benchmarks.race_record import Race, Timed
 from simulations.benchmarks.simulation import (
     BARE,
     OURS,
     Contender,
-    Race,
-    Timed,
     _python,
     _take_turn,
     race,
     race_table,
 )
-from simulations.benchmarks.simulation_command import BEGIN, END, put
+from simulations.benchmarks.simulation_command import BEGIN, END, put, verdict
 from simulations.benchmarks.simulators.common_task import Measured, network
 
 
@@ -89,3 +88,20 @@ def test_a_peer_ahead_or_a_limit_passed_is_not_a_pass():
     assert not Race(100, 2, 10, 2, (bare, ours, Timed("fluke", [Measured(1.0, [0.7, 0.7])]))).passed
     assert not Race(100, 2, 10, 2, (bare, Timed(OURS.name, [Measured(2.0, [0.9, 0.86])]), peer)).passed
     assert not Race(100, 2, 10, 2, (bare, Timed(OURS.name, [Measured(3.1, [0.8, 0.8])]), peer)).passed
+
+
+def test_memory_that_grows_with_the_hospitals_is_not_a_pass_and_the_page_says_which_limit_it_is():
+    bare, ours = Timed(BARE.name, [Measured(1.0, [1.0, 1.0])]), Timed(OURS.name, [Measured(2.0, [0.9, 0.8])])
+    sizes = ((10, 500.0), (100, 520.0), (1000, 560.0))
+    flat = tuple((count, Measured(2.0, [1.0], 1.0, mib)) for count, mib in sizes)
+    grown = (*flat[:2], (1000, Measured(2.0, [1.0], 1.0, 600.0)))
+    assert Race(100, 2, 10, 2, (bare, ours), flat).passed
+    worse = Race(100, 2, 10, 2, (bare, ours), grown)
+    assert not worse.passed
+    assert verdict(worse).startswith("NOT every limit is kept")
+    assert "1.20 of that at the fewest" in verdict(worse)
+
+
+def test_one_that_takes_minutes_runs_fewer_rounds_and_says_so():
+    assert Timed("slow", rounds=2).label == "slow (2 rounds of one turn)"
+    assert Timed("quick").label == "quick"
