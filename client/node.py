@@ -13,6 +13,7 @@ them before it starts and refuses to run beside a Flower where one has changed.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 import time
@@ -30,7 +31,6 @@ from common.errors import ConsiliumError, SettingsError
 from common.executor import keep_to_ourselves
 from common.logs import Log
 from common.moved import SHORTWAY, Parts, changed, require
-from common.release import bytes_digest
 from common.types import Digest
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def guard(approved: Approved, tell: Callable[..., None] = lambda *_topics: None)
         return pull(**{**parts, **changes})
 
     def judged(fab: Any, _entities: object) -> bool:
-        digest = bytes_digest(fab.content)
+        digest = Digest(f"sha256:{hashlib.sha256(fab.content).hexdigest()}")
         good = digest == f"sha256:{fab.hash_str}" and _asked(approved, digest)
         _LOG.info("bundle.approved" if good else "bundle.refused", digest=digest)
         return good
