@@ -82,8 +82,8 @@ def test_hospitals_are_told_by_what_differs_and_by_chance_where_nothing_does():
     assert told_apart((marked[:half], names), (marked[half:], names)) > 0.99
     assert told_apart((noise[:half], names), (noise[half:], names)) == pytest.approx(1 / 3, abs=0.12)
     # Told faintly, the small ones are found only by a classifier that counts every hospital the same.
-    faint = noise + 0.35 * (marked - noise)
-    assert told_apart((faint[:half], names), (faint[half:], names)) > 0.85
+    faint = noise + 0.15 * (marked - noise)
+    assert told_apart((faint[:half], names), (faint[half:], names)) > 0.8
 
 
 @pytest.fixture
