@@ -35,7 +35,9 @@ class Shelf:
     def __init__(self, *announced, there=(), never=()):
         self.there, self.never = set(there), set(never)
         self.announced = list(announced)
-        self.most = self.now = 0
+        self.now = self.ended = 0
+        self.open, self.too_many = threading.Event(), threading.Event()
+        self.open.set()
         self._lock = threading.Lock()
         self.arriving = Arriving(self.look, self.pull, self.fetched)
 
@@ -46,6 +48,13 @@ class Shelf:
         return found
 
     def pull(self, number):
+        with self._lock:
+            self.now += 1
+            if self.now > TOGETHER:
+                self.too_many.set()
+        self.open.wait(LONG_S)
+        with self._lock:
+            self.now -= 1
         if number in self.never:
             raise ObjectPullError(number, "gone")
         if number not in self.there:
@@ -53,17 +62,12 @@ class Shelf:
         return b"content"
 
     def fetched(self, announced, fetch):
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
         try:
             fetch(announced[1].children[0].object_id)
             fetch(announced[1].object_id)
         except ObjectPullError:
             return f"{announced[1].object_id} is gone"
-        finally:
-            with self._lock:
-                self.now -= 1
+        self.ended += 1
         return announced[1].object_id
 
     def until(self, asked, count):
@@ -131,20 +135,30 @@ def test_what_goes_wrong_in_a_thread_is_raised_where_the_reply_is_asked_for():
         list(Arriving(lost, shelf.pull, full).replies(["q1"]))
 
 
-def test_the_next_is_fetched_while_the_server_works_on_one_and_no_more_than_some_at_once():
-    count = TOGETHER + 4
-    replies = [_reply(f"q{number}", f"r{number}") for number in range(count)]
-    shelf = Shelf(*replies, there=_whole(*(f"r{number}" for number in range(count))))
-    asked = [f"q{number}" for number in range(count)]
-    given = iter(shelf.arriving.replies(asked))
+def test_the_next_is_fetched_while_the_server_works_on_one():
+    replies = [_reply(f"q{number}", f"r{number}") for number in range(2)]
+    shelf = Shelf(*replies, there=_whole("r0", "r1"))
+    given = shelf.arriving.replies(["q0", "q1"])
     first = next(given)
     ends = time.monotonic() + LONG_S
-    while shelf.now and time.monotonic() < ends:
+    while shelf.ended < 2 and time.monotonic() < ends:
         time.sleep(0.001)
-    rest = [*given, *shelf.until(asked, 0)]
-    left = count - 1 - len(rest)
-    assert {first, *rest, *shelf.until(asked, left)} == {f"r{number}" for number in range(count)}
-    assert 1 <= shelf.most <= TOGETHER
+    assert shelf.ended == 2, "nobody had asked for the second yet"
+    assert {first, *given} == {"r0", "r1"}
+
+
+def test_no_more_than_some_are_fetched_at_once():
+    """One object of each is in memory, whatever the number of hospitals."""
+    count = TOGETHER + 4
+    asked = [f"q{number}" for number in range(count)]
+    shelf = Shelf(*(_reply(f"q{number}", f"r{number}") for number in range(count)))
+    shelf.there = _whole(*(f"r{number}" for number in range(count)))
+    shelf.open.clear()
+    assert list(shelf.arriving.replies(asked)) == []
+    assert not shelf.too_many.wait(0.5)
+    shelf.open.set()
+    assert set(shelf.until(asked, count)) == {f"r{number}" for number in range(count)}
+    assert not shelf.too_many.is_set()
 
 
 def test_flower_itself_would_wait_for_three_minutes():
