@@ -244,7 +244,8 @@ def table(rows: Sequence[Happened]) -> str:
         fault = row.fault
         side = "the consortium" if fault.side == SERVER else "a hospital"
         how = f"{fault.way} for {fault.seconds:g} s" if fault.seconds else fault.way
-        figures = "| | |" if row.failed else f"| {row.back_s:.1f} s | {row.complete_s:.1f} s |"
+        after = f"{row.complete_s:.1f} s" if row.complete_s > 0 else "before it was there again"
+        figures = "| | |" if row.failed else f"| {row.back_s:.1f} s | {after} |"
         head = f"| {fault.what} | {side} | {how} | {words[fault.moment]} "
         lines.append(f"{head}| {what_happened(row)} {figures}")
     return "\n".join(lines)

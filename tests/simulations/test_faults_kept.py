@@ -11,7 +11,7 @@ from common.errors import InputError
 from simulations.faults.cases import ALL, CUT, FAULTS, SECURED
 from simulations.faults.hung import Hung
 from simulations.faults.kept import HUNG, Kept, read_kept, write_kept
-from simulations.faults.matrix import Happened, what_happened
+from simulations.faults.matrix import Happened, table, what_happened
 from simulations.faults.relay import relay
 from simulations.faults.report import names, put, tables
 from simulations.faults.wrong import CASES, Outcome
@@ -82,6 +82,11 @@ def test_what_went_wrong_stands_in_the_table():
     assert "FAILED: why" in what_happened(Happened(FAULTS[0], 1, 0.0, 0.0, failed="why"))
     assert "NOT WELL" in what_happened(Happened(FAULTS[0], 1, 0.1, 1.0))
     assert what_happened(Happened(FAULTS[0], 1, 0.1, 1.0, **WELL)) == "the hospital trained once"
+
+
+def test_a_round_that_needed_nobody_back_says_so_and_no_time_before_nought():
+    assert "| 1.1 s | before it was there again |" in table([Happened(FAULTS[0], 1, 1.1, -0.9, **WELL)])
+    assert "| 1.1 s | 0.9 s |" in table([Happened(FAULTS[0], 1, 1.1, 0.9, **WELL)])
 
 
 def _echo(server):
