@@ -75,7 +75,7 @@ class Gap:
     p: float
     holm: float
     worse: bool
-    """Whether the group is served worse than the others."""
+    """Whether the group is served worse than the others, seen from the centre of the band of chance."""
     mirrored: bool = False
     """Whether the other group of a family of two is the same test, counted there."""
 

@@ -104,9 +104,13 @@ def _sentence(probe: Probe) -> str:
             f"{probe.figure.value:.2f} ({probe.figure.low:.2f} to {probe.figure.high:.2f}) higher where more training patients were ill."
         )
     thing = {"border": "the border of the image", "markers": "the corners where side markers lie"}
-    way = "gives the model" if probe.figure.value > 0 else "misleads the model by"
+    way = (
+        "from {}, outside of the lungs, the model has"
+        if probe.figure.value > 0
+        else "by {}, outside of the lungs, the model loses"
+    )
     return (
-        f"{where}{thing.get(probe.subject, probe.subject)}, outside of the lungs, {way} "
+        f"{where}{way.format(thing.get(probe.subject, probe.subject))} "
         f"{abs(probe.figure.value):.2f} of AUROC ({_two(probe.before)} as imaged, {_two(probe.after)} with it hidden)."
     )
 
@@ -118,7 +122,7 @@ def _found(bias: Bias) -> Iterable[str]:
     weak = sorted(worse, key=lambda g: g.metric != "auroc")
     yield from (_weak(gap) for gap in weak[:_GAPS])
     if len(weak) > _GAPS:
-        yield f"{len(weak) - _GAPS} more such gaps are in the figures below and their numbers."
+        yield f"More such gaps, in the figures below: {len(weak) - _GAPS}."
 
 
 def _weak(gap: Gap) -> str:

@@ -195,7 +195,8 @@ def _said(gap: Gap) -> str:
 
 def _unranked(group: Group, metric: str) -> str:
     """The figure of a group without a place, and why it has none."""
-    return f"{estimate(group.figures[metric])}: {group.why}" if metric in group.figures else group.why
+    why = group.why or "cannot be told from its hospital"
+    return f"{estimate(group.figures[metric])}: {why}" if metric in group.figures else why
 
 
 def _name(family: Family) -> str:

@@ -184,9 +184,28 @@ def _tested(question: Question) -> Answer:
     seen = _seen(tests, rng)
     taught = _taught({name: data[name].train for name in question.federation.training})
     model = model_of(question.net)
-    probes = [*dependence(model, seen, taught, rng), *occlusion(model, seen), *_read(question, seen, rng)]
-    findings, omitted = _gaps(question, model.logits(seen.images), seen, rng)
-    return Tested(tuple(probes), findings, (pictures.hidden(seen.images),), omitted)
+    ranked, omitted = of_both_kinds(seen)
+    probes = [*dependence(model, ranked, taught, rng), *occlusion(model, ranked), *_read(question, seen, rng)]
+    findings, more = _gaps(question, model.logits(ranked.images), ranked, rng)
+    return Tested(tuple(probes), findings, (pictures.hidden(seen.images),), omitted + more)
+
+
+def of_both_kinds(seen: Seen) -> tuple[Seen, tuple[str, ...]]:
+    """Without hospitals whose patients are all ill or all healthy, and words for what was left out.
+
+    Nobody can be ranked there; their scores would be ranked against other hospitals' patients, and the gaps of everybody
+    else with them.
+    """
+    sites = seen.attributes["site"]
+    one = [str(name) for name in np.unique(sites) if len(np.unique(seen.truth[sites == name])) < 2]
+    kept = ~np.isin(sites, one)
+    if not one or not kept.any():
+        return seen, ()
+    attributes = {name: levels[kept] for name, levels in seen.attributes.items()}
+    words = (
+        f"Gaps and what is hidden at {', '.join(one)}: the patients there are of one kind, ill or healthy."
+    )
+    return Seen(seen.images[kept], seen.truth[kept], seen.patients[kept], attributes), (words,)
 
 
 def _seen(tests: dict[str, PatientSet], rng: np.random.Generator) -> Seen:

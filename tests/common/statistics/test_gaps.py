@@ -231,3 +231,24 @@ def test_scores_that_cannot_be_judged_are_refused(scores):
 def test_a_group_by_what_nobody_recorded_is_refused():
     with pytest.raises(DataError, match="ward"):
         judge(cohort(), (("ward",),))
+
+
+def test_a_group_at_a_weak_site_that_does_better_than_the_site_explains_is_not_called_worse():
+    """Nine tenths of machine b stand at a weak site; within either site it is the better machine, and yet its gap is below zero."""
+    rng = np.random.default_rng(3)
+    count = 3000
+    truth = np.arange(count) % 2 == 0
+    weak = rng.random(count) < 0.5
+    machine = np.where(rng.random(count) < np.where(weak, 0.9, 0.1), "b", "a")
+    raw = rng.normal(size=count) + truth * (np.where(weak, 0.2, 2.4) + 0.6 * (machine == "b"))
+    sample = Sample(
+        1 / (1 + np.exp(-raw)), truth, np.arange(count),
+        {"site": np.where(weak, "weak", "strong"), "machine": machine},
+    )  # fmt: skip
+    found = gaps(sample, (("machine",),), rng, Settings(metrics=("auroc",), permutations=999))
+    by_level = {g.level: g for g in found.gaps}
+    assert by_level["b"].gap.value < -0.02
+    assert by_level["b"].found()
+    assert by_level["b"].gap.value > by_level["b"].alone.high
+    assert not by_level["b"].worse
+    assert by_level["a"].worse

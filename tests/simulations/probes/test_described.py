@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from simulations.prepare import Federation
+from simulations.probes.contract import Seen
 from simulations.probes.decode import coarse, decode, records
-from simulations.probes.run import MOST_ASKED, Question, assembled, drawn
+from simulations.probes.run import MOST_ASKED, Question, assembled, drawn, of_both_kinds
 from simulations.probes.saliency import saliency, shares
 from simulations.scenario import HERE, load_scenario
 
@@ -71,6 +72,19 @@ def test_heat_inside_is_counted_and_no_heat_is_no_evidence_either_way():
     np.testing.assert_allclose(found, [[1.0, 0.5], [0.5, 0.5]])
     probe = saliency(np.repeat(found[:1], 20, axis=0), "lungs", np.random.default_rng(0))
     assert (probe.figure.value, probe.chance.high, probe.judged) == (1.0, 0.5, False)
+
+
+def test_a_hospital_with_ill_patients_alone_is_ranked_against_nobody():
+    sites = np.array(["ash", "ash", "far", "far", "birch", "birch"])
+    truth = np.array([True, False, True, True, False, True])
+    seen = Seen(
+        np.zeros((6, 4, 4), np.float32), truth, np.arange(6), {"site": sites, "sex": np.array([*"FMFMFM"])}
+    )
+    left, words = of_both_kinds(seen)
+    assert left.attributes["site"].tolist() == ["ash", "ash", "birch", "birch"]
+    assert left.patients.tolist() == [0, 1, 4, 5]
+    assert "far" in words[0]
+    assert of_both_kinds(left) == (left, ())
 
 
 def test_of_very_many_hospitals_some_are_drawn_and_the_report_says_so(tmp_path):
