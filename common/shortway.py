@@ -67,8 +67,8 @@ class Way:
 
     answer: Answer
     hold: Hold | None = None
-    news: Callable[[Any], tuple[str, ...]] | None = None
-    """For which topics a request of this path is worth another look, once it is answered."""
+    news: Callable[[Any, int], tuple[str, ...]] | None = None
+    """For which topics a request of this path, with a body of so many bytes, is worth another look, once it is answered."""
 
 
 class ShortWay:
@@ -115,7 +115,7 @@ class ShortWay:
         else:
             response = await self._held(way.hold, again, request, receive)
         if way.news is not None:
-            self._waiting.tell(way.news(asked))
+            self._waiting.tell(way.news(asked, len(body)))
             if self._news is not None:
                 self._news.came()
         return response
@@ -183,6 +183,8 @@ QUESTIONS: Final = "questions"
 REPLIES: Final = "replies"
 WORK: Final = "work"
 """Topics of whoever waits for a message or a task; no object has such a number."""
+_SHORT: Final = 1 << 20
+"""Bytes of a request beyond which it holds no message's own object, which is metadata and numbers of others."""
 _ROOT: Final = b"Message "
 """Begins the object that a message is; it comes last of all that belongs to it, or last but one."""
 
@@ -197,7 +199,7 @@ def questions_for(node: int) -> str:
     return f"{QUESTIONS} for {node}"
 
 
-def _addressed(asked: Any) -> tuple[str, ...]:
+def _addressed(asked: Any, _size: int) -> tuple[str, ...]:
     return tuple({questions_for(message.metadata.dst_node_id) for message in asked.messages_list})
 
 
@@ -217,9 +219,11 @@ def for_object(longest_s: float, look_s: float = float("inf")) -> Hold:
     )
 
 
-def of_object(asked: Any) -> tuple[str, ...]:
+def of_object(asked: Any, size: int) -> tuple[str, ...]:
     """For what an object that was pushed is news."""
-    return (asked.object_id, *((REPLIES,) if asked.object_content.startswith(_ROOT) else ()))
+    # To look at the content is to copy it, and what a message begins with is short.
+    whole = size <= _SHORT and asked.object_content.startswith(_ROOT)
+    return (asked.object_id, *((REPLIES,) if whole else ()))
 
 
 def _watched(app: FastAPI) -> bool:
@@ -231,14 +235,14 @@ def _watched(app: FastAPI) -> bool:
 
 async def _read(receive: Receive) -> bytes | None:
     """The body; None where the caller has gone."""
-    body = bytearray()
+    parts = []
     while True:
         message = await receive()
         if message["type"] == _GONE:
             return None
-        body += message.get("body", b"")
+        parts.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return bytes(body)
+            return b"".join(parts)
 
 
 async def _gone(receive: Receive) -> None:

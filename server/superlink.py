@@ -172,7 +172,7 @@ def ways() -> dict[str, Any]:
             of_node("pull_messages", stored=True),
             for_message(lambda asked: questions_for(asked.node.node_id), QUESTION_S),
         ),
-        "/v1/fleet/push-messages": Way(of_node("push_messages"), news=lambda _asked: (REPLIES,)),
+        "/v1/fleet/push-messages": Way(of_node("push_messages"), news=lambda _asked, _size: (REPLIES,)),
         "/v1/fleet/pull-object": Way(of_node("pull_object"), for_object(OBJECT_S)),
         "/v1/fleet/push-object": Way(of_node("push_object"), news=of_object),
         "/v1/fleet/confirm-message-received": Way(of_node("confirm_message_received", stored=True)),

@@ -34,7 +34,7 @@ from flwr.superlink.main import create_app
 from common.errors import SettingsError
 from common.moved import changed, require
 from common.news import News
-from common.shortway import ShortWay, Way, for_object, of_object
+from common.shortway import REPLIES, ShortWay, Way, for_object, of_object
 from server.superlink import MOVED, seldom, ways
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator:DeprecationWarning")
@@ -257,7 +257,7 @@ def test_what_is_asked_of_one_node_is_no_news_to_another():
     """With fifty nodes waiting, fifty questions would else be two and a half thousand looks."""
     path = "/v1/runtime/push-messages"
     sent = [Message(metadata=Metadata(dst_node_id=number)) for number in (5, 5, 6)]
-    told = ways()[path].news(PushAppMessagesRequest(messages_list=sent))
+    told = ways()[path].news(PushAppMessagesRequest(messages_list=sent), 0)
     waits = ways()["/v1/fleet/pull-messages"].hold.topic
     asked = {number: waits(PullMessagesRequest(node=Node(node_id=number))) for number in (5, 6, 7)}
     assert sorted(told) == sorted((asked[5], asked[6]))
@@ -284,6 +284,18 @@ def test_a_thread_of_the_process_can_say_that_there_is_something(app):
     )
     began.join(60)
     assert not began.is_alive(), "the loop waits for what comes from the courier"
+
+
+def test_a_long_object_is_no_message_and_is_not_looked_into():
+    """To read a field of some megabytes is to copy it, in the one thread that all requests share."""
+
+    class Pushed:
+        object_id = "a"
+        object_content = b"Message 1"
+
+    assert of_object(Pushed(), 100) == ("a", REPLIES)
+    del Pushed.object_content
+    assert of_object(Pushed(), 5 << 20) == ("a",)
 
 
 def test_seldom_writes_add_up_and_lose_nothing():
