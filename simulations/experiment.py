@@ -33,6 +33,7 @@ from server.reports.consortium import write_report
 from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
+from simulations.hospitals.machines import maker
 from simulations.prepare import Federation, arm_site, passing, prepare
 from simulations.prepared import dressed, prepared
 from simulations.probes import chests
@@ -220,7 +221,7 @@ def _with_bias(
 def _simulation_only(finished: _Finished) -> SimulationOnly:
     plan, net, federation = finished.plan, finished.net, finished.federation
     makers = {
-        name: ", ".join(sorted({SCANNERS[s].manufacturer for w in spec.scanners.values() for s in w}))
+        name: ", ".join(sorted({maker(s) for w in spec.scanners.values() for s in w}))
         for name, spec in federation.specs.items()
     }
     return SimulationOnly(

@@ -36,8 +36,8 @@ from common.plan import Input, dump_plan
 from simulations.board import board
 from simulations.crew import Crew, crew, say
 from simulations.hospitals import HospitalSpec, default_federation, write_federation
+from simulations.hospitals.machines import makers
 from simulations.partition import Splits, cut_table
-from simulations.scanners import SCANNERS
 from simulations.scenario import HERE, Scenario, load_scenario
 from simulations.sites import virtual_sites
 
@@ -48,7 +48,7 @@ _DEFAULT_PATIENTS: Final = 200
 """Per hospital of `flwr run .`: enough that its test cells are not suppressed."""
 VIRTUAL_POLICY = Policy(allow_non_private=True, private_progress=True)
 """Virtual hospitals compare private with non-private training; a real one decides in its site.toml."""
-VIRTUAL_MACHINES: Final = tuple(OwnMaker(one.manufacturer, (one.model,)) for one in SCANNERS.values())
+VIRTUAL_MACHINES: Final = tuple(OwnMaker(name, models) for name, models in makers().items())
 """Virtual hospitals list their virtual scanners, as a real one lists what the release does not know."""
 
 

@@ -13,6 +13,8 @@
     missing = 0.1
     [[site.labels.reader]]                 # see Labelling and Reader
     [[site.change]]                        # from a day on, other machines
+    [[site.drift]]                         # see SiteDrift and SiteService
+    [[site.service]]
 
 What is drawn for a copy depends on the scenario's seed and the copy's name alone.
 """
@@ -23,15 +25,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import field
 from datetime import date
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from common.errors import DataError
+from simulations.hospitals.machines import month_of
 from simulations.hospitals.population import Ages, Attribute, Change, Labelling, Mix, Population
 from simulations.hospitals.spec import AP_SHARE, LEAST_PATIENTS, HospitalSpec, Syntax
+from simulations.scanners.history import Drift, History, Service
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=LEAST_PATIENTS)]
@@ -45,6 +49,27 @@ class _Drawn:
     patients: int
     prevalence: float
     scanners: Mix
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SiteDrift:
+    """One number of one of the hospital's machines that moves with the months since January 2021, or since it was renewed."""
+
+    scanner: str
+    path: str
+    """Within the machine, such as `open_kerma_ugy` (the demo's machines) or `habits.kerma_ugy.median`."""
+    per_month: float
+    kind: Literal["relative", "additive"] = "relative"
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SiteService:
+    """What was done to a machine on one day: which drifts begin anew, and what is different from then on."""
+
+    scanner: str
+    day: date
+    renews: tuple[str, ...] = ()
+    sets: dict[str, float | int | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -64,6 +89,8 @@ class VirtualSite:
     prevalence_by: dict[Attribute, dict[str, Share]] = field(default_factory=dict)
     labels: Labelling = field(default_factory=Labelling)
     change: tuple[Change, ...] = ()
+    drift: tuple[SiteDrift, ...] = ()
+    service: tuple[SiteService, ...] = ()
     tested_after: date | None = None
     validation: Share = 0.2
     away: tuple[Annotated[int, Field(ge=1)], ...] = ()
@@ -104,6 +131,7 @@ class VirtualSite:
             self.change,
             self.tested_after,
             self.validation,
+            self._histories(drawn.scanners),
         )
         used = dict.fromkeys(sorted(population.machines()), 1.0)
         return HospitalSpec(
@@ -121,6 +149,19 @@ class VirtualSite:
             population=population,
             away=self.away,
         )
+
+    def _histories(self, drawn: Mix) -> dict[str, History]:
+        """By machine; of copies with one machine each, that machine's alone."""
+        named = dict.fromkeys([*(d.scanner for d in self.drift), *(s.scanner for s in self.service)])
+        changed = {name for change in self.change for name in change.scanners}
+        return {
+            name: History(
+                tuple(Drift(d.path, d.per_month, d.kind) for d in self.drift if d.scanner == name),
+                tuple(Service(month_of(s.day), s.renews, s.sets) for s in self.service if s.scanner == name),
+            )
+            for name in named
+            if not self.one_scanner or name not in self.scanners or name in {*drawn, *changed}
+        }
 
     def _drawn(self, name: str, seed: int) -> _Drawn:
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")

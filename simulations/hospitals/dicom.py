@@ -23,9 +23,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from simulations.hospitals.machines import Shot
 from simulations.hospitals.people import Person
 from simulations.phantoms import Projection
-from simulations.scanners import Settings
 
 SYNTAX_UID: Final = {
     "explicit": ExplicitVRLittleEndian,
@@ -57,7 +57,7 @@ class Picture:
     """One image of a study."""
 
     study: Study
-    settings: Settings
+    shot: Shot
     pixels: npt.NDArray[np.uint16]
     sop_uid: str
     number: int
@@ -71,8 +71,7 @@ def draw_uid(rng: np.random.Generator) -> str:
 
 def to_bytes(picture: Picture, *, monochrome1: bool = False, syntax: str = "explicit") -> bytes:
     """The whole file, preamble and file meta included; the same input gives the same bytes."""
-    scanner = picture.settings.scanner
-    dx = scanner.sop == "DX"
+    dx = picture.shot.sop == "DX"
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = (
         DigitalXRayImageStorageForPresentation if dx else ComputedRadiographyImageStorage
@@ -103,7 +102,7 @@ def to_bytes(picture: Picture, *, monochrome1: bool = False, syntax: str = "expl
 
 def picture_bytes(picture: Picture, monochrome1: bool) -> bytes:  # noqa: FBT001 - a photometric interpretation
     """Pixel data, little endian; MONOCHROME1 holds the complement."""
-    top = 2**picture.settings.scanner.bits - 1
+    top = 2**picture.shot.bits - 1
     return (np.uint16(top) - picture.pixels if monochrome1 else picture.pixels).astype("<u2").tobytes()
 
 
@@ -138,44 +137,42 @@ def _identify(ds: Dataset, study: Study) -> None:
 
 
 def _describe_visit(ds: Dataset, picture: Picture) -> None:
-    study, scanner = picture.study, picture.settings.scanner
+    study, shot = picture.study, picture.shot
     day, clock = study.moment.strftime("%Y%m%d"), study.moment.strftime("%H%M%S")
     ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = day
     ds.StudyTime = ds.SeriesTime = clock
     ds.AcquisitionTime = ds.ContentTime = f"{clock}.{picture.number:03d}"
     ds.StudyDescription, ds.SeriesDescription = "Chest", f"Chest {study.projection}"
-    ds.Modality = scanner.sop
-    ds.Manufacturer, ds.ManufacturerModelName = scanner.manufacturer, scanner.model
+    ds.Modality = shot.sop
+    ds.Manufacturer, ds.ManufacturerModelName = shot.manufacturer, shot.model
     ds.SoftwareVersions = "3.1"
     ds.DeviceSerialNumber = f"SN-{study.station}-0042"
     ds.SeriesNumber, ds.InstanceNumber = 1, picture.number
 
 
 def _describe_exposure(ds: Dataset, picture: Picture) -> None:
-    settings, study = picture.settings, picture.study
+    shot, study = picture.shot, picture.study
     ds.BodyPartExamined, ds.ViewPosition = "CHEST", study.projection
     ds.PatientOrientation = ["L", "F"]
-    ds.KVP = f"{settings.kvp:.0f}"
-    ds.Exposure = max(1, round(settings.exposure_mas))
+    ds.KVP = f"{shot.kvp:.0f}"
+    ds.Exposure = max(1, round(shot.mas))
     ds.DistanceSourceToDetector = f"{SOURCE_TO_DETECTOR_MM[study.projection]:.0f}"
-    pitch = f"{settings.scanner.pitch_mm:.3f}"
+    pitch = f"{shot.pitch_mm:.3f}"
     ds.ImagerPixelSpacing = [pitch, pitch]
-    if settings.scanner.sop == "CR":
+    if shot.sop == "CR":
         ds.PixelSpacing = [pitch, pitch]
         ds.PlateType = "ST"
         return
     ds.PresentationIntentType = "FOR PRESENTATION"
-    ds.DetectorType = "DIRECT" if settings.scanner.detector.blur_elements < 0.4 else "SCINTILLATOR"
+    ds.DetectorType = "DIRECT" if shot.direct else "SCINTILLATOR"
     ds.ImageLaterality = "U"
     ds.PositionerType = "NONE"
 
 
 def _describe_image(ds: Dataset, picture: Picture, monochrome1: bool) -> None:  # noqa: FBT001 - as above
-    bits = picture.settings.scanner.bits
+    bits = picture.shot.bits
     rows, columns = picture.pixels.shape
-    ds.ImageType = (
-        ["ORIGINAL", "PRIMARY", ""] if picture.settings.scanner.sop == "DX" else ["ORIGINAL", "PRIMARY"]
-    )
+    ds.ImageType = ["ORIGINAL", "PRIMARY", ""] if picture.shot.sop == "DX" else ["ORIGINAL", "PRIMARY"]
     ds.SamplesPerPixel, ds.Rows, ds.Columns = 1, rows, columns
     ds.PhotometricInterpretation = "MONOCHROME1" if monochrome1 else "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, bits, bits - 1, 0
@@ -184,7 +181,10 @@ def _describe_image(ds: Dataset, picture: Picture, monochrome1: bool) -> None:  
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
     ds.WindowCenter, ds.WindowWidth = f"{2 ** (bits - 1)}", f"{2**bits}"
     ds.PresentationLUTShape = "INVERSE" if monochrome1 else "IDENTITY"
-    ds.LossyImageCompression = "00"
+    ds.LossyImageCompression = "01" if picture.shot.lossy else "00"
+    if picture.shot.lossy:
+        ds.LossyImageCompressionMethod = picture.shot.lossy
+        ds.LossyImageCompressionRatio = f"{picture.shot.ratio:.1f}"
     ds.BurnedInAnnotation = "YES" if picture.burned_in else "NO"
 
 

@@ -10,8 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from simulations import phantoms, scanners
+from simulations import phantoms
 from simulations.hospitals.dicom import Picture, Study, burn_in, draw_uid, to_bytes
+from simulations.hospitals.machines import MODELS, Room, aged, month_of, room_of, take
 from simulations.hospitals.people import SCRAMBLE_7, Person, draw_person, initials_folder
 from simulations.hospitals.population import Traits
 from simulations.hospitals.spec import HospitalSpec, ImageTruth
@@ -58,6 +59,14 @@ class Visitor:
     patient: phantoms.Patient
     person: Person
     task: PatientTask
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """On what a visit's images are taken."""
+
+    name: str
+    room: Room
 
 
 def write_patient(spec: HospitalSpec, task: PatientTask, folder: Path, seed: int) -> list[ImageTruth]:
@@ -115,16 +124,16 @@ def _exposures(rng: np.random.Generator, spec: HospitalSpec, visitor: Visitor) -
             study, machine = _visit(rng, spec, visitor, visit)
             number, visit = 1, visit + 1
         pose = phantoms.draw_pose(rng, study.projection)
-        settings = scanners.draw(rng, machine)
         anatomy = phantoms.render(patient, study.projection, pose=pose)
-        picture = Picture(study, settings, scanners.apply(anatomy, settings), draw_uid(rng), number)
-        seen = int(scanners.on_detector(anatomy.finding, anatomy, settings).sum()) if patient.positive else 0
+        taken = take(rng, machine.name, machine.room, anatomy, month_of(study.moment.date()))
+        picture = Picture(study, taken.shot, taken.pixels, draw_uid(rng), number)
+        seen = int(taken.on_image(anatomy.finding).sum()) if patient.positive else 0
         yield Exposed(picture, _truth(spec, picture, patient, seen))
 
 
 def _visit(
     rng: np.random.Generator, spec: HospitalSpec, visitor: Visitor, visit: int
-) -> tuple[Study, scanners.Scanner]:
+) -> tuple[Study, _Machine]:
     number, given = visitor.task.index * 10 + visit, visitor.task.traits
     first = visitor.person.first_study
     drawn = _drawn_machine(rng, spec.scanners[int(visitor.patient.positive)])
@@ -133,14 +142,20 @@ def _visit(
     study = Study(
         person=visitor.person,
         institution=spec.institution,
-        station=f"{spec.name[:4].upper()}{list(scanners.SCANNERS).index(name) + 1}",
+        station=f"{spec.name[:4].upper()}{list(MODELS).index(name) + 1}",
         accession=f"{spec.name[:2].upper()}{spec.key % 97:02d}{(number * 7919 + spec.key) % SCRAMBLE_7:07d}",
         moment=moment,
         study_uid=draw_uid(rng),
         series_uid=draw_uid(rng),
         projection=_drawn_view(rng, spec.ap.get(name, 0.3)) if given is None else given.projection,
     )
-    return study, scanners.SCANNERS[name]
+    return study, _Machine(name, _room(spec, name, moment.date()))
+
+
+def _room(spec: HospitalSpec, name: str, day: date) -> Room:
+    """The hospital's machine of this kind, as it is on this day."""
+    room = room_of(name, spec.name, spec.key)
+    return aged(room, spec.population.histories.get(name) if spec.population else None, day)
 
 
 def _drawn_view(rng: np.random.Generator, lying: float) -> phantoms.Projection:
@@ -168,7 +183,7 @@ def _truth(spec: HospitalSpec, picture: Picture, patient: phantoms.Patient, seen
         accession=study.accession,
         sop_uid=picture.sop_uid,
         label=int(patient.positive),
-        scanner=picture.settings.scanner.name,
+        scanner=picture.shot.machine,
         projection=study.projection,
         grade=patient.grade,
         opacity_pixels=seen,
@@ -196,7 +211,7 @@ def _extra(rng: np.random.Generator, picture: Picture, trap: str, number: int) -
     further = replace(picture, sop_uid=draw_uid(rng), number=number)
     if trap != "burned-in":
         return further
-    person, bits = picture.study.person, picture.settings.scanner.bits
+    person, bits = picture.study.person, picture.shot.bits
     text = f"{person.family.upper()} {person.given.upper()}"
     return replace(further, pixels=burn_in(picture.pixels, text, bits), burned_in=True)
 

@@ -23,9 +23,10 @@ from pydantic.dataclasses import dataclass
 
 from client.dataset import age_band
 from common.errors import DataError
+from simulations.hospitals.machines import MODELS, aged
 from simulations.hospitals.people import DAYS, FIRST_DAY
 from simulations.phantoms import Projection
-from simulations.scanners import SCANNERS
+from simulations.scanners.history import History
 
 Attribute = Literal["scanner", "projection", "age", "sex"]
 Split = Literal["", "train", "validation", "test"]
@@ -103,6 +104,8 @@ class Population:
     """Whoever is first imaged from this day on is tested and never trained on; None: splits are the client's."""
     validation: float = 0.2
     """Of those before that day, the share that validates."""
+    histories: Mapping[str, History] = field(default_factory=dict)
+    """By machine, its drift and services; months since the first day of all archives."""
 
     def machines(self) -> frozenset[str]:
         """Every scanner that is used at some time."""
@@ -146,9 +149,9 @@ def check(name: str, population: Population) -> None:
     ]
     days = [change.day for change in population.changes]
     mixes = [population.scanners, *(change.scanners for change in population.changes)]
-    unknown = population.machines() - set(SCANNERS)
+    unknown = (population.machines() | set(population.histories)) - set(MODELS)
     for wrong, rule, remedy in (
-        (unknown, f"unknown scanner {min(unknown, default='')}", f"Use one of {', '.join(SCANNERS)}"),
+        (unknown, f"unknown scanner {min(unknown, default='')}", f"Use one of {', '.join(MODELS)}"),
         (any(not 0 <= share <= 1 for share in shares), "a share is below 0 or above 1", "Give shares"),
         (not 0 < population.prevalence < 1, "nobody or everybody is ill", "Give a prevalence between"),
         (any(sum(mix.values()) <= 0 for mix in mixes), "no scanner has a weight", "Give one"),
@@ -157,6 +160,10 @@ def check(name: str, population: Population) -> None:
     ):
         if wrong:
             raise DataError(name, rule, remedy)
+    for machine, history in population.histories.items():
+        if machine not in population.machines():
+            raise DataError(name, f"it has no {machine} that could drift", "Name it in scanners too")
+        aged(MODELS[machine], history, FIRST_DAY + timedelta(days=DAYS))
 
 
 def draw(population: Population, count: int, rng: np.random.Generator) -> list[Traits]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,27 @@ def same_chests(seed: int, n_patients: int, prevalence: float = 0.5) -> SameChes
     return SameChests(images, findings, labels, tuple(projections), tuple(grades))
 
 
-def probe_dataset(pixels: npt.NDArray[np.uint16], scanner: scanners.Scanner) -> Dataset:
+class Machine(Protocol):
+    """What a header says of a machine."""
+
+    @property
+    def sop(self) -> str:
+        """DX or CR."""
+
+    @property
+    def manufacturer(self) -> str:
+        """Invented."""
+
+    @property
+    def model(self) -> str:
+        """Invented."""
+
+    @property
+    def bits(self) -> int:
+        """Of a pixel."""
+
+
+def probe_dataset(pixels: npt.NDArray[np.uint16], scanner: Machine) -> Dataset:
     """The least DICOM header with which `client.preprocess` reads such an image; nobody is named."""
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()

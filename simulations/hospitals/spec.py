@@ -10,9 +10,10 @@ from typing import Final, Literal
 import numpy as np
 
 from common.errors import DataError
+from simulations.hospitals.machines import MODELS
 from simulations.hospitals.population import Population, check
 from simulations.phantoms import Projection
-from simulations.scanners import SCANNERS, WEAK
+from simulations.scanners import WEAK
 
 Syntax = Literal["explicit", "implicit", "jpeg2000", "jpegls", "rle"]
 
@@ -50,8 +51,10 @@ class HospitalSpec:
 
     def __post_init__(self) -> None:
         names = {name for weights in self.scanners.values() for name in weights}
-        if unknown := names - set(SCANNERS):
-            raise DataError(self.name, f"unknown scanner {sorted(unknown)}", "Use a name in SCANNERS")
+        if unknown := names - set(MODELS):
+            raise DataError(
+                self.name, f"unknown scanner {sorted(unknown)}", f"Use one of {', '.join(MODELS)}"
+            )
         if set(self.scanners) != {0, 1} or not 0 < self.prevalence < 1:
             raise DataError(
                 self.name, "needs scanner weights for labels 0 and 1 and a prevalence between", "Give both"
@@ -116,7 +119,13 @@ class Truth:
         return len({i.patient for i in self.images if label is None or i.label == label})
 
 
-AP_SHARE: Final = {"aster-dr": 0.30, "borealis-cr": 0.35, "cygnus-dr": 0.30, WEAK: 0.65}
+AP_SHARE: Final = {
+    "aster-dr": 0.30,
+    "borealis-cr": 0.35,
+    "cygnus-dr": 0.30,
+    WEAK: 0.65,
+    "gadolinium-bedside": 0.65,
+}
 """Bedside units take most chests AP; the others take those who cannot stand."""
 AP_SPREAD: Final = 0.05
 """Half the range in which a hospital's habit differs from that share."""

@@ -17,12 +17,12 @@ import torch
 from client.preprocess import to_tensor
 from common.plan import Input
 from common.types import FloatArray
-from simulations import phantoms, scanners
+from simulations import phantoms
 from simulations.hospitals import HospitalSpec, probe_dataset
+from simulations.hospitals.machines import MODELS, Taken, alike, maker, take
 from simulations.hospitals.population import draw
 from simulations.probes.contract import Counterfactual, Images, Model
 from simulations.probes.saliency import shares
-from simulations.scanners import SCANNERS
 
 PATIENTS: Final = 240
 """Of all hospitals together."""
@@ -92,10 +92,12 @@ def guests(specs: Sequence[HospitalSpec], seed: int, patients: int = PATIENTS) -
 
 
 def machines_of(specs: Sequence[HospitalSpec]) -> tuple[str, ...]:
-    """Every machine that some hospital uses, or all there are where that is only one."""
+    """Every machine that some hospital uses, or all of its chain where that is only one."""
     used = {name for spec in specs for weights in spec.scanners.values() for name, w in weights.items() if w}
     used |= {name for spec in specs if spec.population for name in spec.population.machines()}
-    return tuple(name for name in SCANNERS if name in used or len(used) < 2)
+    if len(used) == 1:
+        return alike(next(iter(used)))
+    return tuple(name for name in MODELS if name in used)
 
 
 def exposed(guest: Guest, machines: Sequence[str], seed: int, spec: Input) -> Exposed:
@@ -107,20 +109,18 @@ def exposed(guest: Guest, machines: Sequence[str], seed: int, spec: Input) -> Ex
         seed: of the cohort.
         spec: how images are prepared.
     """
-    raw, anatomy, settings = _raw(guest, machines, seed)
-    images = [
-        to_tensor(probe_dataset(pixels, SCANNERS[name]), spec)
-        for name, pixels in zip(machines, raw, strict=True)
-    ]
+    taken, anatomy = _raw(guest, machines, seed)
+    images = [to_tensor(probe_dataset(one.pixels, one.shot), spec) for one in taken]
+    own = taken[machines.index(guest.scanner)]
     grid = (spec.shape[-2], spec.shape[-1])
-    masks = (scanners.on_detector(mask, anatomy, settings) for mask in (anatomy.lung, anatomy.finding))
+    masks = (own.on_image(mask) for mask in (anatomy.lung, anatomy.finding))
     lungs, finding = (_averaged(mask, grid) for mask in masks)
     return Exposed(np.stack(images), lungs, finding)
 
 
 def pixels_of(guest: Guest, machines: Sequence[str], seed: int) -> list[npt.NDArray[np.uint16]]:
     """The pixels of one guest as the machines write them, [256, 256] each, for a picture."""
-    return _raw(guest, machines, seed)[0]
+    return [one.pixels for one in _raw(guest, machines, seed)[0]]
 
 
 def told(model: Model, who: Sequence[Guest], machines: Sequence[str], seed: int, spec: Input) -> Part:
@@ -150,7 +150,7 @@ def joined(parts: Sequence[Part], who: Sequence[Guest], machines: tuple[str, ...
         logits[list(part.numbers)] = part.logits
     return Counterfactual(
         logits,
-        tuple(SCANNERS[name].manufacturer for name in machines),
+        tuple(maker(name) for name in machines),
         np.array([guest.positive for guest in who]),
         np.array([guest.site for guest in who]),
         np.array([machines.index(guest.scanner) for guest in who]),
@@ -173,14 +173,11 @@ def _of(spec: HospitalSpec, count: int, rng: np.random.Generator, first: int) ->
         yield Guest(first + number, spec.name, positive, view, scanner)
 
 
-def _raw(
-    guest: Guest, machines: Sequence[str], seed: int
-) -> tuple[list[npt.NDArray[np.uint16]], phantoms.Anatomy, scanners.Settings]:
+def _raw(guest: Guest, machines: Sequence[str], seed: int) -> tuple[list[Taken], phantoms.Anatomy]:
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_KEY, guest.number)))
     body = phantoms.draw_patient(rng, guest.positive, guest.sex, guest.age)
     anatomy = phantoms.render(body, guest.projection, pose=phantoms.draw_pose(rng, guest.projection))
-    settings = {name: scanners.draw(rng, SCANNERS[name]) for name in machines}
-    return [scanners.apply(anatomy, settings[name]) for name in machines], anatomy, settings[guest.scanner]
+    return [take(rng, name, MODELS[name], anatomy) for name in machines], anatomy
 
 
 def _averaged(mask: npt.NDArray[np.bool_], grid: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -14,10 +14,10 @@ from PIL import Image
 from client.report.pictures import grey, overlay
 from common.types import FloatArray
 from server.records_bias import Picture, Tile
+from simulations.hospitals.machines import maker
 from simulations.probes import cohort
 from simulations.probes.contract import Counterfactual, Images, chances
 from simulations.probes.occlusion import regions
-from simulations.scanners import SCANNERS
 
 _STRIPE: Final = np.array([213, 94, 0], dtype=np.uint8)
 _SIDE: Final = 192
@@ -35,7 +35,7 @@ def machines(
     tiles = []
     for place, name in enumerate(names):
         mark = " (own machine)" if place == scores.own[number] else ""
-        words = f"{SCANNERS[name].manufacturer}{mark}: score {score[number, place]:.2f}"
+        words = f"{maker(name)}{mark}: score {score[number, place]:.2f}"
         shown = png(grey(images[place].astype(np.float32)))
         tiles.append(Tile(words, shown, float(score[number, place])))
     title = "The healthy virtual patient whose score moves the most, on every machine"

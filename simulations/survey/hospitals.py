@@ -25,8 +25,8 @@ from simulations.board import board
 from simulations.crew import crew
 from simulations.enrolment import enrol
 from simulations.grid import run_in_process
+from simulations.hospitals.machines import maker
 from simulations.prepare import Federation, arm_site, passing, prepare
-from simulations.scanners import SCANNERS
 from simulations.scenario import Scenario
 
 _ARM = "survey"
@@ -86,12 +86,7 @@ def analysis_of(scenario: Scenario, federation: Federation, choice: Choice) -> P
             f"Choose of {', '.join(federation.names)}",
         )
     hidden = federation.names if "*" in choice.summed else choice.summed
-    makers = {
-        SCANNERS[s].manufacturer
-        for one in federation.specs.values()
-        for w in one.scanners.values()
-        for s in w
-    }
+    makers = {maker(s) for one in federation.specs.values() for w in one.scanners.values() for s in w}
     plan = plans.replace(
         base,
         federation={"sites": list(federation.names), "sites_per_round": 0},

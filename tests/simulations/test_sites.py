@@ -29,6 +29,7 @@ def test_every_kind_of_trouble_is_shipped():
     assert set(SHIPPED) == {
         "balanced",
         "confounded",
+        "drifting_scanner",
         "drop_outs",
         "hundred_sites",
         "label_shift",

@@ -10,10 +10,11 @@ from simulations.scanners.xray.chain import STAGES, expose, expose_until, on_pan
 from simulations.scanners.xray.exposure import Exposure, Marker, Subject, subject_of
 from simulations.scanners.xray.machine import Display, Grid, Machine, Panel, Tube, Window
 from simulations.scanners.xray.real import Guess, subject_from_image
-from simulations.scanners.xray.site import Habits, Site, another_site, draw
+from simulations.scanners.xray.site import DISTANCE_MM, Habits, Site, another_site, draw
 
 __all__ = [
     "AGEING",
+    "DISTANCE_MM",
     "PATTERN",
     "SITES",
     "STAGES",
