@@ -64,10 +64,12 @@ def load_dataset(site: Site, plan: Plan, progress: Progress | None = None) -> Si
         images = index.images()
         labelled = _labelled(site, images, plan)
         labels = {row.sop_uid: _label(row, plan.task) for row in labelled}
-        _drawn(site, index, labelled, labels, plan)  # whoever cannot train is refused before anything is made
+        # Whoever cannot train is refused before anything is made.
+        parts, new = _drawn(site, index, labelled, labels, plan)
     store = build_store(site, plan.input, progress, images=images)
-    with Index(site.index) as index:
-        parts = _settled(site, index, labelled, labels, plan)
+    if new:
+        with Index(site.index) as index:
+            parts = _settled(site, index, labelled, labels, plan)
     chosen = {
         part: _patient_set([row for row in labelled if parts[row.patient] == part], labels, store, plan)
         for part in PARTS

@@ -111,7 +111,8 @@ class Journal:
             site: whose it is; a name of the roster.
             update: the reply as it came.
         """
-        content = chain([self._seal(question, update)], tensors.portions(update))
+        seal: list[bytes | memoryview] = [self._seal(question, update)]
+        content = chain(seal, tensors.portions(update))
         checkpoints.write_pieces(self._round / f"{site}.update", content)
 
     def kept_of(self, site: SiteName) -> Update:

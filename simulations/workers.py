@@ -27,7 +27,7 @@ from common.durability import relax
 from common.errors import FederationError
 from common.plan import Plan
 from server.records import FederationRecord
-from simulations.forks import CONTEXT, warm_up
+from simulations.forks import chosen, is_here
 from simulations.grid import InProcessGrid, Progress, carried, nobody, numbered, run_on
 
 _LOOK_S: Final = 0.5
@@ -136,9 +136,27 @@ class Workers:
 
     def __enter__(self) -> Self:
         """Start them; they are ready when they have forked."""
-        warm_up()
+        context, pipes = chosen(), list[Connection]()
+        processes = []
         for number in range(self.count):
-            self._hands.append(self._hand(number))
+            ours, theirs = context.Pipe()
+            pipes.append(ours)
+            # A fork holds the pipes of those before it, too: held on, nobody would notice that this process is gone.
+            held = tuple(pipes) if is_here(context) else ()
+            process = context.Process(  # type: ignore[attr-defined]  # each kind of context has its own
+                target=_serve, args=(theirs, self._opened, held), name=f"hospitals-{number}", daemon=True
+            )
+            process.start()
+            theirs.close()
+            processes.append(process)
+        for number, (process, pipe) in enumerate(
+            zip(processes, pipes, strict=True)
+        ):  # threads after all forks
+            feeder = threading.Thread(
+                target=_feed, args=(number, pipe, self.desk), name=process.name, daemon=True
+            )
+            feeder.start()
+            self._hands.append(_Hand(process, pipe, feeder))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,16 +172,6 @@ class Workers:
             if hand.process.is_alive():
                 hand.process.kill()
                 hand.process.join()
-
-    def _hand(self, number: int) -> _Hand:
-        ours, theirs = CONTEXT.Pipe()
-        name = f"hospitals-{number}"
-        process = CONTEXT.Process(target=_serve, args=(theirs, self._opened), name=name, daemon=True)
-        process.start()
-        theirs.close()
-        feeder = threading.Thread(target=_feed, args=(number, ours, self.desk), name=name, daemon=True)
-        feeder.start()
-        return _Hand(process, ours, feeder)
 
 
 class WorkerGrid(InProcessGrid):
@@ -267,10 +275,15 @@ def _feed(number: int, pipe: Connection, desk: Desk) -> None:
         desk.end(lost=True)
 
 
-def _serve(pipe: Connection, opened: Opened | None) -> None:
-    """Carry messages to hospitals until there are no more, or nobody is left who sends them."""
+def _serve(pipe: Connection, opened: Opened | None, held: Sequence[Connection]) -> None:
+    """Carry messages to hospitals until there are no more, or nobody is left who sends them.
+
+    `held` are ends of the starter's pipes that came along with a fork of it.
+    """
     from client.app import app  # noqa: PLC0415 - the starter has no use for it
 
+    for end in held:
+        end.close()
     relax()
     known: set[str] = set()
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -129,3 +132,52 @@ def _lives(pid: int) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+_STARTER = """
+import os, signal, sys, threading
+from simulations.workers import Workers
+if sys.argv[1] == "aside":
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+with Workers(2) as workers:
+    print(*workers.pids, flush=True)
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("where", ["here", "aside"])
+def test_workers_end_with_their_starter_however_it_ends_and_wherever_they_were_forked_from(where):
+    """A process that nobody sends work to any more would stay until the machine is switched off."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    words = [sys.executable, "-c", _STARTER, where]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as starter:
+        pids = starter.stdout.readline().split()
+        ends = [os.pidfd_open(int(pid)) for pid in pids]
+        starter.stdin.close()
+        assert starter.wait(60) == -signal.SIGKILL
+    try:
+        for end in ends:
+            assert select.select([end], [], [], 60)[0], "a worker is still there"
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+_CHOICE = """
+import threading
+from simulations.forks import chosen, is_here
+print(is_here(chosen()))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(is_here(chosen()))
+"""
+
+
+def test_a_process_with_one_thread_is_forked_itself_and_one_with_two_is_not():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHOICE], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["True", "False"]

@@ -129,7 +129,9 @@ def cpu_s() -> float:
     total = 0
     for stat in _family():
         fields = stat.rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
+        total += sum(
+            int(field) for field in fields[11:15]
+        )  # its own, and that of its children that have ended
     return total / _TICKS
 
 

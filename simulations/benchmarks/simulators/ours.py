@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import sys
 
-from simulations.forks import warm_up
-
 
 def main() -> None:
     """Carry it out."""
     workers = int(sys.argv.pop())
-    if workers:
-        warm_up()
-    from functools import partial  # noqa: PLC0415 - after the workers' imports have begun
+    from functools import partial  # noqa: PLC0415 - importing is measured
 
     from common.durability import relax  # noqa: PLC0415 - as above
     from simulations.benchmarks.planted import fresh, planted_plan  # noqa: PLC0415 - as above
