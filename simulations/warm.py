@@ -1,7 +1,7 @@
 """What every worker of a simulated federation needs, imported once: workers are forked from the process that did.
 
-Imported for its effect alone, by `multiprocessing`'s fork server (`simulations.workers`); nothing here starts a thread,
-so that a fork of it is a whole process. The code's digest is worked out here, too: all workers then
+Imported for its effect alone, by a run that is forked itself or by `multiprocessing`'s fork server (`simulations.forks`);
+nothing here starts a thread, so that a fork of it is a whole process. The code's digest is worked out here, too: all workers then
 run the very files that were there when the first of them started.
 """
 

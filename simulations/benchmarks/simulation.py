@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import venv
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -34,7 +36,8 @@ from simulations.benchmarks.simulators.common_task import BEGUN, Measured
 MEMORY_SITES: Final = (10, 100, 1000)
 _MODULES: Final = "simulations.benchmarks.simulators"
 _TASK: Final = "task.npz"
-_LONGEST_S: Final = 900.0
+_LONGEST_S: Final = 300.0
+"""Of one turn of one contender; who takes longer is ended with all it started, and named."""
 _PIP_S: Final = 600.0
 
 
@@ -165,16 +168,7 @@ def _take_turn(contender: Contender, python: str, job: tuple[Path, int, int, int
         root = str(Path(simulations.__file__).resolve().parents[1])
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root, BEGUN: repr(time.time())}
         try:
-            done = subprocess.run(  # noqa: S603 - fixed words
-                words,
-                env=environment,
-                cwd=out,
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=_LONGEST_S,
-            )
-            said: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+            said: dict[str, Any] = json.loads(_spoken(words, out, environment).strip().splitlines()[-1])
             timed.turns.append(Measured(**said))
         except subprocess.CalledProcessError as error:
             timed.absent = (
@@ -184,6 +178,32 @@ def _take_turn(contender: Contender, python: str, job: tuple[Path, int, int, int
             timed.absent = f"it says nothing of its rounds: {type(error).__name__}"
     if own and timed.absent:
         raise FederationError(contender.name, timed.absent, "Read what it said", code="bench")
+
+
+def _spoken(words: list[str], folder: str, environment: dict[str, str]) -> str:
+    """What a process prints; nothing that it started in its session outlives this.
+
+    Raises:
+        CalledProcessError: it ended with an error.
+        TimeoutExpired: it took too long.
+    """
+    with subprocess.Popen(  # noqa: S603 - fixed words
+        words,
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            said, complained = process.communicate(timeout=_LONGEST_S)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words, said, complained)
+    return said
 
 
 def _line(timed: Timed) -> str:
