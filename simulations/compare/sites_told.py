@@ -79,10 +79,12 @@ def put(path: Path, record: Compared) -> None:
 
 
 def markdown(record: Compared) -> str:
-    """Every table of the comparison."""
-    tables = [_whole(record), *hospitals(record)]
+    """Every table of the comparison, what was refused, and what is still to be run."""
+    parts = [_lines(one) for one in (_whole(record), *hospitals(record))]
     refused = [f"- `{row.way}` is refused: {row.refused}" for row in record.rows if row.refused]
-    return "\n\n".join([*(_lines(one) for one in tables), *(["\n".join(refused)] if refused else [])]) + "\n"
+    few = [row for row in record.rows if 0 < row.seeds < len(record.seeds)]
+    fewer = [f"- `{row.way}` was run with {row.seeds} of {len(record.seeds)} seeds" for row in few]
+    return "\n\n".join([*parts, *(["\n".join(refused + fewer)] if refused or fewer else [])]) + "\n"
 
 
 def _lines(table: Words) -> str:

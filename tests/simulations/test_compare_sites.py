@@ -211,6 +211,8 @@ def test_the_page_of_one_seed_and_the_html_hold_the_same_tables(tmp_path):
     for one in hospitals(three()):
         assert one.title in text
     assert "**" not in text
+    short = record([c for c in three().cells if c.way == "alone" or c.seed == 1])
+    assert "`fedavg` was run with 1 of 3 seeds" in markdown(short)
     single = record([c for c in three().cells if c.seed == 1], seeds=(1,))
     assert "one seed" in markdown(single)
 
