@@ -156,6 +156,14 @@ def test_a_drift_of_copies_with_one_machine_each_is_that_machines_alone(tmp_path
         (DRIFT.format("aster-dr", "heel") + "rate = 1\n", PlanError, "rate"),
         (SERVICE.format("aster-dr", "machine.pattern"), DataError, "names nothing at machine"),
     ],
+    ids=[
+        "no such number",
+        "two numbers",
+        "another's machine",
+        "no machine",
+        "an unknown key",
+        "no such part",
+    ],
 )
 def test_a_mistake_in_a_history_is_named(tmp_path, history, error, words):
     with pytest.raises(error, match=words):
