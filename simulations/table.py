@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rich.table import Table
 
 from common.messages import Estimate, SiteMetrics
 from server.records import ArmRecord, RunRecord
 
+_NOTHING: Final = "–"
+_FEW: Final = 40
+"""Hospitals up to which each has a line, also where it shows nothing."""
+
 
 def figure(estimate: Estimate | None) -> str:
     """An estimate as `0.912 [0.870, 0.941]`; a dash where it was suppressed or has no meaning."""
     if estimate is None:
-        return "–"
+        return _NOTHING
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
@@ -43,16 +49,24 @@ def summary_table(record: RunRecord) -> Table:
     for heading, _, _ in columns:
         table.add_column(heading, justify="right")
     table.add_column("ε spent", justify="right")
-    for site in sorted({name for arm in record.arms.values() for name in arm.sites}):
+    silent = 0
+    sites = sorted({name for arm in record.arms.values() for name in arm.sites})
+    for site in sites:
         cells = [figure(auroc(record.arms[arm].sites.get(site), model)) for _, arm, model in columns]
-        table.add_row(site, *cells, _epsilon(record, site))
+        row = (*cells, _epsilon(record, site))
+        if len(sites) > _FEW and set(row) == {_NOTHING}:
+            silent += 1
+            continue
+        table.add_row(site, *row)
+    if silent:
+        table.add_row(f"{silent:,} hospitals, held back", *(_NOTHING for _ in (*columns, "epsilon")))
     return table
 
 
 def _epsilon(record: RunRecord, site: str) -> str:
     arm = record.arms.get("federated-dp")
     metrics = arm.sites.get(site) if arm else None
-    return "–" if metrics is None or metrics.epsilon is None else f"{metrics.epsilon:.2f}"
+    return _NOTHING if metrics is None or metrics.epsilon is None else f"{metrics.epsilon:.2f}"
 
 
 def _has(metrics: SiteMetrics, model: str) -> bool:

@@ -22,10 +22,10 @@ from common.pages.page import (
     write_whole,
 )
 from server.records import ArmRecord, RunRecord, SimulationOnly
-from server.reports import bias, panels, select, tables, words
+from server.reports import bias, crowds, panels, select, tables, words
 from server.reports.aggregation import aggregations
 from server.reports.forest import forest
-from server.reports.statistics import confidence_of, group_rows
+from server.reports.statistics import GroupRow, confidence_of, group_rows
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "gaps": tables.gaps(record),
         "arm_panels": _arm_panels(record),
         "legend": [(panels.key(name), select.look(name).label) for name in series],
-        "forests": [forest(group_rows(record, name), name, confidence_of(record)) for name in shown],
+        "forests": [forest(_rows(record, name), name, confidence_of(record)) for name in shown],
         "forest_keys": _forest_keys(main, with_alone="alone" in series),
         "threshold": tables.threshold(record, main) if main else None,
         "other_thresholds": [tables.threshold(record, name) for name in series if name != main],
@@ -148,9 +148,15 @@ def _forest_keys(main: str | None, *, with_alone: bool) -> list[tuple[Markup, st
     return [*keys, (panels.band_key(), "What chance alone would give")]
 
 
+def _rows(record: RunRecord, series: str) -> list[GroupRow]:
+    """The lines of a forest; of very many hospitals those with a figure."""
+    return crowds.spoken(group_rows(record, series), lambda row: row.auroc is not None)
+
+
 def _calibration(record: RunRecord, series: str) -> Figure:
     by_site = select.all_series(record)[series]
-    groups = [(site, select.group_of(by_site.get(site))) for site in select.sites(record)]
+    found = [(site, select.group_of(by_site.get(site))) for site in select.sites(record)]
+    groups = crowds.spoken(found, lambda one: bool(one[1] and one[1].calibration))
     drawn = [panels.calibration(site, g.calibration, g.ece) for site, g in groups if g is not None]
     held = tables.least(record)
     numbers = [(site, b.mean_score, b.observed, b.patients) for site, g in groups if g for b in g.calibration]

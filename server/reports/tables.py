@@ -18,6 +18,7 @@ from common.pages.page import (
 )
 from server.records import ArmRecord, FederationRecord, RunRecord, SimulationOnly
 from server.reports import select
+from server.reports.crowds import gathered, released
 from server.reports.reasons import meaning
 from server.reports.statistics import GroupRow, family_name, group_rows, weak_groups
 from server.reports.words import mean_auroc, mean_gap, site_gap
@@ -53,7 +54,7 @@ def arms(record: RunRecord) -> Table:
     """AUROC of every model at every hospital, the mean over hospitals first."""
     series = select.all_series(record)
     means = {name: mean_auroc(record, name) for name in series}
-    top = [Cell("Mean over hospitals", "total")]
+    top, held = [Cell("Mean over hospitals", "total")], least(record)
     for name in series:
         found = means[name]
         top.append(Cell(estimate(found[0]), note=f"{len(found[1])} hospitals") if found else Cell(NOTHING))
@@ -64,14 +65,14 @@ def arms(record: RunRecord) -> Table:
         if not any(groups.values()):
             continue
         n = next((select.patients(g) for g in groups.values() if g is not None), None)
-        note = f"{count(n, least(record))} test patients"
+        note = f"{count(n, held)} test patients"
         note += ", only tested" if site in record.external else ""
         rows.append((Cell(site, note=note), *(_auroc_cell(g) for g in groups.values())))
         numbers += [(site, name, *_triple(g.auroc), n) for name, g in groups.items() if g and g.auroc]
     return Table(
         "AUROC of every model at every hospital, with intervals",
         ("Hospital", *(select.look(name).label for name in series)),
-        tuple(rows),
+        gathered(rows, released),
         csv_uri(("hospital", "model", "auroc", "low", "high", "patients"), numbers),
         "In the mean every hospital counts the same, whatever its size; those that only tested are left out.",
     )
@@ -154,14 +155,13 @@ def _weak_cell(row: GroupRow) -> Cell:
 
 def threshold(record: RunRecord, series: str) -> Table:
     """Sensitivity, specificity and the rest at the one shared threshold."""
-    by_site = select.all_series(record).get(series, {})
+    by_site, held = select.all_series(record).get(series, {}), least(record)
     rows = []
     numbers: list[tuple[Value, ...]] = []
     for site in select.sites(record):
         group = select.group_of(by_site.get(site))
         if group is None:
             continue
-        held = least(record)
         head = (Cell(site), Cell(count(group.positives, held)), Cell(count(group.negatives, held)))
         rows.append((*head, *(_metric_cell(getattr(group, name), group) for name in METRICS)))
         numbers += [
@@ -174,7 +174,7 @@ def threshold(record: RunRecord, series: str) -> Table:
     return Table(
         f"{select.look(series).label}, threshold {', '.join(shared)}",
         header,
-        tuple(rows),
+        gathered(rows, lambda row: released(row[2:])),
         csv_uri(("hospital", "metric", "value", "low", "high", "positives", "negatives"), numbers),
         "Precision and F1 depend on how common the finding is at the hospital.",
     )
@@ -254,7 +254,11 @@ def intake(record: RunRecord) -> Table:
     return Table(
         "What each hospital received",
         header,
-        tuple(rows),
+        gathered(
+            rows,
+            lambda row: row[3].text != "none",
+            "no file was refused there; the download has their counts",
+        ),
         csv_uri(("hospital", "what", "files"), numbers),
         note,
     )
