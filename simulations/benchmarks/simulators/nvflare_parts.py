@@ -36,7 +36,9 @@ class TimedFedAvg(FedAvg):
         """All rounds."""
         self._watch.started()
         super().run()
-        Path(self._told).write_text(json.dumps(asdict(self._watch.found)), encoding="utf-8")
+        draft = Path(self._told).with_suffix(".draft")
+        draft.write_text(json.dumps(asdict(self._watch.found)), encoding="utf-8")
+        draft.rename(self._told)
 
     def save_model(self, model: Any) -> None:
         """A round has ended; nobody else in the race writes models either."""

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from simulations.benchmarks.simulators.common_task import Job
 
+_LOOK_S = 0.5
 _PARTS = "simulations.benchmarks.simulators.nvflare_parts"
 
 
@@ -30,11 +32,17 @@ def main() -> None:
     _write(work / "local" / "resources.json", {"format_version": 2, "class_allow_list": ["*"]})
     words = [sys.executable, "-m", "nvflare.private.fed.app.simulator.simulator", str(job.out / "job")]
     words += ["-w", str(work), "-n", str(job.sites), "-t", str(len(os.sched_getaffinity(0)))]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603 - fixed words
+    log = job.out / "log.txt"
+    with log.open("w", encoding="utf-8") as said:
+        simulator = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603 - fixed words
+        # To tell a hundred clients that all is done takes it longer than a round; whoever started us ends them.
+        while not found.is_file() and simulator.poll() is None:
+            time.sleep(_LOOK_S)
     if not found.is_file():
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line]
-        raise SystemExit(lines[-1] if lines else f"it ended with {done.returncode}")
+        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if "rror" in line]
+        raise SystemExit(lines[-1] if lines else f"it ended with {simulator.returncode}")
     sys.stdout.write("\n" + found.read_text(encoding="utf-8") + "\n")
+    sys.stdout.flush()
 
 
 def _workflow(args: dict[str, object]) -> dict[str, object]:
