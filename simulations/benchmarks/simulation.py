@@ -31,7 +31,7 @@ from common.cli import grid
 from common.errors import FederationError
 from simulations.benchmarks.planted import images_of, plant
 from simulations.benchmarks.race_record import OURS_NAME, ROUND_LIMIT, Race, Timed
-from simulations.benchmarks.simulators.common_task import BEGUN, Measured
+from simulations.benchmarks.simulators.common_task import BEGUN, Measured, end_family
 
 MEMORY_SITES: Final = (10, 100, 1000)
 _MODULES: Final = "simulations.benchmarks.simulators"
@@ -199,6 +199,7 @@ def _spoken(words: list[str], folder: str, environment: dict[str, str]) -> str:
         try:
             said, complained = process.communicate(timeout=_LONGEST_S)
         finally:
+            end_family(process.pid)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import subprocess
 import sys
 
 import pytest
@@ -21,7 +24,7 @@ from simulations.benchmarks.simulation import (
     race_table,
 )
 from simulations.benchmarks.simulation_command import BEGIN, END, put, verdict
-from simulations.benchmarks.simulators.common_task import Measured, network
+from simulations.benchmarks.simulators.common_task import Measured, end_family, network
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +108,21 @@ def test_memory_that_grows_with_the_hospitals_is_not_a_pass_and_the_page_says_wh
 def test_one_that_takes_minutes_runs_fewer_rounds_and_says_so():
     assert Timed("slow", rounds=2).label == "slow (2 rounds of one turn)"
     assert Timed("quick").label == "quick"
+
+
+def test_what_a_contender_started_ends_with_it_in_whatever_session_it_is():
+    script = (
+        "import subprocess, sys, time\n"
+        "one = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        "print(one.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as contender:
+        end = os.pidfd_open(int(contender.stdout.readline()))
+        try:
+            end_family(contender.pid)
+            assert select.select([end], [], [], 60)[0], "it is still there"
+            assert contender.poll() is None
+        finally:
+            os.close(end)
+            contender.kill()

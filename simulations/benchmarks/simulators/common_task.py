@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -151,8 +153,17 @@ def memory_mib() -> float:
     return total / _KIB
 
 
-def _family() -> list[str]:
-    """`/proc/<pid>/stat` of this process and of those that descend from it."""
+def end_family(root: int) -> None:
+    """Kill every process that descends from `root`, whatever session it made itself; not `root`."""
+    for stat in _family(root):
+        pid = int(stat.partition(" ")[0])
+        if pid != root:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _family(root: int | None = None) -> list[str]:
+    """`/proc/<pid>/stat` of a process, this one by default, and of those that descend from it."""
     stats: dict[int, str] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -160,7 +171,7 @@ def _family() -> list[str]:
         except OSError:
             continue
     parents = {pid: int(stat.rpartition(")")[2].split()[1]) for pid, stat in stats.items()}
-    family = {os.getpid()}
+    family = {root or os.getpid()}
     while True:
         more = {pid for pid, parent in parents.items() if parent in family} - family
         if not more:

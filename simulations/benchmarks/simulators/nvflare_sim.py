@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from simulations.benchmarks.simulators.common_task import Job
+from simulations.benchmarks.simulators.common_task import Job, end_family
 
 _LOOK_S = 0.5
 _PARTS = "simulations.benchmarks.simulators.nvflare_parts"
@@ -35,9 +35,10 @@ def main() -> None:
     log = job.out / "log.txt"
     with log.open("w", encoding="utf-8") as said:
         simulator = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT)  # noqa: S603 - fixed words
-        # To tell a hundred clients that all is done takes it longer than a round; whoever started us ends them.
+        # To tell a hundred clients that all is done takes it longer than a round: it is ended.
         while not found.is_file() and simulator.poll() is None:
             time.sleep(_LOOK_S)
+        end_family(os.getpid())
     if not found.is_file():
         lines = [line for line in log.read_text(encoding="utf-8").splitlines() if "rror" in line]
         raise SystemExit(lines[-1] if lines else f"it ended with {simulator.returncode}")
