@@ -1,8 +1,8 @@
 """Images of 512 x 512 per second on one core, for each machine of each chain.
 
 The process is tied to one core and OpenCV to one thread. Every image gets settings drawn anew and one of four patients, rendered
-before the clock starts. Judged by the process's own CPU time, which other programs on the machine do not change; time by the
-clock stands beside.
+before the clock starts. Judged by the process's own CPU time, which other programs on the machine hardly change; time by the
+clock stands beside: the mean, and what nine of ten images exceed, which is the clock's time where nobody came between.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Speed:
     cpu_ms: float
     """For one image, drawing its settings included."""
     clock_ms: float
+    least_clock_ms: float
+    """The first decile of the clock's time for one image: of those between which no other program ran."""
 
     @property
     def per_second(self) -> float:
@@ -59,11 +61,18 @@ def scanner_speed(images: int, seed: int) -> list[Speed]:
 def table(found: list[Speed]) -> Table:
     """One line for each machine."""
     rows = [
-        (one.chain, one.machine, f"{one.cpu_ms:.1f}", f"{one.clock_ms:.1f}", f"{one.per_second:.0f}")
+        (
+            one.chain,
+            one.machine,
+            f"{one.cpu_ms:.1f}",
+            f"{one.clock_ms:.1f}",
+            f"{one.least_clock_ms:.1f}",
+            f"{one.per_second:.0f}",
+        )
         for one in found
     ]
     title = f"Images of {SIZE} x {SIZE} on one core; the limit is {LIMIT:.0f} a second"
-    return grid(title, ("chain", "machine", "CPU ms", "clock ms", "images/s of CPU"), rows)
+    return grid(title, ("chain", "machine", "CPU ms", "clock ms", "undisturbed", "images/s of CPU"), rows)
 
 
 def _machines(seed: int) -> Iterator[tuple[str, str, Make]]:
@@ -97,11 +106,14 @@ def _machines(seed: int) -> Iterator[tuple[str, str, Make]]:
 def _timed(chain: str, name: str, make: Make, images: int) -> Speed:
     for n in range(2):
         make(n)
-    clock, cpu = time.perf_counter(), time.process_time()
+    clocks, cpu = [], time.process_time()
     for n in range(images):
+        began = time.perf_counter()
         make(n)
-    cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
-    return Speed(chain, name, images, 1000 * cpu / images, 1000 * clock / images)
+        clocks.append(1000 * (time.perf_counter() - began))
+    cpu = time.process_time() - cpu
+    least = float(np.quantile(clocks, 0.1))
+    return Speed(chain, name, images, 1000 * cpu / images, sum(clocks) / images, least)
 
 
 @contextmanager
