@@ -26,11 +26,14 @@ class Timed:
     """Why it was not timed; empty where it was."""
     rounds: int = 0
     """See `Contender`."""
+    sites: int = 0
+    """See `Contender`."""
 
     @property
     def label(self) -> str:
         """Its name, with how often it ran where that is less than the others."""
-        return f"{self.name} ({self.rounds} rounds of one turn)" if self.rounds else self.name
+        of = f", {self.sites} hospitals" if self.sites else ""
+        return f"{self.name} ({self.rounds} rounds of one turn{of})" if self.rounds else self.name
 
     @property
     def startup_s(self) -> float:

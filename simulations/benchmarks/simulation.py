@@ -52,6 +52,8 @@ class Contender:
     """Of a peer, installed without what they depend on: that is here, or in the list."""
     rounds: int = 0
     """Of one that takes minutes: how many it runs, in the first turn only; 0: as many as the race has."""
+    sites: int = 0
+    """Of one that takes minutes for those who have nothing to do: as many as train in a round; 0: all."""
 
 
 BARE: Final = Contender("bare loop, 1 thread", "bare")
@@ -75,6 +77,7 @@ CONTENDERS: Final = (
         "nvflare_sim",
         packages=("nvflare", "pyhocon", "pyjwt", "docker", "Flask-JWT-Extended"),
         rounds=2,
+        sites=10,
     ),
 )
 
@@ -106,13 +109,16 @@ def race(
     chosen = min(10, sites)
     folder = _prepared(cache / f"planted-{sites}", sites, max(sites, *growing, 1))
     wanted = [c for c in CONTENDERS if c is BARE or not names or any(c.name.startswith(n) for n in names)]
-    found = {contender.name: Timed(contender.name, rounds=contender.rounds) for contender in wanted}
+    found = {
+        contender.name: Timed(contender.name, rounds=contender.rounds, sites=contender.sites)
+        for contender in wanted
+    }
     pythons = {contender.name: _python(contender, cache, found[contender.name]) for contender in wanted}
     for turn in range(1, turns + 1):
         for contender in wanted:
             timed = found[contender.name]
             if not timed.absent and (turn == 1 or not contender.rounds):
-                job = (folder, sites, contender.rounds or rounds, chosen)
+                job = (folder, contender.sites or sites, contender.rounds or rounds, chosen)
                 _take_turn(contender, pythons[contender.name], job, timed)
                 told(f"turn {turn} of {turns}: {contender.name}: {timed.absent or _line(timed)}")
     grown = []

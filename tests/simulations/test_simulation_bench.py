@@ -107,6 +107,7 @@ def test_memory_that_grows_with_the_hospitals_is_not_a_pass_and_the_page_says_wh
 
 def test_one_that_takes_minutes_runs_fewer_rounds_and_says_so():
     assert Timed("slow", rounds=2).label == "slow (2 rounds of one turn)"
+    assert Timed("slow", rounds=2, sites=10).label == "slow (2 rounds of one turn, 10 hospitals)"
     assert Timed("quick").label == "quick"
 
 
