@@ -4,8 +4,8 @@ Flower's own takes a message apart and puts it together in memory: two to three 
 several replies several more. Here one object is in memory at a time:
 
 1. What goes out is sliced from the mapped file in which the question lies, a batch of objects after the other.
-2. What comes in is written to a nameless file as it comes, three replies at a time and one object of each
-   (`server.arriving`); the arrays of a reply are views of it. A reply that is longer than any answer may be is not fetched to its end.
+2. What comes in is written to a nameless file as it comes; the arrays of a reply are views of it. A reply that is longer
+   than any answer may be is not fetched to its end.
 
 It speaks the same Runtime API with the same client as the grid inside, `flwr.superlink.grid.http_grid` of Flower 1.41;
 `tests/server/test_streaming.py` holds what it assumes of that.
@@ -16,7 +16,8 @@ from __future__ import annotations
 import itertools
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -41,6 +42,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectPushError,
+    ObjectUnavailableError,
     push_object_contents_from_iterable,
 )
 
@@ -48,7 +50,7 @@ from common.errors import StorageError
 from common.logs import Log
 from common.tensors import give_back
 from server.around import Around
-from server.arriving import Announced, Arriving, Fetch
+from server.arriving import Announced, Arriving
 from server.exchange import MALFORMED, TOO_LONG, most_bytes
 from server.fetching import Fetching, TooLong
 
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
 _LOG: Final = Log("server.streaming")
 _TOGETHER: Final = 2
 """Objects on their way at once: while one is taken in, the next is made ready."""
+_LAST_S: Final = 30.0
+"""How long the one object is waited for that may still be on its way when a reply counts as come."""
+_POLL_S: Final = 0.05
 
 
 def streamed(grid: Grid, folder: Path) -> Grid:
@@ -81,19 +86,39 @@ class StreamedGrid(Around["HttpGrid"]):
         super().__init__(grid)
         self._folder = folder
         self._most = most_bytes(0)
-        self._arriving = Arriving(self._announced, self._pull, self._pulled)
+        self._arriving = Arriving(self._pull)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Hand messages to the SuperLink; gives the id of each, or an empty one for what it does not take."""
         return [self._taken(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        """The replies that are there with all they are made of; the others are fetched meanwhile.
+        """The replies that are there with all they are made of, each fetched when it is asked for.
 
         Raises:
             StorageError: when the disk is full or the folder cannot be written.
         """
-        return self._arriving.replies(list(message_ids))
+        numbers = list(message_ids)
+        # The SuperLink forgets a question once it has announced the reply, and says of the next look that both are lost.
+        unheard = [number for number in numbers if not self._arriving.expects(number)]
+        announced: Iterable[Announced] = ()
+        if unheard:
+            found = self._client.PullMessages(PullAppMessagesRequest(message_ids=unheard))
+            announced = zip(found.messages_list, found.message_object_trees, strict=True)
+        for proto, tree in self._arriving.whole(numbers, announced):
+            asked, number = proto.metadata.reply_to_message_id, proto.metadata.message_id
+            try:
+                reply = self._pulled(tree, asked)
+            except ObjectPullError:
+                yield self._error(asked, ErrorCode.MESSAGE_UNAVAILABLE)
+                continue
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self._grid.node, run_id=self.run.run_id, message_object_id=number
+                )
+            )
+            reply.metadata.__dict__["_message_id"] = number
+            yield reply
 
     @property
     def _client(self) -> Any:
@@ -135,35 +160,32 @@ class StreamedGrid(Around["HttpGrid"]):
         self._most = max(self._most, most_bytes(sum(len(array.data) for array in _held(message))))
         return str(said.message_ids[0]) if said.message_ids and said.message_ids[0] else ""
 
-    def _announced(self, numbers: Collection[str]) -> list[Announced]:
-        found = self._client.PullMessages(PullAppMessagesRequest(message_ids=numbers))
-        return list(zip(found.messages_list, found.message_object_trees, strict=True))
+    def _pulled(self, tree: ObjectTree, asked: str) -> Message:
+        """A reply, or an error where it is too long or none."""
+        until = time.monotonic() + _LAST_S
 
-    def _pulled(self, announced: Announced, fetch: Fetch) -> Message:
-        """A reply, or an error where it is too long, or none, or will never be there; in a thread."""
-        proto, tree = announced
-        asked, number = proto.metadata.reply_to_message_id, proto.metadata.message_id
+        def fetch(number: str) -> bytes:
+            # Flower's own function for it keeps what it fetched until the collector of garbage comes by.
+            while True:
+                try:
+                    return self._pull(number)
+                except ObjectUnavailableError:
+                    if time.monotonic() > until:
+                        raise ObjectPullError(number, "it did not come") from None
+                time.sleep(_POLL_S)
+
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._folder) as file:
-                reply = Fetching(fetch, file, self._most).message(tree.object_id)
-        except ObjectPullError:
-            return self._error(asked, ErrorCode.MESSAGE_UNAVAILABLE)
+                return Fetching(fetch, file, self._most).message(tree.object_id)
         except TooLong:
-            reply = self._error(asked, TOO_LONG)
+            return self._error(asked, TOO_LONG)
         except ValueError:
-            reply = self._error(asked, MALFORMED)
+            return self._error(asked, MALFORMED)
         except OSError:
             raise StorageError(
                 self._folder.name, "it cannot be written", "Check free space and rights"
             ) from None
-        self._client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(
-                node=self._grid.node, run_id=self.run.run_id, message_object_id=number
-            )
-        )
-        reply.metadata.__dict__["_message_id"] = number
-        return reply
 
     def _pull(self, number: str) -> bytes:
         """An object's content; raises where it is not there yet, or never will be."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import threading
-import time
 
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
@@ -22,60 +20,22 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from common.errors import StorageError
-from server.arriving import TOGETHER, Arriving
+from server.arriving import Arriving
 from server.streaming import streamed
 
-LONG_S = 60.0
 
+class Store:
+    """Objects of a SuperLink."""
 
-class Shelf:
-    """Objects of a SuperLink, and what it announces; a reply here is two objects, an array and itself."""
-
-    def __init__(self, *announced, there=(), never=()):
+    def __init__(self, there=(), never=()):
         self.there, self.never = set(there), set(never)
-        self.announced = list(announced)
-        self.now = self.ended = 0
-        self.open, self.too_many = threading.Event(), threading.Event()
-        self.open.set()
-        self._lock = threading.Lock()
-        self.arriving = Arriving(self.look, self.pull, self.fetched)
 
-    def look(self, numbers):
-        with self._lock:
-            found = [r for r in self.announced if r[0].metadata.reply_to_message_id in numbers]
-            self.announced = [r for r in self.announced if r not in found]
-        return found
-
-    def pull(self, number):
-        with self._lock:
-            self.now += 1
-            if self.now > TOGETHER:
-                self.too_many.set()
-        self.open.wait(LONG_S)
-        with self._lock:
-            self.now -= 1
+    def fetch(self, number):
         if number in self.never:
             raise ObjectPullError(number, "gone")
         if number not in self.there:
             raise ObjectUnavailableError(number)
         return b"content"
-
-    def fetched(self, announced, fetch):
-        try:
-            fetch(announced[1].children[0].object_id)
-            fetch(announced[1].object_id)
-        except ObjectPullError:
-            return f"{announced[1].object_id} is gone"
-        self.ended += 1
-        return announced[1].object_id
-
-    def until(self, asked, count):
-        """All that is given until so many came; fails when they do not."""
-        found, ends = [], time.monotonic() + LONG_S
-        while len(found) < count and time.monotonic() < ends:
-            found += self.arriving.replies(asked)
-        return found
 
 
 def _reply(asked, number):
@@ -83,82 +43,34 @@ def _reply(asked, number):
     return Message(metadata=Metadata(message_id=number, reply_to_message_id=asked)), tree
 
 
-def _whole(*numbers):
-    return {part for number in numbers for part in (number, f"{number}-array")}
+def _numbers(found):
+    return [reply.metadata.message_id for reply, _tree in found]
 
 
-def test_a_reply_that_is_still_on_its_way_is_kept_and_given_once_when_its_last_object_came():
-    shelf = Shelf(_reply("q1", "r1"), there={"r1-array"})
-    assert list(shelf.arriving.replies(["q1"])) == []
-    shelf.there.add("r1")
-    assert list(shelf.arriving.replies(["q2"])) == [], "nobody asked for it"
-    assert shelf.until(["q1"], 1) == ["r1"]
-    assert list(shelf.arriving.replies(["q1"])) == [], "given once"
+def test_a_reply_that_is_still_on_its_way_is_kept_and_given_when_its_last_object_came():
+    store = Store(there={"r1-array"})
+    arriving = Arriving(store.fetch)
+    assert _numbers(arriving.whole(["q1"], [_reply("q1", "r1")])) == []
+    assert _numbers(arriving.whole(["q1"], [])) == []
+    store.there.add("r1")
+    assert _numbers(arriving.whole(["q2"], [])) == [], "nobody asked for it"
+    assert _numbers(arriving.whole(["q1"], [])) == ["r1"]
+    assert _numbers(arriving.whole(["q1"], [])) == [], "given once"
 
 
-def test_those_that_stand_still_keep_no_other_waiting():
-    """More of them than are fetched at once: nodes that were killed while they sent."""
-    dead = [_reply(f"q{number}", f"r{number}") for number in range(TOGETHER + 2)]
-    shelf = Shelf(*dead, there={f"r{number}-array" for number in range(TOGETHER + 2)})
-    asked = [f"q{number}" for number in range(TOGETHER + 3)]
-    assert list(shelf.arriving.replies(asked)) == []
-    last = TOGETHER + 2
-    shelf.announced = [_reply(f"q{last}", f"r{last}")]
-    shelf.there |= _whole(f"r{last}")
-    assert shelf.until(asked, 1) == [f"r{last}"]
+def test_one_that_stands_still_keeps_no_other_waiting():
+    arriving = Arriving(Store(there={"r2"}).fetch)
+    assert _numbers(arriving.whole(["q1", "q2"], [_reply("q1", "r1"), _reply("q2", "r2")])) == ["r2"]
 
 
-def test_one_that_will_never_be_there_is_given_as_such():
-    assert Shelf(_reply("q1", "r1"), never={"r1-array"}).until(["q1"], 1) == ["r1 is gone"]
+def test_one_that_will_never_be_there_is_given_so_that_whoever_fetches_it_learns_so():
+    arriving = Arriving(Store(never={"r1"}).fetch)
+    assert _numbers(arriving.whole(["q1"], [_reply("q1", "r1")])) == ["r1"]
 
 
 def test_a_second_reply_to_the_same_question_is_given_too_for_admission_to_refuse():
-    shelf = Shelf(_reply("q1", "r1"), _reply("q1", "r2"), there=_whole("r1", "r2"))
-    assert sorted(shelf.until(["q1"], 2)) == ["r1", "r2"]
-
-
-def test_what_goes_wrong_in_a_thread_is_raised_where_the_reply_is_asked_for():
-    """A full disk ends the run by its name; it does not leave it waiting for ever."""
-
-    def full(_announced, _fetch):
-        raise StorageError("updates", "it cannot be written", "Free space")
-
-    shelf = Shelf(_reply("q1", "r1"))
-    shelf.arriving = Arriving(shelf.look, shelf.pull, full)
-    with pytest.raises(StorageError):
-        shelf.until(["q1"], 1)
-
-    def lost(_numbers):
-        raise OSError
-
-    with pytest.raises(OSError):
-        list(Arriving(lost, shelf.pull, full).replies(["q1"]))
-
-
-def test_the_next_is_fetched_while_the_server_works_on_one():
-    replies = [_reply(f"q{number}", f"r{number}") for number in range(2)]
-    shelf = Shelf(*replies, there=_whole("r0", "r1"))
-    given = shelf.arriving.replies(["q0", "q1"])
-    first = next(given)
-    ends = time.monotonic() + LONG_S
-    while shelf.ended < 2 and time.monotonic() < ends:
-        time.sleep(0.001)
-    assert shelf.ended == 2, "nobody had asked for the second yet"
-    assert {first, *given} == {"r0", "r1"}
-
-
-def test_no_more_than_some_are_fetched_at_once():
-    """One object of each is in memory, whatever the number of hospitals."""
-    count = TOGETHER + 4
-    asked = [f"q{number}" for number in range(count)]
-    shelf = Shelf(*(_reply(f"q{number}", f"r{number}") for number in range(count)))
-    shelf.there = _whole(*(f"r{number}" for number in range(count)))
-    shelf.open.clear()
-    assert list(shelf.arriving.replies(asked)) == []
-    assert not shelf.too_many.wait(0.5)
-    shelf.open.set()
-    assert set(shelf.until(asked, count)) == {f"r{number}" for number in range(count)}
-    assert not shelf.too_many.is_set()
+    arriving = Arriving(Store(there={"r1", "r2"}).fetch)
+    assert _numbers(arriving.whole(["q1"], [_reply("q1", "r1"), _reply("q1", "r2")])) == ["r1", "r2"]
 
 
 def test_flower_itself_would_wait_for_three_minutes():
@@ -174,8 +86,9 @@ def test_flower_sends_an_object_after_those_it_is_made_of():
     assert order[-1] == content.object_id
 
 
-def test_nothing_announced_is_nothing():
-    assert list(Shelf().arriving.replies(["q1"])) == []
+@pytest.mark.parametrize("number", ["q1", "q9"])
+def test_nothing_announced_is_nothing(number):
+    assert _numbers(Arriving(Store().fetch).whole([number], [])) == []
 
 
 class Forgetful:

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import inspect
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +120,7 @@ def test_a_long_reply_is_a_view_of_a_file_and_the_same_bytes(grid, link):
     asked = _ask(grid, _bytes(PART))
     blob = _bytes(2 * PART + 77, seed=2)
     _reply(link, wire.to_records(blob))
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     held = wire.spread(reply.content)[1]
     assert all(isinstance(part, memoryview) and tensors.under(part) is not None for part in held)
     assert b"".join(held) == blob
@@ -135,7 +134,7 @@ def test_a_reply_of_equal_parts_arrives_whole(grid, link):
     """Flower sends equal objects once; a model of zeros has many."""
     asked = _ask(grid, _bytes(2 * PART))
     _reply(link, wire.to_records(bytes(3 * PART + 9)))
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     assert b"".join(wire.spread(reply.content)[1]) == bytes(3 * PART + 9)
 
 
@@ -145,7 +144,7 @@ def test_an_update_is_judged_where_it_lies(grid, link):
     weights = np.random.default_rng(3).standard_normal(PART // 2).astype(np.float32)
     update = Update("alder", "run", 1, "sha256:1", "sha256:2", 10, {"w": weights}, Progress(None, None))
     _reply(link, wire.to_records(wire.pack(update)))
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     answer = answer_in(1, reply, 1 << 30)
     assert answer.code == ""
     assert isinstance(answer.message, Update)
@@ -166,7 +165,7 @@ def test_memory_does_not_grow_with_the_model(link, grid, tmp_path):
         link.replies.clear()
         _reply(link, wire.to_records(bytes(pages)))
         tracemalloc.start()
-        reply = _pulled(grid, asked)
+        (reply,) = grid.pull_messages([asked])
         assert sum(len(part) for part in wire.spread(reply.content)[1]) == count * PART
         peaks.append((there, tracemalloc.get_traced_memory()[1]))
         tracemalloc.stop()
@@ -178,7 +177,7 @@ def test_a_reply_that_is_too_long_is_not_fetched_to_its_end(grid, link):
     asked = _ask(grid, b"short")
     _reply(link, wire.to_records(_bytes(10 * PART)))
     before = link.pulls
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     assert answer_in(1, reply, 1 << 30).code == "too-long"
     assert reply.metadata.reply_to_message_id == asked
     assert link.pulls - before < 20, "of the twenty-three and more that it has"
@@ -193,18 +192,9 @@ def test_a_reply_that_is_still_on_its_way_is_put_aside(grid, link):
     assert list(grid.pull_messages([asked])) == []
     assert list(grid.pull_messages(["another"])) == []
     link.late = set()
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     assert b"".join(wire.spread(reply.content)[1]) == _bytes(PART, seed=5)
     assert list(grid.pull_messages([asked])) == []
-
-
-def _pulled(grid, asked):
-    """The one reply, asked for until it is whole: it is fetched in a thread of its own."""
-    found, ends = [], time.monotonic() + 120
-    while not found and time.monotonic() < ends:
-        found += grid.pull_messages([asked])
-    (reply,) = found
-    return reply
 
 
 def _with(link: Link, kind: bytes, change: Callable[[bytes], bytes | None]) -> None:
@@ -234,7 +224,7 @@ def test_a_reply_that_is_none_is_refused_and_the_round_goes_on(grid, link, kind,
     asked = _ask(grid, _bytes(PART))
     _reply(link, wire.to_records(_bytes(2 * PART)), grid._folder.parent / "theirs")
     _with(link, kind, change)
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     assert answer_in(1, reply, 1 << 30).code == code
 
 
@@ -244,7 +234,7 @@ def test_one_object_again_and_again_is_not_believed(grid, link):
     _reply(link, wire.to_records(_bytes(LARGE)), grid._folder.parent / "theirs")
     bomb = json.dumps([0] * 10_000).encode()
     _with(link, b"Array ", lambda held: held.replace(b"[0]", bomb))
-    reply = _pulled(grid, asked)
+    (reply,) = grid.pull_messages([asked])
     assert answer_in(1, reply, 1 << 60).code == "too-long"
 
 
