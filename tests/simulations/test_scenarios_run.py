@@ -23,14 +23,14 @@ PATIENTS = 12
 CUTS = {
     "natural": 'by = "column"\ncolumn = "site"',
     "scanner": 'by = "column"\ncolumn = "scanner"',
-    "dirichlet": 'by = "dirichlet"\nsites = 3\nalpha = 0.5',
+    "dirichlet": 'by = "dirichlet"\nsites = 3\nalpha = 5.0',
     "size": 'by = "size"\nsites = 3\nexponent = 1.0',
 }
 
 
 def small(name: str) -> Scenario:
     """A shipped scenario as it is, but with few patients, few copies and one round."""
-    found = load_scenario(HERE / f"{name}.toml", rounds=2 if name == "drop_outs" else 1)
+    found = load_scenario(HERE / f"{name}.toml", rounds=3 if name == "drop_outs" else 1)
     sites = tuple(replace(site, patients=PATIENTS, copies=min(site.copies, 2)) for site in found.site)
     setting = replace(found.scenario, arms=("federated",), least_patients=2)
     plan = {**found.plan, "federation": {**found.plan["federation"], "sites_per_round": 0}}
