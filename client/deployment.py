@@ -40,9 +40,12 @@ ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "NO_PROXY": "127.0.0.1,localhost",
     "no_proxy": "127.0.0.1,localhost",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "67108864",
+    "MALLOC_ARENA_MAX": "2",
 }
 """No telemetry, no update check, nothing installed; the way to our own processes never leads through the hospital's proxy,
-which the tunnel alone speaks to."""
+which the tunnel alone speaks to. Of glibc: what a part of a model took is kept for the next part, up to 64 MiB."""
 PROCESSES: Final = "processes"
 """In the site's state: logs and status of the processes."""
 COURIER: Final = "courier"

@@ -14,7 +14,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -71,6 +70,8 @@ def area_means(image: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.floa
     step = max(1, min(image.shape) // _ENOUGH)
     image = np.ascontiguousarray(image[::step, ::step], dtype=np.float32)
     if not (image.shape[0] % side or image.shape[1] % side):  # whole cells: the same means, much sooner
+        import cv2  # noqa: PLC0415 - slow to import, and who trains needs no fingerprint
+
         return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA), dtype=np.float32)
     rows, cols = (np.linspace(0, length, side + 1).astype(np.intp) for length in image.shape)
     sums = np.add.reduceat(image, rows[:-1], axis=0, dtype=np.float32)

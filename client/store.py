@@ -23,7 +23,6 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 
 from client.files import storage_error, whole_file, write_rows
 from client.index import ImageRow, Index
@@ -202,6 +201,8 @@ def _preprocessed(tasks: list[tuple[str, Input]], workers: int | None) -> Iterat
 
 
 def _one(task: tuple[str, Input]) -> npt.NDArray[np.float16]:
+    import pydicom  # noqa: PLC0415 - slow to import, and a hospital trains from its store without it
+
     file, spec = task
     try:
         return to_tensor(pydicom.dcmread(file), spec).astype(DTYPE)

@@ -2,12 +2,14 @@
 
     python -m server.superlink --database superlink.sqlite … (as flower-superlink)
 
-Most of what a round took beyond computing, it took here. Three things are otherwise than in `flower-superlink`:
+Most of what a round took beyond computing, it took here. Four things are otherwise than in `flower-superlink`:
 
 1. What is asked most often goes the short way to Flower's own handlers, and a node that asks for what is not there yet is
    answered when it is (`common.shortway`).
 2. Long objects lie in files beside the database (`server.objects`).
-3. Task tokens that ran out are looked for once a second, and bytes are added up once a second, not with every object: both
+3. Who writes to the database takes a turn in this process, and an object that comes is checked and on disk before its turn
+   (`server.objects`).
+4. Task tokens that ran out are looked for once a second, and bytes are added up once a second, not with every object: both
    are writes, for which all others wait.
 
 This reaches into parts of Flower that promise nothing: `MOVED` says which. The process looks at them before it starts and
@@ -21,8 +23,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -108,6 +110,11 @@ MOVED: Final[Parts] = MappingProxyType(
             "flwr.server.superlink.linkstate.linkstate_factory",
             "LinkStateFactory",
         ): "9a019d15600620f0dae7c10b0d605e897a7870f62ed76beda75481bcf321faf9",
+        # Every transaction of state and store, which is entered and left in one thread.
+        (
+            "flwr.supercore.sql_mixin",
+            "SqlMixin.session",
+        ): "2aa8a8351f33f7c4e9e90a94ec1894ec3c2494fc6d46a93967ef69f107811d78",
         (
             "flwr.supercore.corestate.sql_corestate",
             "SqlCoreState.store_object",
@@ -180,10 +187,10 @@ def ways() -> dict[str, Any]:
 
 
 def seldom(state: type[Any]) -> type[Any]:
-    """Flower's state in SQL, which writes what is of no hurry once a second.
+    """Flower's state in SQL, which writes what is of no hurry once a second, and waits for its turn without looking.
 
     Args:
-        state: Flower's class.
+        state: Flower's class; its store is a `server.objects.FileObjectStore`.
     """
 
     class Seldom(state):  # type: ignore[misc] # a class that is found while we run
@@ -202,6 +209,17 @@ def seldom(state: type[Any]) -> type[Any]:
                 return
             self._looked_s = now
             super()._cleanup_expired_task_tokens()
+
+        @contextmanager
+        def session(self) -> Iterator[Any]:
+            """A transaction, in the turn of the store's."""
+            with self.object_store.turn, super().session() as session:
+                yield session
+
+        def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
+            """Keep an object that is waited for; its content is ready before anybody else has to wait."""
+            with self.object_store.laid_down(object_id, object_content):
+                return bool(super().store_object(run_id, session_id, object_id, object_content))
 
         def store_traffic(self, run_id: int, *, bytes_sent: int, bytes_recv: int) -> None:
             """Add bytes up; they are written with the first of the next second."""

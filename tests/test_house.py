@@ -138,6 +138,15 @@ def test_starting_costs_no_heavy_import(module: str) -> None:
     assert result.stdout.strip() == ""
 
 
+def test_training_needs_no_reader_of_images_and_no_statistics() -> None:
+    """A site's service is started anew within a second, and a simulation starts once for every worker."""
+    script = "import sys, client.duties, client.service; print([m for m in ('pydicom', 'gdcm', 'cv2', 'scipy') if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 # Spelled in parts, so that this file does not find itself.
 FORBIDDEN = re.compile("|".join(["/" + "work/", "/opt/" + "pypi", "/" + "root/", "extra-" + "index-url"]))
 TEXT = {".py", ".md", ".toml", ".txt", ".html", ".css", ".json", ".cfg", ".yml", ".yaml", ""}

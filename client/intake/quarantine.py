@@ -18,16 +18,18 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, TYPE_CHECKING, Any, Final, Self
 
 from client.deid.text.found import Decision
 from client.files import storage_error, whole_file
-from client.intake.folder import Incoming
 from client.intake.outcome import Outcome, Person
 from client.intake.refusals import Refusal, lost, read_reason
 from client.intake.seal import CHUNK_BYTES, Seal, open_seal
 from client.site import Site
 from common.errors import StorageError
+
+if TYPE_CHECKING:
+    from client.intake.folder import Incoming
 
 __all__ = ["ID_LENGTH", "Quarantine", "Refusal"]
 
@@ -136,6 +138,8 @@ class Quarantine:
 
     def seal_all(self) -> int:
         """Seal what an older release left in plain, and date it; returns how many originals that were."""
+        from client.intake.folder import Incoming  # noqa: PLC0415 - pydicom, which who only counts what was refused needs not
+
         plain = sorted(self._folder.glob(f"*{_PLAIN}"))
         for path in plain:
             try:
@@ -239,6 +243,8 @@ def _slip(first: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _incoming(bare: IO[bytes], slip: Mapping[str, Any]) -> Incoming:
+    from client.intake.folder import Incoming  # noqa: PLC0415 - as above
+
     person = None if slip["person"] is None else Person(**slip["person"])
     return Incoming(Path(f"/proc/{os.getpid()}/fd/{bare.fileno()}"), str(slip["relative"]), person)
 

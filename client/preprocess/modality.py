@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 
 from client.preprocess.lookup import apply_table, read_table
 from common.errors import FileRefused
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 _EXACT: Final = 2**24
 """Whole numbers below it are themselves in float32."""
@@ -83,14 +85,16 @@ def _per_frame(ds: Dataset, samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _transform_of(group: Dataset | None) -> Dataset:
+    from pydicom.dataset import Dataset  # noqa: PLC0415 - slow to import
+
     return Dataset() if group is None else group
 
 
 def frame_groups(ds: Dataset, name: str) -> Iterator[Dataset | None]:
     """For each frame of an enhanced object, its functional group `name`: its own, else the shared one."""
-    shared_items = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    shared_items = ds.get("SharedFunctionalGroupsSequence") or [{}]
     shared = shared_items[0].get(name)
-    frames = ds.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * int(ds.get("NumberOfFrames") or 1)
+    frames = ds.get("PerFrameFunctionalGroupsSequence") or [{}] * int(ds.get("NumberOfFrames") or 1)
     for frame in frames:
         own = frame.get(name) or shared
         yield own[0] if own else None

@@ -11,18 +11,20 @@ Windows and tables are equal to `pydicom.pixels.apply_voi_lut` wherever that is 
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
 from client.preprocess.lookup import Table, apply_table, read_table
 from client.preprocess.modality import rescale
 from client.preprocess.samples import sample_range
 from common.errors import FileRefused
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
@@ -141,7 +143,7 @@ def _values(ds: Dataset, name: str) -> list[Any]:
     value = ds.get(name)
     if value is None or value == "":
         return []
-    return list(value) if isinstance(value, (MultiValue, list, tuple)) else [value]
+    return list(value) if isinstance(value, (MutableSequence, tuple)) else [value]
 
 
 def _number(value: Any) -> float:

@@ -7,12 +7,14 @@ are read too, as far as pydicom's decoders go.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 
 from common.errors import FileRefused
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 
 def stored(ds: Dataset) -> npt.NDArray[Any]:

@@ -10,11 +10,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.dataset import Dataset
 
 from client.preprocess.harmonise import to_landmarks, to_spectrum
 from client.preprocess.modality import to_units
@@ -30,6 +29,9 @@ from client.preprocess.resample import fit, pad
 from client.preprocess.samples import stored
 from common.errors import FileRefused
 from common.plan import Input
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 VERSION: Final = 1
 """Raised whenever the same file would give another array; part of every store's digest."""

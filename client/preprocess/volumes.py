@@ -15,18 +15,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from pydicom.dataset import Dataset
 
 from client.files import write_rows
 from client.index import ImageRow, Index, VolumeRow
 from client.preprocess.modality import frame_groups
 from client.preprocess.tensor import decode
 from client.site import Site
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 MODALITIES: Final = ("CT", "MR")
 _ONE_FRAME: Final = (b"1.2.840.10008.5.1.4.1.1.2\0", b"1.2.840.10008.5.1.4.1.1.4\0")
@@ -157,6 +158,8 @@ def slice_gap(stack: Sequence[Slice]) -> tuple[float, bool]:
 
 def read_slices(folder: Path, row: ImageRow) -> list[Slice]:
     """The slices of one indexed file, headers only: one, or one for each frame of an enhanced object."""
+    import pydicom  # noqa: PLC0415 - slow to import, and a hospital trains from its store without it
+
     try:
         ds = pydicom.dcmread(folder / row.file, stop_before_pixels=True)
     except (OSError, pydicom.errors.InvalidDicomError):
@@ -167,7 +170,7 @@ def read_slices(folder: Path, row: ImageRow) -> list[Slice]:
     names = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
     groups = zip(*(frame_groups(ds, name) for name in names), strict=True)
     return [
-        _slice(row, shape, (frame, float(frame)), [part or Dataset() for part in parts])
+        _slice(row, shape, (frame, float(frame)), [part or pydicom.Dataset() for part in parts])
         for frame, parts in enumerate(groups)
     ]
 
@@ -211,6 +214,8 @@ def _write(site: Site, row: ImageRow, part: int, stack: Sequence[Slice]) -> Volu
 
 
 def _pixels(dicom: Path, stack: Sequence[Slice]) -> Iterator[npt.NDArray[np.float32]]:
+    import pydicom  # noqa: PLC0415 - as above
+
     opened, frames = "", np.empty(0, dtype=np.float32)
     for one in stack:
         if one.file != opened:

@@ -6,16 +6,18 @@ By placements (DeLong, DeLong and Clarke-Pearson 1988), with patients as cluster
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from common.models.influence import BoolArray, IntArray
 from common.statistics.cells import Cells
 from common.statistics.draws import Table, divide, dot, single, squares, summing, weighed
 from common.statistics.measures import Contrast
 from common.types import FloatArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _MANY: Final = 64
 """Draws from which on a row is worth a call."""

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
 from common.models.influence import BoolArray, IntArray, patient_codes
 from common.statistics.sample import Family, Sample
@@ -57,6 +56,8 @@ class Cells:
 
     def arrangements(self, level: int) -> float:
         """Natural logarithm of how many ways the cells of a level can lie in their strata."""
+        from scipy.special import gammaln  # noqa: PLC0415 - slow to import, and most who load this module count no cells
+
         inside = self.level == level
         here = np.bincount(self.stratum, inside)
         size = np.bincount(self.stratum)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from common.models.influence import IntArray
 from common.types import FloatArray
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Table = npt.NDArray[np.float32]
 
@@ -35,6 +39,8 @@ def squares(table: Table) -> FloatArray:
 
 def summing(owner: IntArray) -> csr_array:
     """[owners, rows] that sums the rows of one owner."""
+    from scipy.sparse import csr_array  # noqa: PLC0415 - slow to import, and most who load this module draw nothing
+
     codes = np.unique(owner, return_inverse=True)[1].reshape(-1)
     ones = np.ones(len(owner), dtype=np.float32)
     return csr_array((ones, (codes, np.arange(len(owner)))))

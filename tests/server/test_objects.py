@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from flwr.app.message.arraychunk import ArrayChunk
 from flwr.proto.message_pb2 import ObjectTree
@@ -110,3 +112,57 @@ def test_a_database_of_flower_s_own_store_is_read_as_it_is(place):
     assert ours.get(LONG[0]) == LONG[1]
     ours.delete(LONG[0])
     assert ours.get(LONG[0]) is None
+
+
+def test_a_content_is_ready_before_its_turn_and_gets_its_name_in_it(store, place):
+    """What is laid down is checked once and written once; in the turn it is renamed."""
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    with store.laid_down(*LONG):
+        (beside,) = place[1].iterdir()
+        assert beside.read_bytes() == LONG[1]
+        assert beside.name != LONG[0]
+        inode = beside.stat().st_ino
+        store.put(*LONG)
+    (kept,) = place[1].iterdir()
+    assert (kept.name, kept.stat().st_ino) == (LONG[0], inode)
+    assert store.get(LONG[0]) == LONG[1]
+
+
+def test_what_was_laid_down_and_not_put_is_forgotten(store, place):
+    with store.laid_down(*LONG):
+        pass
+    assert list(place[1].iterdir()) == []
+
+
+def test_a_content_that_lies_about_itself_is_not_laid_down_and_not_put(store, place):
+    other = _chunk(1 << 20, fill=2)[1]
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    with store.laid_down(LONG[0], other):
+        assert list(place[1].iterdir()) == []
+        with pytest.raises(ValueError, match="does not match"):
+            store.put(LONG[0], other)
+    with store.laid_down(*LONG), pytest.raises(ValueError, match="does not match"):
+        store.put(LONG[0], other)
+    assert store.get(LONG[0]) == b""
+    assert list(place[1].iterdir()) == []
+
+
+def test_writers_take_turns_in_this_process_and_nobody_looks_again_and_again(store):
+    """Beside another's open transaction a writer waits for that one's end; SQLite itself would give up after a while."""
+    entered, written = threading.Event(), []
+
+    def write():
+        entered.set()
+        with store.session():
+            written.append(True)
+
+    with store.session():
+        other = threading.Thread(target=write)
+        other.start()
+        assert entered.wait(30)
+        other.join(0.2)
+        assert written == []
+        with store.session():
+            assert written == [], "the same thread goes in again"
+    other.join(30)
+    assert written == [True]
