@@ -10,7 +10,7 @@ from client.service import SiteService
 from client.site import load_site
 from common.errors import FederationError
 
-KEPT: Final = 64
+KEPT: Final = 32
 """Services that are kept at hand once they were found. One that is let go is made again from its folder, where all it
 knows lies; so a thousand hospitals take no more memory than these."""
 _HOSTED: Final[dict[Path, SiteService]] = {}

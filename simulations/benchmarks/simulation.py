@@ -215,7 +215,8 @@ def _spoken(words: list[str], folder: str, environment: dict[str, str]) -> str:
 
 def _line(timed: Timed) -> str:
     last = timed.turns[-1]
-    return f"start-up {last.startup_s:.1f} s, median round {median(last.rounds_s):.3f} s, {last.cpu_s:.3f} s of processor"
+    cpu = f", {last.cpu_s:.3f} s of processor" if last.cpu_s else ""
+    return f"start-up {last.startup_s:.1f} s, median round {median(last.rounds_s):.3f} s{cpu}"
 
 
 def race_table(found: Race) -> Table:
