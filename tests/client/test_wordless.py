@@ -101,7 +101,8 @@ def test_a_node_sends_by_it():
 def test_no_flower_calls_home_whoever_starts_it(module, words):
     """Flower does unless it is told not to, and tells of the machine; whoever starts a node by hand may not know."""
     text = (
-        f"import sys, importlib; sys.argv = ['x', *{words!r}]\n"
+        # A node ends its process at once; here it may say something before.
+        f"import os, sys, importlib; sys.argv = ['x', *{words!r}]; os._exit = sys.exit\n"
         f"try: importlib.import_module({module!r}).main()\n"
         "except SystemExit as ended: assert not ended.code, ended.code\n"
         "from flwr.supercore import telemetry; print('enabled:', telemetry.FLWR_TELEMETRY_ENABLED)"
