@@ -15,8 +15,9 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from common.tensors import Blob, under
 
 RECORD: Final = "consilium"
-PART: Final = 15 << 20
-"""Bytes of one array at most: three of the pieces of 5 MiB in which Flower moves an array. Each array costs an object more."""
+PART: Final = 5 << 20
+"""Bytes of one array at most: one of the pieces of 5 MiB in which Flower moves an array. A longer one saves an object here and there,
+and is in memory as a whole, several times over, wherever it is hashed or taken apart."""
 LARGE: Final = 4 << 20
 """A message of more bytes lies in a file rather than in memory, wherever it can."""
 _STYPE: Final = "consilium/1"
