@@ -58,14 +58,12 @@ class FileObjectStore(SqlObjectStore):
         if len(object_content) <= _SHORT or not _is(object_id, object_content):
             yield
             return
-        beside = self._folder / f"{object_id}.{threading.get_ident()}"
-        try:
-            beside.write_bytes(object_content)
-            self._ready.content, self._ready.file = object_content, beside
-            yield
-        finally:
-            self._ready.content = self._ready.file = None
-            beside.unlink(missing_ok=True)
+        with self._beside(object_id, object_content) as file:
+            self._ready.content, self._ready.file = object_content, file
+            try:
+                yield
+            finally:
+                self._ready.content = self._ready.file = None
 
     def initialize(self, *parts: Any, **named: Any) -> list[str]:
         """Open the database, and forget files that no row knows: a process was killed between the two."""
@@ -88,7 +86,8 @@ class FileObjectStore(SqlObjectStore):
         if len(object_content) <= _SHORT:
             super().put(object_id, object_content)
             return
-        self._write(object_id, object_content)
+        with self._beside(object_id, object_content) as file:
+            file.replace(self._folder / object_id)
         super().put(object_id, _MARK)
 
     def get(self, object_id: str) -> bytes | None:
@@ -116,14 +115,15 @@ class FileObjectStore(SqlObjectStore):
             for path in self._folder.iterdir():
                 path.unlink()
 
-    def _write(self, object_id: str, content: bytes) -> None:
-        beside = self._folder / f"{object_id}.{threading.get_ident()}"
+    @contextmanager
+    def _beside(self, object_id: str, content: bytes) -> Iterator[Path]:
+        """A file with this content under another name; gone after the block, unless it got the object's."""
+        file = self._folder / f"{object_id}.{threading.get_ident()}"
         try:
-            beside.write_bytes(content)
-            beside.replace(self._folder / object_id)
+            file.write_bytes(content)
+            yield file
         finally:
-            with suppress(FileNotFoundError):
-                beside.unlink()
+            file.unlink(missing_ok=True)
 
 
 def _is(object_id: str, content: bytes) -> bool:

@@ -187,10 +187,10 @@ def ways() -> dict[str, Any]:
 
 
 def seldom(state: type[Any]) -> type[Any]:
-    """Flower's state in SQL, which writes what is of no hurry once a second, and waits for its turn without looking.
+    """Flower's state in SQL, which writes what is of no hurry once a second.
 
     Args:
-        state: Flower's class; its store is a `server.objects.FileObjectStore`.
+        state: Flower's class.
     """
 
     class Seldom(state):  # type: ignore[misc] # a class that is found while we run
@@ -209,17 +209,6 @@ def seldom(state: type[Any]) -> type[Any]:
                 return
             self._looked_s = now
             super()._cleanup_expired_task_tokens()
-
-        @contextmanager
-        def session(self) -> Iterator[Any]:
-            """A transaction, in the turn of the store's."""
-            with self.object_store.turn, super().session() as session:
-                yield session
-
-        def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
-            """Keep an object that is waited for; its content is ready before anybody else has to wait."""
-            with self.object_store.laid_down(object_id, object_content):
-                return bool(super().store_object(run_id, session_id, object_id, object_content))
 
         def store_traffic(self, run_id: int, *, bytes_sent: int, bytes_recv: int) -> None:
             """Add bytes up; they are written with the first of the next second."""
@@ -240,6 +229,30 @@ def seldom(state: type[Any]) -> type[Any]:
     return Seldom
 
 
+def in_turn(state: type[Any]) -> type[Any]:
+    """Flower's state in SQL, which waits for its turn instead of looking again and again.
+
+    Args:
+        state: Flower's class, or one made of it; its store is a `server.objects.FileObjectStore`.
+    """
+
+    class InTurn(state):  # type: ignore[misc] # as above
+        """See `in_turn`."""
+
+        @contextmanager
+        def session(self) -> Iterator[Any]:
+            """A transaction, in the turn of the store's."""
+            with self.object_store.turn, super().session() as session:
+                yield session
+
+        def store_object(self, run_id: int, session_id: str, object_id: str, object_content: bytes) -> bool:
+            """Keep an object that is waited for; its content is ready before anybody else has to wait."""
+            with self.object_store.laid_down(object_id, object_content):
+                return bool(super().store_object(run_id, session_id, object_id, object_content))
+
+    return InTurn
+
+
 def lighten() -> None:
     """Have the SuperLink of this process do so.
 
@@ -258,7 +271,8 @@ def lighten() -> None:
             store = FileObjectStore(database, Path(database + OBJECTS))
             store.initialize()
             objects.store_instance = store
-            state = seldom(importlib.import_module(_SQL).SqlLinkState)(database, federation, store)
+            made = in_turn(seldom(importlib.import_module(_SQL).SqlLinkState))
+            state = made(database, federation, store)
             state.initialize()
             states.state_instance = state
         return objects, states

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from flwr.supercore.object_store.object_store import NoObjectInStoreError
 from flwr.supercore.object_store.sql_object_store import SqlObjectStore
 
 from server.objects import FileObjectStore
+from server.superlink import in_turn
 
 pytestmark = pytest.mark.filterwarnings("ignore:No path_separator:DeprecationWarning")
 """Of Flower's own migrations."""
@@ -166,3 +168,44 @@ def test_writers_take_turns_in_this_process_and_nobody_looks_again_and_again(sto
             assert written == [], "the same thread goes in again"
     other.join(30)
     assert written == [True]
+
+
+def test_the_state_lays_an_object_down_before_its_turn_and_opens_every_transaction_in_it(store, place):
+    """The slow half, checking and writing, is over when others have to wait; and others do wait."""
+    seen = []
+
+    class State:
+        object_store = store
+
+        def session(self):
+            seen.append(("turn is ours", not _free(store)))
+            return contextlib.nullcontext("a session")
+
+        def store_object(self, _run, _session, object_id, content):
+            seen.append(("on disk", [path.read_bytes() for path in place[1].iterdir()] == [content]))
+            seen.append(("turn is free", _free(store)))
+            store.put(object_id, content)
+            return True
+
+    store.preregister(RUN, ObjectTree(object_id=LONG[0]))
+    state = in_turn(State)()
+    with state.session() as session:
+        assert session == "a session"
+    assert state.store_object(RUN, "one", *LONG)
+    assert store.get(LONG[0]) == LONG[1]
+    assert seen == [("turn is ours", True), ("on disk", True), ("turn is free", True)]
+
+
+def _free(store) -> bool:
+    """Whether another thread could take its turn now."""
+    got = []
+
+    def look():
+        if store.turn.acquire(blocking=False):
+            got.append(True)
+            store.turn.release()
+
+    other = threading.Thread(target=look)
+    other.start()
+    other.join(30)
+    return bool(got)
