@@ -14,7 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.connection_log import path_of
 from client.keyfiles import enrolling, next_key, node_public, request_of, settle, take
-from client.link import Link, proxy_url
+from client.link import ELSEWHERE, Link, proxy_url
 from client.membership import (
     ENROLMENT,
     FOLDER,
@@ -98,7 +98,8 @@ def enrol(site: Site, kit: Kit, code: str, clock: Clock = time.time) -> Enrolmen
         code=code,
     )
     signed = sign(ask, identity, kit.server)
-    answer = parse(Answer, _first_link(site, kit, _written_down(site, signed, kit.server)))
+    said, kit = _first_link(site, kit, _written_down(site, signed, kit.server))
+    answer = parse(Answer, said)
     if not answer.admitted:
         return Enrolment(kit.federation, admitted=False, fingerprint=fingerprint(identity.public))
     roster = load_roster(answer.roster.encode())
@@ -195,8 +196,9 @@ def _membership(site: Site) -> tuple[Membership, Kit, Link]:
         )
     certificate(site)
     pair = (site.secrets / "tls.crt", site.secrets / "tls.key")
-    address = site.federation.address or kit.addresses[0]
-    return known, kit, Link(address, kit.authority, proxy_url(site.federation, site.folder), pair)
+    address, *others = _addresses(site, kit)
+    proxy = proxy_url(site.federation, site.folder)
+    return known, kit, Link(address, kit.authority, proxy, pair, tuple(others))
 
 
 def _written_down(site: Site, asked: Ask | Renew, server: PublicKey) -> bytes:
@@ -212,17 +214,33 @@ def _written_down(site: Site, asked: Ask | Renew, server: PublicKey) -> bytes:
     return body
 
 
-def _first_link(site: Site, kit: Kit, body: bytes) -> bytes:
-    """Ask without a certificate, at the kit's addresses in turn until one answers."""
+def _addresses(site: Site, kit: Kit) -> tuple[str, ...]:
+    return (site.federation.address,) if site.federation.address else kit.addresses
+
+
+def _first_link(site: Site, kit: Kit, body: bytes) -> tuple[bytes, Kit]:
+    """Ask without a certificate, at the kit's addresses in turn until one answers.
+
+    Returns:
+        The answer, and the kit with the address that gave it before the others, since all that follows goes there.
+    """
     proxy = proxy_url(site.federation, site.folder)
-    addresses = (site.federation.address,) if site.federation.address else kit.addresses
-    for address in addresses[:-1]:
+    *earlier, last = _addresses(site, kit)
+    for address in earlier:
         try:
-            return Link(address, kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body)
+            said = Link(address, kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body)
         except FederationError as error:
-            if error.code != "unreachable":
+            if error.code not in ELSEWHERE:
                 raise
-    return Link(addresses[-1], kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body)
+        else:
+            return said, _reached(kit, address)
+    return Link(last, kit.authority, proxy).ask("POST", f"{PREFIX}/enrol", body), _reached(kit, last)
+
+
+def _reached(kit: Kit, address: str) -> Kit:
+    """The kit with this address of its own first."""
+    ordered = sorted(kit.addresses, key=lambda known: known != address)
+    return replace(kit, addresses=tuple(ordered))
 
 
 def _same_federation(site: Site, kit: Kit) -> None:

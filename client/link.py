@@ -7,7 +7,7 @@ certificate that ended; never in those of a library.
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -22,6 +22,8 @@ _TIMEOUT_S: Final = 30.0
 _LARGEST: Final = 64 << 20
 _CLOCK: Final = (9, 10)
 """OpenSSL: not yet valid, has expired."""
+ELSEWHERE: Final = ("unreachable", "proxy")
+"""Codes of a way that does not lead to the edge: another of its addresses may."""
 _NAME: Final = (62, 64)
 """OpenSSL: the certificate is for another host, or another address."""
 
@@ -37,6 +39,8 @@ class Link:
     """URL of an HTTP proxy with its user and password; never printed."""
     certificate: tuple[Path, Path] | None = None
     """This hospital's certificate and key; None before it has any."""
+    others: tuple[str, ...] = ()
+    """Addresses of the same edge, asked in turn where nothing answers at the first."""
 
     def ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         """One question and its answer.
@@ -45,6 +49,14 @@ class Link:
             FederationError: `unreachable`, `wrong-ca`, `clock`, `wrong-address`, `certificate`, `proxy`, or the code
                 of the federation's own refusal.
         """
+        try:
+            return self._asked(method, path, body)
+        except FederationError as error:
+            if error.code not in ELSEWHERE or not self.others:
+                raise
+        return replace(self, address=self.others[0], others=self.others[1:]).ask(method, path, body)
+
+    def _asked(self, method: str, path: str, body: bytes) -> bytes:
         try:
             with httpx.Client(
                 verify=self._context(), proxy=self.proxy, timeout=_TIMEOUT_S, trust_env=False

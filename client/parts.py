@@ -167,7 +167,7 @@ def alive(part: str, site: Site | None, folder: Path | None) -> bool:
     if site is None:
         return False
     if part == "connect":
-        return _open(*_place(tunnel.address(site)))
+        return _open(*_place(tunnel.address(site))) and tunnel.runs(site)
     return healthy((site.state / "service.sock").resolve())
 
 

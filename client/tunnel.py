@@ -115,8 +115,20 @@ def command(site: Site) -> list[str]:
 
 def reload(site: Site) -> bool:
     """Tell a running tunnel to read its settings and certificate again; False when none runs."""
+    return _signalled(site, signal.SIGHUP)
+
+
+def runs(site: Site) -> bool:
+    """Whether this site's own stunnel runs, whoever else may listen at its port."""
+    return _signalled(site, 0)
+
+
+def _signalled(site: Site, number: int) -> bool:
+    """Whether it took a signal; 0 asks only whether it is there, and it is also where another account's may not be sent one."""
     try:
-        os.kill(int((site.state / FOLDER / "tunnel.pid").read_text()), signal.SIGHUP)
+        os.kill(int((site.state / FOLDER / "tunnel.pid").read_text()), number)
+    except PermissionError:
+        return not number
     except (OSError, ValueError):
         return False
     return True
@@ -151,8 +163,9 @@ def _node_side(site: Site, inner: str) -> list[str]:
 
 
 def _edge_side(site: Site, kit: Kit, authority: Path, inner: str) -> list[str]:
-    edge = site.federation.address or kit.addresses[0]
-    host = edge.rpartition(":")[0].strip("[]")
+    edges = (site.federation.address,) if site.federation.address else kit.addresses
+    hosts = list(dict.fromkeys(edge.rpartition(":")[0].strip("[]") for edge in edges))
+    names = [host for host in hosts if not _is_ip(host)]
     lines = [
         "[edge]",
         "client = yes",
@@ -161,20 +174,27 @@ def _edge_side(site: Site, kit: Kit, authority: Path, inner: str) -> list[str]:
         f"key = {(site.secrets / 'tls.key').resolve()}",
         f"CAfile = {authority}",
         "verifyChain = yes",
-        f"{'checkIP' if _is_ip(host) else 'checkHost'} = {host}",
+        *(f"{'checkIP' if _is_ip(host) else 'checkHost'} = {host}" for host in hosts),
         "sessionResume = no",
         # An empty name sends none; without this line stunnel would name the proxy.
-        f"sni = {'' if _is_ip(host) else host}",
+        f"sni = {names[0] if names else ''}",
     ]
     settings = site.federation
     if not settings.proxy:
-        return [*lines, f"connect = {edge}"]
-    lines += [f"connect = {settings.proxy}", "protocol = connect", f"protocolHost = {edge}"]
+        return [*lines, "failover = prio", *(f"connect = {_plain(edge)}" for edge in edges)]
+    # A proxy is told one address: that by which this hospital enrolled.
+    lines += [f"connect = {_plain(settings.proxy)}", "protocol = connect", f"protocolHost = {edges[0]}"]
     if settings.proxy_user:
         word = proxy_password(settings, site.folder)
         lines += [f"protocolUsername = {settings.proxy_user}", f"protocolPassword = {word}"]
         lines += ["protocolAuthentication = basic"]
     return lines
+
+
+def _plain(address: str) -> str:
+    """`host:port` as stunnel reads it: what stands before the last colon is looked up as it is, so without brackets."""
+    host, _, port = address.rpartition(":")
+    return f"{host.strip('[]')}:{port}"
 
 
 def _is_ip(host: str) -> bool:

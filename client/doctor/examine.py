@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.doctor import machine, network, state
-from client.doctor.check import Check, Outcome, failed, looked, passed, skipped
+from client.doctor import machine, member, network, state
+from client.doctor.check import Check, Outcome, failed, looked, passed, skipped, warned
 from client.doctor.machine import Machine
 from client.doctor.network import Route
 from common.errors import SettingsError
@@ -104,7 +104,8 @@ def _federation(site: Site, kit: Path | None) -> Iterator[Check]:
     if known is None:
         yield skipped("federation", "not enrolled; give --kit kit.zip to look at the way there")
         return
-    route = route_to(site, known)
+    route, gone = _open_way([route_to(site, known, at) for at in range(_ways(site, known))])
+    yield from gone
     for name, look in (
         ("DNS", network.dns),
         ("connection", network.connection),
@@ -119,10 +120,33 @@ def _federation(site: Site, kit: Path | None) -> Iterator[Check]:
         yield from looked("clock", partial(network.clock, route))
         yield from looked("bandwidth", partial(network.bandwidth, route))
     yield from looked("certificate", partial(network.certificate, route))
+    if route.certificate is not None:
+        yield from looked("membership", partial(member.membership, site))
+        yield from looked("tunnel", partial(member.tunnel, site))
 
 
-def route_to(site: Site, kit: Kit) -> Route:
+def _ways(site: Site, kit: Kit) -> int:
+    return 1 if site.federation.address else len(kit.addresses)
+
+
+def _open_way(routes: list[Route]) -> tuple[Route, list[Check]]:
+    """The first way that leads somewhere, with a warning for each before it; the first of all where none does."""
+    gone: list[Check] = []
+    for route in routes:
+        line = next(network.connection(route))
+        if line.outcome is not Outcome.FAIL:
+            return route, gone
+        gone.append(warned(line.name, line.seen, f"{line.remedy}; the kit's next address is used instead"))
+    return routes[0], []
+
+
+def route_to(site: Site, kit: Kit, at: int = 0) -> Route:
     """How this hospital reaches the edge of a kit.
+
+    Args:
+        site: this hospital.
+        kit: where the edge is.
+        at: which of the kit's addresses, where site.toml names none.
 
     Raises:
         SettingsError: the proxy's password cannot be read.
@@ -130,7 +154,7 @@ def route_to(site: Site, kit: Kit) -> Route:
     from client.link import proxy_password  # noqa: PLC0415 - httpx, as above
 
     settings = site.federation
-    host, port = _split(settings.address or kit.addresses[0])
+    host, port = _split(settings.address or kit.addresses[at])
     login = (settings.proxy_user, proxy_password(settings, site.folder)) if settings.proxy_user else None
     pair = (site.secrets / "tls.crt", site.secrets / "tls.key")
     return Route(

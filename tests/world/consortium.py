@@ -40,8 +40,8 @@ class World:
     @property
     def address(self) -> tuple[str, int]:
         """Of the edge."""
-        host, _, port = self.consortium.settings.federation.addresses[0].rpartition(":")
-        return host, int(port)
+        host, _, port = self.consortium.settings.federation.addresses[-1].rpartition(":")
+        return host.strip("[]"), int(port)
 
     def start_api(self) -> subprocess.Popen[bytes]:
         at = self.consortium.settings.api
@@ -93,10 +93,19 @@ class World:
 def make(
     folder: Path, processes: Processes, host: str = "127.0.0.1", also: str = "", **edge_settings: object
 ) -> World:
-    """A consortium whose edge listens at `host`, and at `also` without telling anybody; nothing runs yet."""
+    """A consortium whose edge listens at `host`, and at `also` without telling anybody; nothing runs yet.
+
+    Args:
+        folder: the consortium's.
+        processes: that will run.
+        host: the edge's address, `[::1]` included.
+        also: another.
+        edge_settings: of server.toml; `dead` is an address that kits name first and nobody listens at.
+    """
     inner, api_port, health = free_ports(3)
-    (outer,) = free_ports(1, host)
-    Consortium.init(folder, "lungs", [f"{host}:{outer}"])
+    (outer,) = free_ports(1, "127.0.0.1" if ":" in host else host)
+    dead = str(edge_settings.pop("dead", ""))
+    Consortium.init(folder, "lungs", [*([dead] if dead else []), f"{host}:{outer}"])
     path = folder / "server.toml"
     values = tomllib.loads(path.read_text())
     listen = [f"{at}:{outer}" for at in (host, also) if at]

@@ -60,7 +60,7 @@ def _serve(caller: socket.socket, made: Proxy, wanted: str, allow: bool) -> None
             return
         made.asked.append(target)
         host, _, port = target.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=20) as there:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=20) as there:
             caller.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
             back = threading.Thread(target=_pump, args=(there, caller), daemon=True)
             back.start()
