@@ -1,4 +1,4 @@
-"""Every address of every remote tried once: C-ECHO, QIDO-RS, Orthanc's REST."""
+"""Every address of every remote tried once: C-ECHO and a question by C-FIND, QIDO-RS, Orthanc's REST."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from client.pacs.connect import dicomweb
 from client.pacs.dimse import echo
+from client.pacs.find_dimse import DimseFinder
+from client.pacs.query import Wanted
 from client.pacs.remote import Caller, caller
 from client.pacs.settings import Remote
 from client.pacs.web import DICOM_JSON, Web
@@ -16,6 +18,8 @@ from client.site import Site
 from common.errors import ConsiliumError
 
 _HERE = frozenset(("localhost", "127.0.0.1", "::1"))
+_NOBODY = "2.25.230174466095813046517285036471184027359"
+"""A study that no archive has, a random number once drawn: the question costs the archive one look."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Echo:
 
     remote: str
     what: str
-    """C-ECHO, QIDO-RS or REST; `settings` when the remote could not be made ready."""
+    """C-ECHO, C-FIND, QIDO-RS or REST; `settings` when the remote could not be made ready."""
     ok: bool
     seconds: float
     code: str = ""
@@ -46,7 +50,10 @@ def _of(site: Site, remote: Remote) -> Iterator[Echo]:
         yield Echo(remote.name, "settings", False, 0.0, error.code, error.rule, error.remedy)
         return
     if who.dimse:
-        yield _tried(who, "C-ECHO", lambda: echo(who))
+        answer = _tried(who, "C-ECHO", lambda: echo(who))
+        yield answer
+        if answer.ok:  # many archives answer an echo to anybody, and a question to whom they know
+            yield _tried(who, "C-FIND", lambda: _find(who))
     if remote.dicomweb:
         yield _tried(who, "QIDO-RS", lambda: _qido(who), remote.dicomweb)
     if remote.orthanc:
@@ -66,6 +73,15 @@ def _tried(who: Caller, what: str, ask: Callable[[], None], url: str = "") -> Ec
     open_to_all = bool(who.password) and url.startswith("http:") and urlsplit(url).hostname not in _HERE
     note = "user and password cross the network unencrypted" if open_to_all else ""
     return Echo(who.name, what, True, time.monotonic() - begun, rule=note)
+
+
+def _find(who: Caller) -> None:
+    finder = DimseFinder(who)
+    try:
+        for _ in finder.studies(Wanted(studies=(_NOBODY,))):
+            pass
+    finally:
+        finder.close()
 
 
 def _qido(who: Caller) -> None:

@@ -27,7 +27,7 @@ def echoed(site, **changes: object) -> dict[str, dict[str, object]]:
 def test_every_address_of_a_good_remote_answers(orthanc: Orthanc, tmp_path: Path) -> None:
     orthanc.upload(*study(0))
     answers = echoed(site_of(tmp_path, orthanc))
-    assert set(answers) == {"C-ECHO", "QIDO-RS", "REST"}
+    assert set(answers) == {"C-ECHO", "C-FIND", "QIDO-RS", "REST"}
     assert all(one["ok"] for one in answers.values())
 
 
