@@ -80,7 +80,7 @@ class Fetching:
             named: dict[str, str] = json.loads(get_object_body(content, ArrayRecord))
             return recorded({name: self._array(child) for name, child in named.items()})
         below = {child: self._object(child, depth - 1) for child in children}
-        return inflatable_class_registry[kind].inflate(content, below)
+        return inflatable_class_registry[kind].inflate(bytes(content), below)
 
     def _array(self, number: str) -> Array:
         content = self._fetched(number)

@@ -3,7 +3,7 @@
 Flower's own takes a message apart and puts it together in memory: two to three copies of a model at once, and with
 several replies several more. Here one object is in memory at a time:
 
-1. What goes out is sliced from the mapped file in which the question lies, a batch of objects after the other.
+1. What goes out leaves portion by portion from the mapped file in which the question lies (`server.passing`).
 2. What comes in is written to a nameless file as it comes; the arrays of a reply are views of it. A reply that is longer
    than any answer may be is not fetched to its end.
 
@@ -13,11 +13,11 @@ It speaks the same Runtime API with the same client as the grid inside, `flwr.su
 
 from __future__ import annotations
 
-import itertools
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -35,24 +35,19 @@ from flwr.supercore.inflatable.inflatable_object import (
     InflatableObject,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_protobuf_utils import (
-    make_pull_object_fn_protobuf,
-    make_push_object_fn_protobuf,
-)
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectPushError,
     ObjectUnavailableError,
-    push_object_contents_from_iterable,
 )
 
 from common.errors import StorageError
 from common.logs import Log
-from common.tensors import give_back
 from server.around import Around
 from server.arriving import Announced, Arriving
 from server.exchange import MALFORMED, TOO_LONG, most_bytes
 from server.fetching import Fetching, TooLong
+from server.passing import Passing, name_chunks, passing
 
 if TYPE_CHECKING:
     from flwr.superlink.grid.http_grid import HttpGrid
@@ -124,6 +119,10 @@ class StreamedGrid(Around["HttpGrid"]):
     def _client(self) -> Any:
         return self._grid._runtime_client  # noqa: SLF001 - what this module is for
 
+    @property
+    def _passing(self) -> Passing:
+        return passing(self._client, self._grid.node, self.run.run_id)
+
     def _taken(self, message: Message) -> str:
         """A message that the SuperLink does not take to its end is one that was not sent: its site is asked again.
 
@@ -138,8 +137,8 @@ class StreamedGrid(Around["HttpGrid"]):
     def _pushed(self, message: Message) -> str:
         with no_object_id_recompute():
             for array in _held(message):
-                _ = array.object_id  # worked out here, one after the other, so that none stays in memory
-                give_back(array.data)
+                if "_chunks" not in array.__dict__:
+                    name_chunks(array)
             message.metadata.__dict__["_message_id"] = message.object_id
             objects: dict[str, InflatableObject] = {}
             tree = _tree(message.object_id, message, objects)
@@ -149,14 +148,11 @@ class StreamedGrid(Around["HttpGrid"]):
                 message_object_trees=[tree],
             )
         )
-        push = make_push_object_fn_protobuf(
-            self._client.PushObject, self._grid.node, self.run.run_id, said.session_id
-        )
-        wanted = set(said.objects_to_push)
-        missing = iter([(number, held) for number, held in objects.items() if number in wanted])
-        while batch := list(itertools.islice(missing, _TOGETHER)):
-            push_object_contents_from_iterable([(number, held.deflate()) for number, held in batch], push)
-            give_back(*(held.data for _, held in batch if hasattr(held, "data")))
+        way, wanted = self._passing, set(said.objects_to_push)
+        with ThreadPoolExecutor(_TOGETHER) as threads:
+            missing = [(number, held) for number, held in objects.items() if number in wanted]
+            for _ in threads.map(lambda one: way.push(one[0], one[1], said.session_id), missing):
+                pass
         self._most = max(self._most, most_bytes(sum(len(array.data) for array in _held(message))))
         return str(said.message_ids[0]) if said.message_ids and said.message_ids[0] else ""
 
@@ -189,7 +185,7 @@ class StreamedGrid(Around["HttpGrid"]):
 
     def _pull(self, number: str) -> bytes:
         """An object's content; raises where it is not there yet, or never will be."""
-        return make_pull_object_fn_protobuf(self._client.PullObject, self._grid.node, self.run.run_id)(number)
+        return self._passing.pull(number)
 
     def _error(self, asked: str, code: int) -> Message:
         """An error in place of a reply, as the grid inside makes one."""
