@@ -27,7 +27,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, median
 
-from scipy.special import owens_t
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri, owens_t
 
 from common.messages import Estimate
 
@@ -35,6 +37,7 @@ Stratum = tuple[int, int]
 """Positives and negatives of one group at one hospital, in patients."""
 
 Counts = Sequence[Stratum]
+Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,50 @@ class Band:
 
 def auroc_error(auroc: float, positives: int, negatives: int) -> float:
     """Standard error of an AUROC (step 1 above); infinite without both classes."""
-    if positives < 1 or negatives < 1:
-        return math.inf
-    a = _inside(auroc, positives, negatives)
-    x = NormalDist().inv_cdf(a)
-    # Phi2(x, x; rho) = Phi(x) - 2 T(x, sqrt((1-rho)/(1+rho))), Owen 1956.
-    q = a - 2 * float(owens_t(x, 1 / math.sqrt(3)))
-    square = a * (1 - a) + (positives + negatives - 2) * (q - a * a)
-    return math.sqrt(max(square, 0.0) / (positives * negatives))
+    return float(np.sqrt(_squares(auroc, np.array([positives]), np.array([negatives]))[0]))
 
 
-def _inside(auroc: float, positives: int, negatives: int) -> float:
+def _squares(auroc: float, positives: Numbers, negatives: Numbers) -> Numbers:
+    """Squared standard errors of one AUROC in strata of these sizes; infinite without both classes."""
+    pairs = np.maximum(positives * negatives, 1).astype(np.float64)
     # At 0 or 1 the formula says "no error"; half a swapped pair keeps it honest.
-    edge = 0.5 / max(positives * negatives, 1)
-    return min(max(auroc, edge), 1 - edge)
+    a = np.minimum(np.maximum(auroc, 0.5 / pairs), 1 - 0.5 / pairs)
+    # Phi2(x, x; rho) = Phi(x) - 2 T(x, sqrt((1-rho)/(1+rho))), Owen 1956.
+    q = a - 2 * owens_t(ndtri(a), 1 / math.sqrt(3))
+    square = np.maximum(a * (1 - a) + (positives + negatives - 2) * (q - a * a), 0.0) / pairs
+    both: Numbers = np.where((positives > 0) & (negatives > 0), square, np.inf)
+    return both
 
 
 def stratified_error(auroc: float, counts: Counts) -> float:
     """Standard error of an AUROC combined over hospitals by inverse variance; infinite when none counts."""
-    weight = sum(1 / auroc_error(auroc, p, n) ** 2 for p, n in counts if p > 0 and n > 0)
+    weight = _Groups.of([counts]).weights(auroc)[0]
     return 1 / math.sqrt(weight) if weight > 0 else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """The strata of all groups in one row, so that a thousand groups are weighed at once."""
+
+    positives: Numbers
+    negatives: Numbers
+    group: Numbers
+    """Whose each stratum is, from 0."""
+    size: int
+
+    @classmethod
+    def of(cls, counts: Sequence[Counts]) -> _Groups:
+        """Strata of groups in the order given."""
+        each = np.array([(p, n, g) for g, strata in enumerate(counts) for p, n in strata], dtype=np.int64)
+        positives, negatives, group = each.reshape(-1, 3).T
+        return cls(positives, negatives, group, len(counts))
+
+    def weights(self, auroc: float) -> Numbers:
+        """1 / SE^2 of every group if its AUROC is this one; 0 where none can be had."""
+        found: Numbers = np.bincount(
+            self.group, 1 / _squares(auroc, self.positives, self.negatives), self.size
+        )
+        return found
 
 
 def sidak(alpha: float, groups: int) -> float:
@@ -107,45 +134,49 @@ def chance_band(
         scale: factor on every standard error, from `released_by_formula`.
     """
     z = scale * sidak(1 - confidence, together or len(aurocs))
+    groups, values = _Groups.of(counts), np.array(aurocs, dtype=np.float64)
     bands: list[Band | None] = [None] * len(aurocs)
-    weak: set[int] = set()
+    weak = np.zeros(len(aurocs), dtype=bool)
     for _ in aurocs:
         for index in range(len(aurocs)):
-            bands[index] = _band(index, aurocs, counts, (z, weak)) or bands[index]
-        found = {i for i, band in enumerate(bands) if band is not None and aurocs[i] < band.low}
-        if found <= weak:
+            others = ~weak
+            others[index] = False
+            bands[index] = _band(index, values, groups, (z, others)) or bands[index]
+        found = weak | np.array(
+            [band is not None and a < band.low for a, band in zip(aurocs, bands, strict=True)]
+        )
+        if (found == weak).all():
             break
-        weak |= found
+        weak = found
     return bands
 
 
 def _band(
-    index: int, aurocs: Sequence[float], counts: Sequence[Counts], how: tuple[float, set[int]]
+    index: int, aurocs: Numbers, groups: _Groups, how: tuple[float, npt.NDArray[np.bool_]]
 ) -> Band | None:
-    z, weak = how
-    others = [j for j in range(len(aurocs)) if j != index and j not in weak]
-    centre, centre_error = _common([aurocs[j] for j in others], [counts[j] for j in others])
-    own = stratified_error(centre, counts[index])
-    if not (math.isfinite(own) and math.isfinite(centre_error)):
+    z, others = how
+    centre, centre_error = _common(aurocs, groups, others)
+    weight = float(groups.weights(centre)[index])
+    if weight <= 0 or not math.isfinite(centre_error):
         return None
     centre = min(max(centre, 1e-6), 1 - 1e-6)
     angle = math.asin(math.sqrt(centre))
-    reach = z * math.hypot(own, centre_error) / (2 * math.sqrt(centre * (1 - centre)))
+    reach = z * math.hypot(1 / math.sqrt(weight), centre_error) / (2 * math.sqrt(centre * (1 - centre)))
     low, high = max(angle - reach, 0.0), min(angle + reach, math.pi / 2)
     return Band(centre, math.sin(low) ** 2, math.sin(high) ** 2)
 
 
-def _common(aurocs: Sequence[float], counts: Sequence[Counts]) -> tuple[float, float]:
-    """Weighted mean and its error, errors taken at the mean itself (two passes suffice)."""
-    centre = sum(aurocs) / len(aurocs) if aurocs else 0.5
-    weights = [0.0] * len(aurocs)
+def _common(aurocs: Numbers, groups: _Groups, others: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """Weighted mean of the others and its error, errors taken at the mean itself (two passes suffice)."""
+    centre = float(aurocs[others].mean()) if others.any() else 0.5
+    total = 0.0
     for _ in range(2):
-        errors = [stratified_error(centre, c) for c in counts]
-        weights = [0.0 if math.isinf(e) else 1 / e**2 for e in errors]
-        if sum(weights) <= 0:
+        weights = groups.weights(centre)[others]
+        total = float(weights.sum())
+        if total <= 0:
             return centre, math.inf
-        centre = sum(w * a for w, a in zip(weights, aurocs, strict=True)) / sum(weights)
-    return centre, 1 / math.sqrt(sum(weights))
+        centre = float(weights @ aurocs[others]) / total
+    return centre, 1 / math.sqrt(total)
 
 
 def standard_error(estimate: Estimate, confidence: float = 0.95) -> float:

@@ -72,7 +72,9 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "gaps": tables.gaps(record),
         "arm_panels": _arm_panels(record),
         "legend": [(panels.key(name), select.look(name).label) for name in series],
-        "forests": [forest(_rows(record, name), name, confidence_of(record)) for name in shown],
+        "forests": [
+            forest(_rows(record, name), name, confidence_of(record), crowds.crowd(record)) for name in shown
+        ],
         "forest_keys": _forest_keys(main, with_alone="alone" in series),
         "threshold": tables.threshold(record, main) if main else None,
         "other_thresholds": [tables.threshold(record, name) for name in series if name != main],
@@ -122,7 +124,8 @@ def _arm_panels(record: RunRecord) -> Figure:
     for name in series:
         found = words.mean_auroc(record, name)
         rows["Mean over hospitals"][name] = found[0] if found else None
-    for site in select.sites(record):
+    of = crowds.crowd(record)
+    for site in filter(of.has, select.sites(record)):
         groups = {name: select.group_of(by_site.get(site)) for name, by_site in series.items()}
         rows[site] = {name: group.auroc if group else None for name, group in groups.items()}
     rows = {title: values for title, values in rows.items() if any(values.values())}
@@ -133,7 +136,7 @@ def _arm_panels(record: RunRecord) -> Figure:
         "AUROC of every model, hospital by hospital",
         _grid(drawn),
         patients=f"{_test_patients(record, main):,} test patients in released cells." if main else "",
-        note="Points with their intervals; patients per hospital are in the table below.",
+        note=f"Points with their intervals; patients per hospital are in the table below. {of.words}".strip(),
         csv=tables.arms(record).csv,
     )
 
@@ -157,17 +160,19 @@ def _calibration(record: RunRecord, series: str) -> Figure:
     by_site = select.all_series(record)[series]
     found = [(site, select.group_of(by_site.get(site))) for site in select.sites(record)]
     groups = crowds.spoken(found, lambda one: bool(one[1] and one[1].calibration))
-    drawn = [panels.calibration(site, g.calibration, g.ece) for site, g in groups if g is not None]
+    of = crowds.crowd(record)
+    shown = [(site, g) for site, g in groups if of.has(site)]
+    drawn = [panels.calibration(site, g.calibration, g.ece) for site, g in shown if g is not None]
     held = tables.least(record)
     numbers = [(site, b.mean_score, b.observed, b.patients) for site, g in groups if g for b in g.calibration]
-    errors = ", ".join(f"{site} {two(g.ece)}" for site, g in groups if g is not None and g.ece is not None)
+    errors = ", ".join(f"{site} {two(g.ece)}" for site, g in shown if g is not None and g.ece is not None)
     total = sum(b.patients for _, g in groups if g for b in g.calibration)
     return Figure(
         f"Calibration: {select.look(series).label}",
         _grid(drawn),
         patients=f"{total:,} patients in released bins. Expected calibration error: {errors or 'not released'}.",
         note=f"On the dashed line a score means what it says. Bins below {held} patients are absent. "
-        "Small hospitals show an error above zero even for a perfect model.",
+        f"Small hospitals show an error above zero even for a perfect model. {of.words}".strip(),
         csv=csv_uri(("hospital", "mean_score", "observed", "patients"), numbers),
     )
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from common.messages import Estimate
 from common.pages.page import Figure, csv_uri, estimate, two
 from common.pages.svg import Drawing, Scale, shortened, ticks
+from server.reports.crowds import EVERYBODY, Crowd
 from server.reports.select import Look, look
 from server.reports.statistics import GroupRow, family_name
 
@@ -35,19 +36,20 @@ _HEAD = 30.0
 _FAMILY = 34.0
 
 
-def forest(rows: list[GroupRow], series: str, confidence: float) -> Figure:
-    """The figure for one model; rows without a released AUROC say so."""
+def forest(rows: list[GroupRow], series: str, confidence: float, crowd: Crowd = EVERYBODY) -> Figure:
+    """The figure for one model; rows without a released AUROC say so, and of a crowd some hospitals are drawn."""
     style = look(series)
     total = sum(row.patients for row in rows if row.family == "hospital")
-    alt = _alt(rows, style)
+    drawn = [row for row in rows if row.family != "hospital" or crowd.has(row.name)]
+    alt = _alt(drawn, style)
     return Figure(
         title=f"AUROC by hospital, scanner and projection: {style.label}",
-        wide=_draw(rows, series, _WIDE, alt),
-        narrow=_draw(rows, series, _NARROW, alt),
+        wide=_draw(drawn, series, _WIDE, alt),
+        narrow=_draw(drawn, series, _NARROW, alt),
         patients=f"{total:,} test patients with a released AUROC; bars are {confidence:.0%} intervals; combined groups weigh hospitals by precision.",
         note=(
             "Grey bar: where chance alone would put the group if it were truly as good as the others. "
-            "A group to the left of its bar is weak, and is shown in red."
+            f"A group to the left of its bar is weak, and is shown in red. {crowd.words}".strip()
         ),
         csv=_csv(rows),
     )

@@ -8,8 +8,11 @@ the shared and the personalised one), so a series is found from the arm and the 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from functools import wraps
+from typing import Final, TypeVar
+from weakref import finalize
 
 from common.errors import PlanError
 from common.messages import Comparison, Estimate, GroupMetrics, IntakeSummary, ModelMetrics
@@ -41,6 +44,26 @@ FEDERATED: Final = ("federated", "personalised", "federated-dp", "personalised-d
 """The series that come from sharing."""
 
 Series = dict[str, dict[str, ModelMetrics]]
+T = TypeVar("T")
+
+
+def once(read: Callable[[RunRecord], T]) -> Callable[[RunRecord], T]:
+    """`read`, carried out once for each record and kept as long as the record lives.
+
+    A record never changes after it was made, and a report asks the same of it line by line. What comes back is
+    everybody's: it is looked at, never changed.
+    """
+    kept: dict[int, T] = {}
+
+    @wraps(read)
+    def found(record: RunRecord) -> T:
+        key = id(record)
+        if key not in kept:
+            kept[key] = read(record)
+            finalize(record, kept.pop, key, None)
+        return kept[key]
+
+    return found
 
 
 def look(series: str) -> Look:
@@ -58,6 +81,7 @@ def series_name(arm: str, model: str) -> str:
     return arm if model == "federated" else model
 
 
+@once
 def all_series(record: RunRecord) -> Series:
     """Every released model by series, then by site, in the order of the report."""
     found: Series = {}
@@ -79,6 +103,7 @@ def main_series(record: RunRecord) -> str | None:
     return next((name for name in order if name in names), next(iter(names), None))
 
 
+@once
 def sites(record: RunRecord) -> list[str]:
     """Every hospital of the record: those that trained first, then those that only tested, by name."""
     names = {site for arm in record.arms.values() for site in arm.sites} | set(record.intake)
@@ -141,6 +166,7 @@ def subset_arms(record: RunRecord) -> list[ArmRecord]:
     ]
 
 
+@once
 def comparisons(record: RunRecord) -> dict[str, list[Comparison]]:
     """Per site, paired comparisons under series names, the record's own and those inside its arms."""
     found: dict[str, dict[tuple[str, str, str], Comparison]] = {}
@@ -158,7 +184,7 @@ def comparisons(record: RunRecord) -> dict[str, list[Comparison]]:
 
 def paired(record: RunRecord, site: str, model: str, other: str, metric: str = "auroc") -> Estimate | None:
     """The paired difference `model - other` at a site, read in either direction."""
-    for each in comparisons(record).get(site, []):
+    for each in comparisons(record).get(site, ()):
         if each.metric != metric:
             continue
         if (each.model, each.other) == (model, other):
@@ -169,6 +195,7 @@ def paired(record: RunRecord, site: str, model: str, other: str, metric: str = "
     return None
 
 
+@once
 def intake(record: RunRecord) -> dict[str, IntakeSummary]:
     """Intake per site: the record's own, else what a federation's survey or a site's reply said."""
     found: dict[str, IntakeSummary] = dict(record.intake)
@@ -182,6 +209,7 @@ def intake(record: RunRecord) -> dict[str, IntakeSummary]:
     return found
 
 
+@once
 def plan_of(record: RunRecord) -> Plan | None:
     """The plan, where the record carries its text."""
     if not record.plan_toml:

@@ -6,13 +6,14 @@ hospitals is combined from the hospitals' own released figures; patients never m
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final
 
 from common.messages import Estimate, GroupMetrics, ModelMetrics
 from server.records import RunRecord
 from server.reports.chance import Band, Stratum, chance_band, combine, released_by_formula
-from server.reports.select import absent, all_series, group_of, levels, main_series, plan_of, sites
+from server.reports.select import absent, all_series, group_of, levels, main_series, once, plan_of, sites
 
 __all__ = ["Band", "GroupRow", "chance_band", "confidence_of", "family_name", "group_rows", "weak_groups"]
 
@@ -70,6 +71,19 @@ def group_rows(record: RunRecord, series: str | None = None) -> list[GroupRow]:
     name = series or main_series(record)
     if name is None:
         return []
+    kept = _all_rows(record)
+    if name not in kept:
+        kept[name] = _rows_of(record, name)
+    return list(kept[name])
+
+
+@once
+def _all_rows(_record: RunRecord) -> dict[str, list[GroupRow]]:
+    """Rows of each model that were made; a thousand hospitals' bands are worked out once."""
+    return {}
+
+
+def _rows_of(record: RunRecord, name: str) -> list[GroupRow]:
     rows = [
         _row(record, name, family, level)
         for family in FAMILIES
@@ -110,11 +124,9 @@ def _released(
     record: RunRecord, by_site: dict[str, ModelMetrics], family: str, level: str
 ) -> dict[str, GroupMetrics]:
     found: dict[str, GroupMetrics] = {}
-    for site in sites(record):
-        if family == "hospital":
-            group = group_of(by_site.get(site)) if site == level else None
-        else:
-            group = group_of(by_site.get(site), family, level)
+    hospital = family == "hospital"
+    for site in (level,) if hospital else sites(record):
+        group = group_of(by_site.get(site)) if hospital else group_of(by_site.get(site), family, level)
         if group is not None and group.auroc is not None and group.positives and group.negatives:
             found[site] = group
     return found
@@ -129,8 +141,9 @@ def _combined(groups: list[GroupMetrics], confidence: float) -> Estimate | None:
 
 
 def _with_bands(rows: list[GroupRow], confidence: float) -> list[GroupRow]:
-    comparable = [row for row in rows if row.auroc is not None and _members(rows, row.family) > 1]
-    finished = list(rows)
+    sizes = Counter(row.family for row in rows if row.auroc is not None)
+    comparable = [row for row in rows if row.auroc is not None and sizes[row.family] > 1]
+    found: dict[tuple[str, str], Band | None] = {}
     for family in FAMILIES:
         members = [row for row in comparable if row.family == family]
         estimates = [row.auroc for row in members if row.auroc is not None]
@@ -143,9 +156,5 @@ def _with_bands(rows: list[GroupRow], confidence: float) -> list[GroupRow]:
             scale=released_by_formula(estimates, counts, confidence),
         )
         for row, band in zip(members, bands, strict=True):
-            finished[finished.index(row)] = replace(row, band=band)
-    return finished
-
-
-def _members(rows: list[GroupRow], family: str) -> int:
-    return sum(1 for row in rows if row.family == family and row.auroc is not None)
+            found[row.family, row.name] = band
+    return [replace(row, band=found.get((row.family, row.name))) for row in rows]

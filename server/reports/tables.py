@@ -18,7 +18,7 @@ from common.pages.page import (
 )
 from server.records import ArmRecord, FederationRecord, RunRecord, SimulationOnly
 from server.reports import select
-from server.reports.crowds import gathered, released
+from server.reports.crowds import crowd, cut, gathered, released
 from server.reports.reasons import meaning
 from server.reports.statistics import GroupRow, family_name, group_rows, weak_groups
 from server.reports.words import mean_auroc, mean_gap, site_gap
@@ -72,9 +72,10 @@ def arms(record: RunRecord) -> Table:
     return Table(
         "AUROC of every model at every hospital, with intervals",
         ("Hospital", *(select.look(name).label for name in series)),
-        gathered(rows, released),
+        gathered(cut(rows, record), released),
         csv_uri(("hospital", "model", "auroc", "low", "high", "patients"), numbers),
-        "In the mean every hospital counts the same, whatever its size; those that only tested are left out.",
+        "In the mean every hospital counts the same, whatever its size; those that only tested are left out. "
+        f"{crowd(record).words}".strip(),
     )
 
 
@@ -111,9 +112,10 @@ def gaps(record: RunRecord) -> Table:
     return Table(
         "Differences in AUROC, with intervals",
         ("Hospital", *(name for _, name in shown)),
-        tuple(rows) if shown else (),
+        tuple(cut(rows, record)) if shown else (),
         csv_uri(("hospital", "difference", "value", "low", "high", "kind"), numbers),
-        "Paired on the same test patients unless marked. Green or red: the interval does not reach zero.",
+        "Paired on the same test patients unless marked. Green or red: the interval does not reach zero. "
+        f"{crowd(record).words}".strip(),
     )
 
 
@@ -174,9 +176,9 @@ def threshold(record: RunRecord, series: str) -> Table:
     return Table(
         f"{select.look(series).label}, threshold {', '.join(shared)}",
         header,
-        gathered(rows, lambda row: released(row[2:])),
+        gathered(cut(rows, record), lambda row: released(row[2:])),
         csv_uri(("hospital", "metric", "value", "low", "high", "positives", "negatives"), numbers),
-        "Precision and F1 depend on how common the finding is at the hospital.",
+        f"Precision and F1 depend on how common the finding is at the hospital. {crowd(record).words}".strip(),
     )
 
 
@@ -255,7 +257,7 @@ def intake(record: RunRecord) -> Table:
         "What each hospital received",
         header,
         gathered(
-            rows,
+            cut(rows, record),
             lambda row: row[3].text != "none",
             "no file was refused there; the download has their counts",
         ),
