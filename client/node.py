@@ -27,6 +27,7 @@ from client.heartbeat import shorten
 from client.pace import quicken
 from client.reentry import MEMORY, remember
 from client.wordless import silence
+from common.again import sooner
 from common.errors import ConsiliumError, SettingsError
 from common.executor import keep_to_ourselves
 from common.logs import Log
@@ -284,6 +285,7 @@ def main() -> None:
     from flwr.supernode.cli.flower_supernode import flower_supernode  # noqa: PLC0415 - slow to import
 
     shorten()
+    sooner()
     quicken(news.wait)
     lighten(news)
     remember(Path(MEMORY).absolute())

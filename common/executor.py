@@ -31,6 +31,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from common.again import sooner
+
 KILLED: Final = os.EX_TEMPFAIL
 """Exit status when an app was ended by a signal."""
 MODULE: Final = "common.executor"
@@ -226,6 +228,7 @@ def main() -> NoReturn:
     keep_to_ourselves()
     from flwr.supercore.cli.flower_superexec import flower_superexec  # noqa: PLC0415 - slow to import
 
+    sooner()
     signal.signal(signal.SIGCHLD, look_back)
     if sys.argv[1:3] == [_FORKS, COURIER]:
         del sys.argv[1:3]

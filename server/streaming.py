@@ -41,6 +41,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
     ObjectUnavailableError,
 )
 
+from common.again import sooner
 from common.errors import StorageError
 from common.logs import Log
 from server.around import Around
@@ -69,7 +70,10 @@ def streamed(grid: Grid, folder: Path) -> Grid:
     """
     # Whoever has such a grid has loaded its module; to load it for others takes most of a second.
     http = sys.modules.get("flwr.superlink.grid.http_grid")
-    return StreamedGrid(cast("HttpGrid", grid), folder) if http and isinstance(grid, http.HttpGrid) else grid
+    if not http or not isinstance(grid, http.HttpGrid):
+        return grid
+    sooner()
+    return StreamedGrid(cast("HttpGrid", grid), folder)
 
 
 class StreamedGrid(Around["HttpGrid"]):
