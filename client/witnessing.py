@@ -1,6 +1,7 @@
 """What this hospital and its federation's server swear to each other about their audit logs.
 
-`<state>/federation/witness.json` holds the newest word of the server, and the last one of ours.
+`<state>/federation/witness.json` holds the newest word of the server, and the last one of ours;
+`<state>/federation/witness.words.jsonl` every word of the server that was believed.
 
 1. A word is believed when the pinned server signed it and it is about this hospital.
 2. What it says of our own log is checked against our log by `audit verify`, not here: a round is not the place to read
@@ -16,22 +17,26 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from client.connection_log import bind
 from client.membership import FOLDER, Membership, load_membership
 from common.audit import AuditLog
+from common.audit_files import YEAR_S
 from common.checkpoints import write_whole
 from common.enrolment import PREFIX
 from common.errors import FederationError, StorageError
 from common.messages import Instruction, LogHead, Masked, Reply, SiteMetrics, Tally, Update, Witness
-from common.witness import SERVER, SITE, Said, genuine, witness, witness_from
+from common.witness import SERVER, SITE, Said, genuine, keep, kept, witness, witness_from
 
 if TYPE_CHECKING:
     from client.site import Site
+    from common.identity import PublicKey
 
 NAME: Final = "witness.json"
+BOOK: Final = "witness.words.jsonl"
 SCHEMA: Final = "consilium/witnesses/1"
 
 
@@ -54,6 +59,7 @@ class Witnessing:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._path = site.state / FOLDER / NAME
+        self._book = site.state / FOLDER / BOOK
 
     @property
     def words(self) -> Words:
@@ -68,6 +74,21 @@ class Witnessing:
             return Words()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise StorageError(NAME, "it cannot be read", "Keep it as evidence and move it away") from None
+
+    def heard(self, server: PublicKey) -> list[Witness]:
+        """Every word of the server that is kept, oldest first; the lines it is about may still be asked for.
+
+        Args:
+            server: the pinned key.
+
+        Raises:
+            StorageError: as `words`.
+        """
+        since = time.time() - self._site.policy.audit_years * YEAR_S
+        found = dict.fromkeys(kept(self._book, server, since))
+        newest = self.words.theirs
+        # Kept before all words were: the newest alone.
+        return [*found, *([newest] if newest is not None and newest not in found else [])]
 
     def answered(self, reply: Reply, instruction: Instruction) -> Reply:
         """The reply with our word in it, where this hospital is enrolled and the reply has room for it.
@@ -106,6 +127,7 @@ class Witnessing:
         if before is not None and (given.here, given.there) == (before.here, before.there):
             return words
         log.append("audit.seen", run=given.run, round=given.round, **end)
+        keep(self._book, given, time.time())
         return replace(words, theirs=given)
 
     def _said(self, membership: Membership, words: Words, instruction: Instruction) -> Witness:

@@ -24,6 +24,8 @@ PRUNED: Final = "audit.pruned"
 YEARS: Final = 6
 """45 CFR 164.316(b)(2)(i): documentation is kept six years. A hospital may keep it longer."""
 _DAYS_PER_YEAR: Final = 366
+YEAR_S: Final = 365 * 86_400.0
+"""Of what is about a log's lines: it goes a little before they do."""
 _FIRST_BYTES: Final = 1 << 16
 
 

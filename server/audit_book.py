@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from pathlib import Path
 
 from common.audit import Head, read, verify
 from common.audit_evidence import Evidence, Keys, Verdict, check
+from common.audit_files import YEAR_S
 from common.errors import StorageError
 from common.messages import Witness
-from common.types import Digest
-from common.witness import SERVER
+from common.types import Digest, SiteName
+from common.witness import SERVER, kept
 from server.federation_folder import AUDIT, Consortium
-from server.sightings import ANCHOR, read_sighting
+from server.sightings import ANCHOR, read_sighting, words_of
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,28 @@ class Whole:
 
 def evidence(consortium: Consortium, against: Iterable[Witness] = ()) -> Evidence:
     """The consortium's log with every word that lies here and those that were handed over."""
-    sites = consortium.book.sites()
-    kept = [word for row in sites if (word := read_sighting(consortium.folder, row.name).audit) is not None]
     roster = consortium.book.roster()
     members = {} if roster is None else {str(member.name): member.key for member in roster.members}
-    kept = [word for word in kept if word.site in members]
+    words = [word for name in members for word in words_held(consortium, SiteName(name))]
     keys = Keys(consortium.identity.public, members)
-    return Evidence(SERVER, consortium.name, consortium.folder / AUDIT, (*kept, *against), keys)
+    return Evidence(SERVER, consortium.name, consortium.folder / AUDIT, tuple(dict.fromkeys((*words, *against))), keys)
+
+
+def words_held(consortium: Consortium, site: SiteName) -> list[Witness]:
+    """What a member swore and the server keeps, oldest first.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    roster = consortium.book.roster()
+    key = None if roster is None else roster.key_of(site)
+    if key is None:
+        return []
+    newest = read_sighting(consortium.folder, site).audit
+    since = time.time() - consortium.settings.audit.keep_years * YEAR_S
+    found = dict.fromkeys(kept(words_of(consortium.folder, site), key, since))
+    # Kept before all words were: the newest alone.
+    return [*found, *([newest] if newest is not None and newest not in found else [])]
 
 
 def check_all(consortium: Consortium, against: Iterable[Witness] = ()) -> Whole:

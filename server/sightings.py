@@ -2,6 +2,7 @@
 
 `<folder>/seen/<site>.json`   when it answered, how far its clock is off, what it said of its machine and its spend,
                               and its newest signed word on both audit logs (`common.witness`)
+`<folder>/seen/<site>.words.jsonl`   every word it ever gave
 
 1. Only an answer whose envelope held is noted (`server.seals`), and a word only when the roster's key signed it.
 2. A hospital's word is on disk before the server gives its next one, which repeats it.
@@ -24,7 +25,7 @@ from common.identity import Identity
 from common.messages import LogHead, SiteHealth, Witness
 from common.roster import Roster
 from common.types import RunId, SiteName
-from common.witness import SERVER, SITE, Said, genuine, witness, witness_from
+from common.witness import SERVER, SITE, Said, genuine, keep, witness, witness_from
 from server.federation_folder import AUDIT, SETTINGS
 
 SEEN: Final = "seen"
@@ -89,6 +90,7 @@ class Sightings:
         if word is not None and word != before.audit:
             now = replace(now, audit=word)
             self._audit.append("audit.seen", site=site, digest=word.here.digest)
+            keep(words_of(self._folder, site), word, at)
         text = json.dumps(asdict(now), indent=1, sort_keys=True)
         write_whole(self._folder / SEEN / f"{site}.json", text.encode())
 
@@ -130,6 +132,12 @@ def read_sighting(folder: Path, site: SiteName) -> Sighting:
         return _SIGHTING.validate_json((folder / SEEN / f"{site}.json").read_bytes())
     except (OSError, ValidationError):
         return Sighting()
+
+
+def words_of(folder: Path, site: SiteName) -> Path:
+    """Where a hospital's words are kept, all of them; its folder is made."""
+    (folder / SEEN).mkdir(exist_ok=True)
+    return folder / SEEN / f"{site}.words.jsonl"
 
 
 def anchored(folder: Path, run: str, event: str, head: Head) -> None:

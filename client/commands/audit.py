@@ -52,24 +52,29 @@ def head(
     site: SiteFolder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the server's newest word that this hospital holds, for whoever checks the server's log."""
+    """Write all words of the server that this hospital holds, for whoever checks the server's log."""
+    from client.membership import load_membership
     from client.site import load_site
     from client.witnessing import Witnessing
     from common.checkpoints import write_whole
     from common.witness import dump_witness
 
-    theirs = Witnessing(load_site(site)).words.theirs
-    if theirs is None:
+    loaded = load_site(site)
+    membership = load_membership(loaded)
+    words = Witnessing(loaded).heard(membership.server_key) if membership else []
+    if not words:
         raise InputError(
             "audit head",
             "the server has sworn nothing here yet",
             "Take part in a round first",
             code="witness",
         )
-    write_whole(path, dump_witness(theirs))
-    show(
-        theirs, as_json, lambda: f"{path.name}: what the server swore in round {theirs.round} of {theirs.run}"
+    *earlier, newest = words
+    write_whole(path, dump_witness(newest, earlier))
+    told = (
+        f"{path.name}: what the server swore up to round {newest.round} of {newest.run}, {len(words)} words"
     )
+    show(newest, as_json, lambda: told)
 
 
 @group.command("export", epilog=example("consilium-site audit export audit-2026.zip"))
@@ -92,15 +97,15 @@ def _evidence(folder: Path, against: list[Path]) -> Evidence:
     from client.site import load_site
     from client.witnessing import Witnessing
     from common.audit_evidence import Evidence, Keys
-    from common.witness import SITE, load_witness
+    from common.witness import SITE, load_witnesses
 
     site = load_site(folder)
-    membership, kept = load_membership(site), Witnessing(site).words
-    words = [word for word in (kept.theirs, kept.ours) if word is not None] + [
-        load_witness(one) for one in against
-    ]
+    membership, kept = load_membership(site), Witnessing(site)
+    words = [] if kept.words.ours is None else [kept.words.ours]
+    words += [word for one in against for word in load_witnesses(one)]
     keys = None
     if membership is not None:
+        words += kept.heard(membership.server_key)
         keys = Keys(membership.server_key, {site.name: membership.identity.public})
     beside = connection_log.path_of(site)
-    return Evidence(SITE, site.name, site.audit, tuple(words), keys, (beside,))
+    return Evidence(SITE, site.name, site.audit, tuple(dict.fromkeys(words)), keys, (beside,))

@@ -49,19 +49,22 @@ def head(
     folder: Folder = HERE,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a hospital's newest word that the server holds, for whoever checks that hospital's log."""
+    """Write all words of a hospital that the server holds, for whoever checks that hospital's log."""
     from common.checkpoints import write_whole
     from common.types import SiteName
     from common.witness import dump_witness
-    from server.sightings import read_sighting
+    from server.audit_book import words_held
+    from server.federation_folder import Consortium
 
-    word = read_sighting(folder, SiteName(site)).audit
-    if word is None:
+    words = words_held(Consortium.open(folder), SiteName(site))
+    if not words:
         raise InputError(
             site, "it has sworn nothing here yet", "Let it take part in a round first", code="witness"
         )
-    write_whole(path, dump_witness(word))
-    show(word, as_json, lambda: f"{path.name}: what {site} swore in round {word.round} of {word.run}")
+    *earlier, word = words
+    write_whole(path, dump_witness(word, earlier))
+    told = f"{path.name}: what {site} swore up to round {word.round} of {word.run}, {len(words)} words"
+    show(word, as_json, lambda: told)
 
 
 @group.command("export", epilog=example("consilium-server audit export audit-2026.zip"))
@@ -73,20 +76,22 @@ def export(
 ) -> None:
     """Pack the log, all signed words and a README that checks them with sha256sum and openssl alone."""
     from common.audit_evidence import export as exported
-    from common.witness import load_witness
+    from common.witness import load_witnesses
     from server.audit_book import evidence
     from server.federation_folder import Consortium
 
-    found = exported(evidence(Consortium.open(folder), map(load_witness, against or [])), path)
+    words = [word for one in against or [] for word in load_witnesses(one)]
+    found = exported(evidence(Consortium.open(folder), words), path)
     show(found, as_json, lambda: f"{path.name} holds {found.lines} lines and {found.words} signed words")
 
 
 def _verify_folder(folder: Path, against: list[Path], as_json: bool) -> None:
-    from common.witness import load_witness
+    from common.witness import load_witnesses
     from server.audit_book import check_all
     from server.federation_folder import Consortium
 
-    found = check_all(Consortium.open(folder), [load_witness(one) for one in against])
+    words = [word for one in against for word in load_witnesses(one)]
+    found = check_all(Consortium.open(folder), words)
     log = found.consortium
     told = f"{log.log} is whole: {log.lines} lines, held against {log.words} signed words, head {log.head}"
     runs = "".join(f"\nrun {run}: {lines} lines, whole" for run, lines in found.runs.items())

@@ -21,7 +21,8 @@ from common.audit import AuditLog, read, verify
 from common.errors import ConsiliumError, InputError
 from common.identity import Identity
 from common.messages import LogHead
-from common.witness import dump_witness, genuine, load_witness, signed_bytes
+from common.witness import dump_witness, genuine, heads_of, keep, load_witness, signed_bytes
+from common.witness import kept as kept_words
 from server.audit_book import check_all
 from server.cli import app as server_app
 from server.sightings import read_sighting
@@ -135,11 +136,15 @@ def test_whole_logs_verify_on_both_command_lines_against_the_words_of_the_other_
         tmp_path / "of-alpha.json",
         "--json",
     )
-    assert json.loads(told.output)["words"] == 3
+    held = json.loads((tmp_path / "of-alpha.json").read_bytes())
+    of_server = json.loads((tmp_path / "server-at-alpha.json").read_bytes())
+    assert len(held["earlier"]) > 1, "one for each question, not the newest alone"
+    words = len(held["earlier"]) + len(of_server["earlier"]) + 2
+    assert json.loads(told.output)["words"] == words
     against = [word for site in sites for word in ("--against", tmp_path / f"server-at-{site.name}.json")]
     told = _cli(server_app, "audit", "verify", "--folder", server.folder, *against, "--json")
     found = json.loads(told.output)
-    assert found["consortium"]["words"] == 4
+    assert found["consortium"]["words"] == 2 * words
     assert list(found["runs"].values()) == [verify(server.folder / "runs" / "toy" / "audit.jsonl").count]
 
 
@@ -148,7 +153,8 @@ def test_a_hospital_that_rewrites_its_log_and_forgets_its_words_is_found_with_th
     site, word = sites[0], tmp_path / "of-alpha.json"
     _cli(server_app, "audit", "head", site.name, word, "--folder", server.folder)
     _rewrite(site.audit, _hide_a_departure)
-    (site.state / "federation" / "witness.json").unlink()
+    for kept in (site.state / "federation").glob("witness.*"):
+        kept.unlink()
     assert verify(site.audit).count > 0
     assert "is whole" in _cli(site_app, "audit", "verify", "--site", site.folder).output
     said = _refused(site_app, "audit", "verify", "--site", site.folder, "--against", word)
@@ -210,6 +216,54 @@ def test_a_consortium_that_rewrites_its_log_and_forgets_its_words_is_found_with_
         path.unlink()
     _rewrite(server.folder / "audit.jsonl", lambda lines: lines[1:])
     assert _code(check_all, server, [load_witness(word)]) in {"audit-rewritten", "audit-truncated"}
+
+
+def test_a_log_that_was_rewritten_between_two_rounds_contradicts_the_words_from_before(world):
+    """Every later word agrees with it, on both sides: the newest alone would show nothing."""
+    server, sites = world
+    _rewrite(sites[0].audit, _hide_a_departure)
+    _rewrite(
+        server.folder / "audit.jsonl", lambda lines: [line for line in lines if b"audit.seen" not in line]
+    )
+    grid = InProcessGrid([site.folder for site in sites])
+    assert run_on(grid, PLAN, server.folder / "runs" / "again").status == "completed"
+    for by_site in (
+        (site_app, "audit", "verify", "--site", sites[0].folder),
+        (
+            server_app,
+            "audit",
+            "verify",
+            "--folder",
+            server.folder,
+        ),
+    ):
+        assert "seen before" in _refused(*by_site)
+    newest = [Witnessing(sites[0]).words.theirs, read_sighting(server.folder, sites[0].name).audit]
+    for kept in (
+        *(sites[0].state / "federation").glob("*.words.jsonl"),
+        *(server.folder / "seen").glob("*.words.*"),
+    ):
+        kept.unlink()
+    verify(sites[0].audit, *heads_of(newest[0], "site"))
+    verify(server.folder / "audit.jsonl", *heads_of(newest[1], "server"))
+
+
+def test_a_word_that_a_crash_cut_off_takes_no_other_with_it(world, tmp_path):
+    server, sites = world
+    words = Witnessing(sites[0]).heard(server.identity.public)
+    book = tmp_path / "words.jsonl"
+    keep(book, words[0], 10.0)
+    book.write_bytes(book.read_bytes()[:-40])
+    keep(book, words[1], 20.0)
+    keep(book, words[1], 25.0)
+    keep(book, words[2], 30.0)
+    assert kept_words(book, server.identity.public, 0.0) == words[1:3]
+    assert kept_words(book, server.identity.public, 15.0) == words[1:3]
+    assert kept_words(book, server.identity.public, 21.0) == [words[2]], (
+        "what may be about forgotten lines is left out"
+    )
+    assert kept_words(book, "another key", 0.0) == []
+    assert kept_words(tmp_path / "none", server.identity.public, 0.0) == []
 
 
 def test_the_log_of_a_run_that_was_rewritten_or_is_gone_is_found(world):
