@@ -46,6 +46,13 @@ class Files(Database):
         """Let a refused file be judged anew when it comes again; returns how many were forgotten."""
         return self._run("DELETE FROM files WHERE quarantine_id = ? AND code = ?", (quarantine_id, code))
 
+    def settle_quarantined(self, quarantine_id: str, outcome: FileOutcome) -> int:
+        """Give every file whose image lies under this identifier its last outcome; returns how many."""
+        query = "UPDATE files SET code = ?, quarantine_id = ?, sop_uid = ?, quality = '{}' WHERE quarantine_id = ?"
+        given = (outcome.code, outcome.quarantine_id, outcome.sop_uid, quarantine_id)
+        with self.transaction():
+            return self._run(query, given)
+
     def outcomes(self) -> dict[str, int]:
         """Number of incoming files by outcome code, over all ingestions."""
         return dict(self._all("SELECT code, COUNT(*) FROM files GROUP BY code ORDER BY code"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from common.errors import InputError
 if TYPE_CHECKING:
     from client.intake.quarantine import Refusal
     from client.intake.release import Decided
+    from client.intake.summary import RefusedRow
     from client.site import Site
 
 group = typer.Typer(
@@ -47,6 +49,8 @@ class Shown:
     releasable: bool
     original: bool
     """Whether the sealed original is there."""
+    ways: tuple[str, ...]
+    """By which it came: `folder`, `archive` or both."""
     boxes: tuple[tuple[int, ...], ...]
     """(frame, top, left, bottom, right) of what a person should look at."""
     picture: str = ""
@@ -74,28 +78,7 @@ def list_(
         with alone(loaded):
             remove(loaded)
     rows = [row for row in cli_rows(loaded) if row.state == "waiting" or not waiting]
-
-    def table() -> Table | str:
-        if not rows:
-            return f"Nothing {'waits' if waiting else 'was refused'} at {loaded.name}."
-        drawn = grid(
-            f"In quarantine at {loaded.name}",
-            ("code", "files", "state", "oldest", "left", "rule", "what to do", "IDs"),
-            (
-                (
-                    *(row.code, row.count, row.state, many(row.oldest_days, "day")),
-                    *(many(row.days_left, "day"), row.rule, row.remedy, _ids(row.ids)),
-                )
-                for row in rows
-            ),
-        )
-        drawn.caption = (
-            "Originals are sealed under the site's key. Every ID: --json. One of them: quarantine show ID."
-        )
-        drawn.caption_justify = "left"
-        return drawn
-
-    show(rows, as_json, table)
+    show(rows, as_json, lambda: _list_table(loaded.name, rows, waiting=waiting))
 
 
 @group.command("show", epilog=example("consilium-site quarantine show 0123456789abcdef"))
@@ -122,23 +105,7 @@ def show_(
     if thumbnail is not None:
         _draw(loaded, refusal, thumbnail, frame)
     shown = _shown(loaded, refusal, thumbnail)
-
-    def table() -> Table:
-        rows: list[tuple[str, object]] = [
-            ("reason", f"{shown.code}: {shown.rule}"),
-            ("what to do", shown.remedy),
-        ]
-        rows += [("state", shown.state), ("can be released", "yes" if shown.releasable else "never")]
-        rows += [("modality", shown.modality), ("size", f"{shown.bytes / 1000:.1f} kB")]
-        rows += [("since", shown.since[:16].replace("T", " ")), ("kept for", many(shown.days_left, "day"))]
-        rows += [("look at", f"frame {f}, rows {t}-{b}, columns {a}-{z}") for f, t, a, b, z in shown.boxes]
-        if not shown.original:
-            rows += [("original", "not there")]
-        if shown.picture:
-            rows += [("picture", shown.picture)]
-        return grid(f"Quarantine {shown.id}", ("what", "value"), rows)
-
-    show(shown, as_json, table)
+    show(shown, as_json, lambda: _shown_table(shown))
 
 
 @group.command(
@@ -207,6 +174,45 @@ def discard(
     show(decided, as_json, lambda: _said(decided))
 
 
+def _list_table(name: str, rows: Sequence[RefusedRow], *, waiting: bool) -> Table | str:
+    if not rows:
+        return f"Nothing {'waits' if waiting else 'was refused'} at {name}."
+    drawn = grid(
+        f"In quarantine at {name}",
+        ("code", "files", "state", "oldest", "left", "rule", "what to do", "IDs"),
+        (
+            (
+                *(row.code, row.count, row.state, many(row.oldest_days, "day")),
+                *(many(row.days_left, "day"), row.rule, row.remedy, _ids(row.ids)),
+            )
+            for row in rows
+        ),
+    )
+    drawn.caption = (
+        "Originals are sealed under the site's key. Every ID: --json. One of them: quarantine show ID."
+    )
+    drawn.caption_justify = "left"
+    return drawn
+
+
+def _shown_table(shown: Shown) -> Table:
+    rows: list[tuple[str, object]] = [
+        ("reason", f"{shown.code}: {shown.rule}"),
+        ("what to do", shown.remedy),
+    ]
+    rows += [("state", shown.state), ("can be released", "yes" if shown.releasable else "never")]
+    rows += [("modality", shown.modality), ("size", f"{shown.bytes / 1000:.1f} kB")]
+    if shown.ways:
+        rows += [("came by", " and ".join(shown.ways))]
+    rows += [("since", shown.since[:16].replace("T", " ")), ("kept for", many(shown.days_left, "day"))]
+    rows += [("look at", f"frame {f}, rows {t}-{b}, columns {a}-{z}") for f, t, a, b, z in shown.boxes]
+    if not shown.original:
+        rows += [("original", "not there")]
+    if shown.picture:
+        rows += [("picture", shown.picture)]
+    return grid(f"Quarantine {shown.id}", ("what", "value"), rows)
+
+
 def _ids(ids: tuple[str, ...]) -> str:
     more = f" and {len(ids) - _SHOWN_IDS} more" if len(ids) > _SHOWN_IDS else ""
     return " ".join(ids[:_SHOWN_IDS]) + more
@@ -229,6 +235,7 @@ def _shown(site: Site, refusal: Refusal, picture: Path | None) -> Shown:
         days_left=max(0, site.policy.quarantine_days - age_days(refusal)),
         releasable=releasable(refusal),
         original=Quarantine.of(site).has_original(refusal.id),
+        ways=refusal.ways,
         boxes=tuple(map(tuple, refusal.boxes)),
         picture="" if picture is None else str(picture),
     )

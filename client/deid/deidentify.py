@@ -8,7 +8,6 @@ hid behind the last element stay with the old bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
@@ -26,14 +25,15 @@ from client.deid.makers import CODED, maker_written, model_written
 from client.deid.methods import MEANINGS
 from client.deid.private import keep_private
 from client.deid.profile import Profile, Rule
-from client.deid.pseudonyms import Identity, Pseudonyms
+from client.deid.pseudonyms import Pseudonyms
 from client.deid.remembered import Memory, short_value
 from client.deid.tables import is_table
 from client.deid.tags import tag as tag_of
 from client.deid.wanted import Wanted, identifiers
+from client.deid.work import Work, by_number, identity
 from common.errors import FileRefused
 
-__all__ = ["DONE", "METHODS", "USUAL", "Deidentifier", "encode", "identity", "mark"]
+__all__ = ["DONE", "METHODS", "USUAL", "Deidentifier", "encode", "mark"]
 
 METHODS: Final = tuple((code, MEANINGS[code]) for code in USUAL)
 """The same with their meanings."""
@@ -85,7 +85,7 @@ class Deidentifier:
             FileRefused: `patient-unknown`, `deid-value`, `deid-uid`, `sop-class-missing` where only the file meta names
                 the class.
         """
-        work = _Work(source, _by_number(source), identity(source), wanted or identifiers(source))
+        work = Work(source, by_number(source), identity(source), wanted or identifiers(source))
         made: Elements = {}
         for rule in self.profile.top:
             if rule.tag in work.items or rule.action in _ALWAYS_MADE:
@@ -96,7 +96,7 @@ class Deidentifier:
         target.file_meta = file_meta(made)
         return target
 
-    def _place(self, rule: Rule, work: _Work, made: Elements) -> None:
+    def _place(self, rule: Rule, work: Work, made: Elements) -> None:
         tag = tag_of(rule.tag)
         plain = short_value(rule, work.items.get(rule.tag)) if rule.action == "keep" else None
         known = self._memory.recall(plain, rule, work.wanted) if plain is not None else None
@@ -113,7 +113,7 @@ class Deidentifier:
         if plain is not None:
             self._memory.keep(plain, value, made.get(tag))
 
-    def _value(self, rule: Rule, work: _Work) -> Any:
+    def _value(self, rule: Rule, work: Work) -> Any:
         if rule.action == "keep":
             value = kept(rule, work.item(rule), work.wanted)
             if rule.listed and value is not None:
@@ -131,13 +131,13 @@ class Deidentifier:
         }[rule.action]
         return make(rule, work)
 
-    def _entered(self, rule: Rule, work: _Work) -> Items | None:
+    def _entered(self, rule: Rule, work: Work) -> Items | None:
         items = []
         if work.source[rule.tag].VR != "SQ":
             raise _wrong_vr(rule)
         for item in work.source[rule.tag].value or ():
             copy: Elements = {}
-            inside = replace(work, source=item, items=_by_number(item))
+            inside = replace(work, source=item, items=by_number(item))
             for keyword in rule.items:
                 inner = self.profile.rule(keyword)
                 if inner.tag in inside.items:
@@ -148,7 +148,7 @@ class Deidentifier:
             return None
         return Items(items) if items else None
 
-    def _uid(self, rule: Rule, work: _Work) -> str | None:
+    def _uid(self, rule: Rule, work: Work) -> str | None:
         value = work.text(rule.tag).strip(" \0")
         if value:
             return self.names.uid(value)
@@ -158,14 +158,14 @@ class Deidentifier:
             "an image", f"it has no {rule.keyword}", "Export it again with its UIDs", code="deid-uid"
         )
 
-    def _shifted(self, rule: Rule, work: _Work) -> str:
+    def _shifted(self, rule: Rule, work: Work) -> str:
         day = day_of(work.text(rule.tag))
         try:
             return "" if day is None else _written(self.names.shifted(work.who, day))
         except OverflowError:
             return ""
 
-    def _listed(self, rule: Rule, work: _Work, value: str | list[str]) -> str | None:
+    def _listed(self, rule: Rule, work: Work, value: str | list[str]) -> str | None:
         """A maker's or a model's name where it is listed and names nobody in its listed spelling, else its code."""
         said = value if isinstance(value, str) else " ".join(value)
         if rule.listed == "maker":
@@ -174,7 +174,7 @@ class Deidentifier:
             name = model_written(self.profile.makers, self.names, work.text(_MAKER), said)
         return None if not CODED.fullmatch(name) and work.wanted.touches(name) else name
 
-    def _pseudonym(self, rule: Rule, work: _Work) -> str:
+    def _pseudonym(self, rule: Rule, work: Work) -> str:
         if rule.purpose == "patient":
             return self.names.patient(work.who)
         if rule.purpose == "accession":
@@ -185,43 +185,11 @@ class Deidentifier:
         return self.names.scanner(*map(work.text, (_SERIAL, _MAKER, _MODEL)))
 
 
-@dataclass(frozen=True)
-class _Work:
-    """One source while it is read: its elements by tag, raw where the parser left them so."""
-
-    source: Dataset
-    items: Mapping[int, RawDataElement | DataElement]
-    who: Identity
-    wanted: Wanted
-
-    def item(self, rule: Rule) -> RawDataElement | DataElement:
-        """The element a rule is about; bytes whose meaning is plain stay bytes."""
-        found = self.items[rule.tag]
-        if not isinstance(found, RawDataElement):
-            return found
-        return found if found.VR in rule.vr and found.is_little_endian else self.source[rule.tag]
-
-    def text(self, tag: int) -> str:
-        """What an element says, empty where there is none; a plain one is read from its bytes."""
-        found = self.items.get(tag)
-        if found is None:
-            return ""
-        raw = found.value
-        if isinstance(raw, bytes) and raw.isascii() and b"\\" not in raw and b"\x1b" not in raw:
-            return raw.decode("ascii").rstrip(" \0")
-        return str(self.source[tag].value or "")
-
-
 def _written(day: date) -> str:
     return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
-def _by_number(dataset: Dataset) -> dict[int, RawDataElement | DataElement]:
-    """Elements by plain numbers, which compare faster than pydicom's tags."""
-    return dict(zip(map(int, dataset.keys()), dataset.values(), strict=True))
-
-
-def _count(work: _Work, made: Elements, profile: Profile, tally: Counter[str]) -> None:
+def _count(work: Work, made: Elements, profile: Profile, tally: Counter[str]) -> None:
     """What became of every element; pixels, which are always written anew, count nowhere."""
     here = set(map(int, made))  # numbers compare faster than pydicom's tags
     for rule in profile.top:
@@ -289,23 +257,6 @@ def _little_endian(raw: bytes, source: Dataset, rule: Rule) -> bytes:
     return np.frombuffer(raw, dtype=">u2").astype("<u2").tobytes()
 
 
-def _generalised(_rule: Rule, work: _Work) -> str | None:
+def _generalised(_rule: Rule, work: Work) -> str | None:
     age = years(work.text(_AGE), day_of(work.text(_BORN)), day_of(work.text(_STUDIED)))
     return None if age is None else f"{age:03d}Y"
-
-
-def identity(source: Dataset) -> Identity:
-    """The patient a data set names.
-
-    Raises:
-        FileRefused: `patient-unknown`.
-    """
-    number = str(source.get("PatientID") or "").strip(" \0")
-    if not number:
-        raise FileRefused(
-            "an image",
-            "it names no patient, so privacy per patient could not be kept",
-            "Export it with its PatientID",
-            code="patient-unknown",
-        )
-    return Identity(number, str(source.get("IssuerOfPatientID") or ""))

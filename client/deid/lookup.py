@@ -26,10 +26,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydicom.dataset import Dataset
 
-from client.deid.deidentify import identity
 from client.deid.pseudonyms import Pseudonyms
+from client.deid.work import identity
 from client.files import FULL
-from client.site import KEY_BYTES, Site
+from client.site import Site
+from client.site_keys import KEY_BYTES
 from common.audit import AuditLog, this_user
 from common.errors import FileRefused, InputError, StorageError
 from common.sqlite import use_wal

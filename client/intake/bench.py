@@ -16,7 +16,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 
 from client.deid.colour import describe_as_grey
-from client.deid.deidentify import Deidentifier, encode, identity, mark
+from client.deid.deidentify import Deidentifier, encode, mark
 from client.deid.lookup import seal
 from client.deid.methods import methods as methods_done
 from client.deid.pixels import decode
@@ -27,6 +27,7 @@ from client.deid.text.clean import clean
 from client.deid.text.found import Decision
 from client.deid.tighten import effective
 from client.deid.wanted import identifiers
+from client.deid.work import identity
 from client.files import storage_error
 from client.index_rows import Percentiles
 from client.intake.classes import WAITING, check_class, sop_class
@@ -113,6 +114,16 @@ class Bench:
         found["modality"] = modality_word(source.get("Modality"))
         found["keys"] = self._keys(source)
         found |= self._patient(source)
+        try:
+            row = self._made(task, source, found)
+        except FileRefused:
+            found["image"] = self._image(_pixels(source), found)
+            raise
+        found["image"] = self._image(row["pixel_digest"].encode(), found)
+        return row
+
+    def _made(self, task: Task, source: Dataset, found: dict[str, Any]) -> dict[str, Any]:
+        """The image, de-identified, proved and staged; its row in the index."""
         if task.person is None:  # what we wrapped ourselves is of the class we gave it
             check_class(source, self.settings, task.decision)
         wanted = identifiers(source)
@@ -161,6 +172,13 @@ class Bench:
             "sealed": seal(names, source),
         }
 
+    def _image(self, pixels: bytes, found: Mapping[str, Any]) -> str:
+        """By which two files that say the same in other bytes are known to hold one image."""
+        instance, patient = found["keys"].get("instance", ""), found.get("patient", "")
+        if not (pixels and instance):
+            return ""
+        return self.deidentifier.names.content(pixels, instance.encode(), patient.encode())
+
     def _row(
         self,
         target: Dataset,
@@ -188,6 +206,12 @@ class Bench:
             "quality": figures,
             "perceptual_hash": perceptual_hash(units),
         }
+
+
+def _pixels(source: Dataset) -> bytes:
+    """The pixels as they came, encoded or not; empty where there are none."""
+    item = source.get_item("PixelData") if "PixelData" in source else None
+    return item.value if item is not None and isinstance(item.value, bytes) else b""
 
 
 def _written(item: RawDataElement | DataElement | None) -> str:

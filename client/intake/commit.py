@@ -19,6 +19,7 @@ from client.intake.outcome import ACCEPTED, CHANGED, Outcome
 from client.intake.process import COPY, DISCARDED, Desk, Finished
 from client.intake.quarantine import Quarantine
 from client.intake.receipt import promise
+from client.intake.refusals import ARCHIVE, FOLDER
 from client.intake.report import UNCHANGED, IngestReport, Tally
 from common.errors import FileRefused, StorageError
 
@@ -125,7 +126,14 @@ class Commit:
         elif outcome.code == CHANGED:  # what lies there now is not what this key names
             self._note(one, outcome, self.quarantine.put_reason(one.key, outcome))
         elif outcome.code not in (UNCHANGED, DISCARDED.code):
-            self._note(one, outcome, self.quarantine.put(one.file, one.key, outcome, self.decision))
+            name = self.quarantine.put(one.file, one.key, outcome, self._way(one), self.decision)
+            self._note(one, outcome, name)
+
+    def _way(self, one: Finished) -> str:
+        """By which a file came; one that comes out of the quarantine was told when it went in."""
+        if self.decision is not None:
+            return ""
+        return ARCHIVE if one.file.path.is_relative_to(self.desk.site.inbox) else FOLDER
 
     def _accepted(self, one: Finished, row: ImageRow, *, added: bool) -> None:
         code = ACCEPTED if added else UNCHANGED
@@ -137,7 +145,11 @@ class Commit:
             path = self.desk.names.join("path", one.file.relative)
             self.desk.index.join_waiting(row.sop_uid, row.patient, {**one.outcome.keys, "path": path})
         self._gone.append(one.key)
-        self.desk.index.record_file(one.key, FileOutcome(ACCEPTED, sop_uid=row.sop_uid))
+        accepted, before = FileOutcome(ACCEPTED, sop_uid=row.sop_uid), self.desk.index.file_outcome(one.key)
+        if before is not None and before.quarantine_id:  # of all files that hold the image
+            self.desk.index.settle_quarantined(before.quarantine_id, accepted)
+            self._gone.append(before.quarantine_id)
+        self.desk.index.record_file(one.key, accepted)
 
     def _note(self, one: Finished, outcome: Outcome, name: str) -> None:
         """Note a refusal, unless the same content was accepted before."""

@@ -108,6 +108,8 @@ class Outcome:
     """Keyed hash of the device, where the file was de-identified before it was refused; else empty."""
     figures: Mapping[str, float] = field(default_factory=dict)
     """What the quality gate measured, also in an image that it refused."""
+    image: str = ""
+    """Keyed digest of patient, instance and pixels: the same in every file that holds this image; else empty."""
 
     @property
     def waits(self) -> bool:

@@ -3,7 +3,9 @@
 Laws, in order:
 1. No byte of an original lies here unsealed; what an older release left so is sealed by the next ingestion.
 2. The reason beside it holds no patient's name or number: codes, places in the picture, a pseudonym.
-3. An original goes when its image was taken in, a person discarded it, its patient withdrew, or the days that
+3. An image that comes in two files, one from a folder and one from an archive, and is refused twice for one
+   reason, lies here once.
+4. An original goes when its image was taken in, a person discarded it, its patient withdrew, or the days that
    the policy sets are over; never otherwise.
 """
 
@@ -65,20 +67,29 @@ class Quarantine:
     def _seal(self) -> Seal:
         return open_seal(self._folder, self._site_key)
 
-    def put(self, file: Incoming, key: str, outcome: Outcome, decision: Decision | None = None) -> str:
+    def put(
+        self, file: Incoming, key: str, outcome: Outcome, way: str = "", decision: Decision | None = None
+    ) -> str:
         """Keep a refused file, sealed, and its reason; the same file again keeps its first day.
+
+        Of another file with the same image, refused for the same reason, only the way it came is kept.
 
         Args:
             file: the original; what it was called is sealed with it.
             key: keyed digest of its content.
             outcome: why it was refused.
+            way: by which it came, `folder` or `archive`; empty when it comes from here.
             decision: what a person decided before this refusal.
 
         Returns:
-            the quarantine identifier.
+            the quarantine identifier under which the image lies.
         """
         name = key[:ID_LENGTH]
         before = self.find(name)
+        if before is None and (twin := self._twin(outcome)) is not None:
+            self._say(replace(twin, ways=_with(twin.ways, way)))
+            return twin.id
+        ways = _with(() if before is None else before.ways, way)
         known = (decision or Decision()) if before is None else (decision or before.decision)
         since = before.since if before is not None and before.since else _now()
         said = (outcome.code, outcome.rule, outcome.remedy, outcome.modality)
@@ -88,12 +99,26 @@ class Quarantine:
             there = file.refusal is None and file.path.is_file()
             size = file.path.stat().st_size if there else 0
             # The reason first: it says whose the original is, and a withdrawal must find that.
-            self._say(Refusal(name, *said, *whose, since, size, outcome.boxes, known))
+            self._say(Refusal(name, *said, *whose, since, size, outcome.boxes, known, outcome.image, ways))
+            self._images[outcome.image, outcome.code] = name
             if there and not self._sealed(name).exists():
                 self._put_original(file, name)
         except OSError as error:
             raise storage_error(error, f"quarantine {name}") from None
         return name
+
+    @cached_property
+    def _images(self) -> dict[tuple[str, str], str]:
+        """Where an image lies that was refused with a code; what left since is still named."""
+        return {(one.image, one.code): one.id for one in self.refusals()}
+
+    def _twin(self, outcome: Outcome) -> Refusal | None:
+        """The refusal of the same image for the same reason, where its original is here."""
+        name = self._images.get((outcome.image, outcome.code)) if outcome.image else None
+        held = None if name is None else self.find(name)
+        if held is None or (held.image, held.code) != (outcome.image, outcome.code):
+            return None
+        return held if self.has_original(held.id) else None
 
     def put_reason(self, key: str, outcome: Outcome) -> str:
         """Say why a file was refused and keep no copy of it, nor one from before, nor whose it was.
@@ -247,6 +272,10 @@ def _incoming(bare: IO[bytes], slip: Mapping[str, Any]) -> Incoming:
 
     person = None if slip["person"] is None else Person(**slip["person"])
     return Incoming(Path(f"/proc/{os.getpid()}/fd/{bare.fileno()}"), str(slip["relative"]), person)
+
+
+def _with(ways: tuple[str, ...], way: str) -> tuple[str, ...]:
+    return ways if not way or way in ways else (*ways, way)
 
 
 def _is_of(refusal: Refusal, pseudonym: str, spend_key: str) -> bool:

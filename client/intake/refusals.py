@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from client.deid.text.found import Box, Decision
 from client.files import storage_error
 from client.intake.outcome import REVIEW
+
+FOLDER: Final = "folder"
+ARCHIVE: Final = "archive"
+"""The ways by which a file comes: a folder that a person gave, and the inbox of what archives sent."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Refusal:
     """Places a person should look at."""
     decision: Decision = field(default_factory=Decision)
     """What persons have decided so far, when one decision led to the next question."""
+    image: str = ""
+    """See `client.intake.outcome.Outcome`; empty where the file did not tell."""
+    ways: tuple[str, ...] = ()
+    """By which the image came, first to last; empty in a reason that an older release wrote."""
 
     @property
     def waits(self) -> bool:
@@ -64,6 +72,7 @@ def read_reason(path: Path) -> Refusal:
         raw["boxes"] = _boxes(raw.get("boxes", ()))
         held = raw.get("decision", {})
         raw["decision"] = Decision(_boxes(held.get("blank", ())), tuple(map(str, held.get("waive", ()))))
+        raw["ways"] = tuple(map(str, raw.get("ways", ())))
         return Refusal(**raw)
     except OSError as error:
         raise storage_error(error, f"quarantine {path.stem}") from None

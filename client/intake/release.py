@@ -126,6 +126,7 @@ def discard(site: Site, name: str, reason: Reason) -> Decided:
         _decided(site, refusal, "discard", reason, 0)
         if refusal.key and refusal.code != WITHDRAWN.code:
             index.record_file(refusal.key, FileOutcome(DISCARDED.code, name))
+            index.settle_quarantined(name, FileOutcome(DISCARDED.code, name))
         quarantine.drop(name)
     return Decided(name, "discarded", DISCARDED.code, DISCARDED.rule, DISCARDED.remedy)
 

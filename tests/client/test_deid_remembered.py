@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from client.deid import wanted
-from client.deid.deidentify import Deidentifier, encode, identity
+from client.deid.deidentify import Deidentifier, encode
 from client.deid.fresh import PIXELS, pixel_elements
 from client.deid.pixels import decode
 from client.deid.profile import built_in
@@ -20,6 +20,7 @@ from client.deid.pseudonyms import Pseudonyms
 from client.deid.remembered import Memory, short_value
 from client.deid.speaking import speaking
 from client.deid.wanted import Wanted, identifiers
+from client.deid.work import identity
 from client.deid.writings import folded
 from client.intake.parse import quiet, read
 from common.errors import FileRefused
