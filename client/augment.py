@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from client import scanner_chain
 from client.scanner_chain import Chain
-from common.plan import Augmentation
+from common.plan_training import Augmentation
 
 CONTROL_POINTS: Final = 5
 """Elastic displacements are drawn on a coarse grid of this side and interpolated between."""

@@ -19,7 +19,8 @@ from client.patients import PatientSet
 from common.errors import DataError, PrivacyRefused
 from common.models import Network
 from common.models.losses import Loss, loss_for
-from common.plan import Augmentation, Plan
+from common.plan import Plan
+from common.plan_training import Augmentation
 
 IMAGES_ON_DEVICE = 64
 """Images through a network at a time; halved when the device's memory is full."""

@@ -14,10 +14,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,19 +24,18 @@ import tomli_w
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as settings_class
 
+from client import site_keys
 from client.courier import CourierSettings
 from client.deid.settings import DeidSettings, OwnMaker
 from client.federation_settings import FederationSettings
 from client.pacs.settings import PacsSettings
 from client.policy import Policy
-from common.durability import push, relaxed
+from client.site_keys import PSEUDONYM, SPEND
+from common.durability import relaxed
 from common.errors import SettingsError
 from common.settings import load_settings
 from common.types import SiteName
 
-KEY_BYTES: Final = 32
-ROTATING: Final = "rotating.json"
-"""In the folder of the keys while a rotation is under way."""
 _NAME: Final = "[a-z0-9][a-z0-9_-]{0,62}"
 
 
@@ -169,7 +165,6 @@ def init_site(
     Raises:
         SettingsError: when the folder already holds a site, or the name is not allowed.
     """
-    simulated = simulation_seed is not None
     path = folder / "site.toml"
     if path.exists():
         raise SettingsError(path.name, "this folder already holds a site", "Use it, or choose another folder")
@@ -179,19 +174,12 @@ def init_site(
             "it is made of a-z, 0-9, hyphen and underscore, begins with a letter or digit, and has at most 63",
             "Choose another name, such as st-anna",
         )
-    settings: dict[str, Any] = {
-        "site": {"name": name, "simulated": simulated},
-        "policy": _policy_dict(policy or Policy()),
-    }
-    if makers:
-        settings["deid"] = {"makers": [{"name": one.name, "models": list(one.models)} for one in makers]}
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(tomli_w.dumps(settings), encoding="utf-8")
+    who = {"name": name, "simulated": simulation_seed is not None}
+    path.write_text(_text(who, policy or Policy(), makers), encoding="utf-8")
     section = load_settings(path, SiteSettings, {}).site
     keys = _keys_apart(folder, section)
-    keys.mkdir(mode=0o700, exist_ok=True)
-    for key in ("pseudonym.key", "spend.key"):
-        _write_key(keys / key, _key(name, key, simulation_seed))
+    site_keys.make(keys, name, simulation_seed)
     for part in (section.data, section.state):
         (folder / part).mkdir(mode=0o700, exist_ok=True)
     return load_site(folder)
@@ -215,7 +203,7 @@ def load_site(folder: Path, *, rotating: bool = False) -> Site:
         raise SettingsError("site.simulated", rule, "Work on a real hospital in a process of its own")
     keys = _keys_apart(folder, section)
     if not rotating:
-        _check_rotation(keys)
+        site_keys.check_rotation(keys)
     return Site(
         name=SiteName(section.name),
         folder=folder,
@@ -224,8 +212,8 @@ def load_site(folder: Path, *, rotating: bool = False) -> Site:
         policy=settings.policy,
         simulated=section.simulated,
         patients_bucket=section.patients_bucket,
-        pseudonym_key=_read_key(keys / "pseudonym.key"),
-        spend_key=_read_key(keys / "spend.key"),
+        pseudonym_key=site_keys.read(keys / PSEUDONYM),
+        spend_key=site_keys.read(keys / SPEND),
         deid=settings.deid,
         pacs=settings.pacs,
         secrets=keys,
@@ -240,23 +228,13 @@ def check_key(site: Site) -> None:
     Raises:
         SettingsError: `key-changed`, `key-rotating`, or the key is missing.
     """
-    _check_rotation(site.secrets)
-    if _read_key(site.secrets / "pseudonym.key") != site.pseudonym_key:
+    site_keys.check_rotation(site.secrets)
+    if site_keys.read(site.secrets / PSEUDONYM) != site.pseudonym_key:
         raise SettingsError(
             "pseudonym.key",
             "the key was changed since this process started",
             "Stop it and start it again",
             code="key-changed",
-        )
-
-
-def _check_rotation(keys: Path) -> None:
-    if (keys / ROTATING).exists():
-        raise SettingsError(
-            "pseudonym.key",
-            "its rotation has begun and not ended",
-            "Finish it: consilium-site deid rotate-key",
-            code="key-rotating",
         )
 
 
@@ -278,34 +256,15 @@ def _keys_apart(folder: Path, section: SiteSection) -> Path:
     return folder / section.secrets
 
 
+def _text(site: dict[str, Any], policy: Policy, makers: Sequence[OwnMaker]) -> str:
+    """A new site.toml."""
+    settings: dict[str, Any] = {"site": site, "policy": _policy_dict(policy)}
+    if makers:
+        settings["deid"] = {"makers": [{"name": one.name, "models": list(one.models)} for one in makers]}
+    return tomli_w.dumps(settings)
+
+
 def _policy_dict(policy: Policy) -> dict[str, object]:
     return {
         k: list(v) if isinstance(v, tuple) else v for k, v in vars(policy).items() if not k.startswith("_")
     }
-
-
-def _key(name: str, key: str, simulation_seed: int | None) -> bytes:
-    if simulation_seed is None:
-        return secrets.token_bytes(KEY_BYTES)
-    return hashlib.sha256(f"virtual hospital {name} {key} {simulation_seed}".encode()).digest()
-
-
-def _write_key(path: Path, key: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(key)
-        file.flush()
-        push(file.fileno())
-
-
-def _read_key(path: Path) -> bytes:
-    try:
-        key = path.read_bytes()
-    except OSError:
-        raise SettingsError(
-            path.name, "the key is missing", "Restore it from the hospital's key backup"
-        ) from None
-    if len(key) != KEY_BYTES:
-        raise SettingsError(
-            path.name, f"a key has {KEY_BYTES} bytes", "Restore it from the hospital's key backup"
-        )
-    return key

@@ -45,7 +45,7 @@ FIGURES: Final[dict[str, tuple[float, ...]]] = {
     "sharpness": (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
 }
 """Inner edges of the grids, a bin reaching from its lower edge up to, not including, its upper one; units as in
-`client.quality.measure`. Chosen to cover the range of the images named there."""
+`client.quality_figures.measure`. Chosen to cover the range of the images named there."""
 AXES: Final = (
     "patients",
     "age",

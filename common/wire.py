@@ -8,17 +8,15 @@ only what `common.messages` declares. A courier handles bytes only; heavier impo
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn, get_type_hints
+from typing import Any, Final, NoReturn
 
 from flwr.app import Array, ConfigRecord, RecordDict
 
-from common import tensors
+from common import tensors, wire_fields
 from common.envelope import is_sealed, split
 from common.errors import FederationError
 from common.messages import (
@@ -128,8 +126,7 @@ def _unpacked(blob: tensors.Buffer, arrays: Callable[[type[Message], Arrays, lis
         kind = _KINDS[message["kind"]]
         order: list[str] = message["order"]
         found = tensors.views(blob)
-        _check_finite(message["body"])
-        values = _validated(message["kind"], message["body"])
+        values = wire_fields.checked(kind, message["body"])
         if sorted(order) != sorted(found) or (found and kind not in _WITH_ARRAYS):
             _malformed()
         if kind in _WITH_ARRAYS:
@@ -266,29 +263,6 @@ def _read_head(blob: tensors.Buffer) -> dict[str, Any]:
     if set(message) != {"kind", "body", "order"}:
         _malformed()
     return dict(message)
-
-
-@functools.cache
-def _adapters(name: str) -> dict[str, Any]:
-    from pydantic import TypeAdapter  # noqa: PLC0415 - as above
-
-    kind = _KINDS[name]
-    hints = get_type_hints(kind)
-    return {f.name: TypeAdapter(hints[f.name]) for f in fields(kind) if f.name != "arrays"}
-
-
-def _validated(kind: str, body: dict[str, Any]) -> dict[str, Any]:
-    adapters = _adapters(kind)
-    if set(body) != set(adapters):
-        _malformed()
-    return {name: a.validate_json(json.dumps(body[name]), strict=True) for name, a in adapters.items()}
-
-
-def _check_finite(value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        _malformed()
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_finite(part)
 
 
 def _not_a_number(_text: str) -> NoReturn:

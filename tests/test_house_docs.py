@@ -12,13 +12,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from client.site import SiteSettings
-from common import plan as plans
 from common.plan import Plan, parse_plan
+from common.plan_training import Augmentation
 from tests.client.test_cli import APPS, commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN_MD = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
-NESTED = {"training.augmentation": plans.Augmentation}
+NESTED = {"training.augmentation": Augmentation}
 SECTIONS = {
     field.name: typing.get_type_hints(Plan)[field.name] for field in dataclasses.fields(Plan)
 } | NESTED

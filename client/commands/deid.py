@@ -138,7 +138,8 @@ def rotate_key(
     """
     from client.deid.rotate import at_stake, rotate
     from client.deid.rotate import confirm as destroy
-    from client.site import ROTATING, load_site
+    from client.site import load_site
+    from client.site_keys import ROTATING
 
     loaded = load_site(site, rotating=True)
     if confirm:

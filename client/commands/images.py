@@ -17,6 +17,7 @@ from common.errors import InputError
 
 if TYPE_CHECKING:
     from client.index import Withdrawal
+    from client.intake.report import IngestReport
 
 
 def ingest(
@@ -45,24 +46,22 @@ def ingest(
         result = take_in(
             loaded, folder, labels, workers=workers, progress=report, allow_unlabelled=allow_unlabelled
         )
+    show(result, as_json, lambda: _taken_table(loaded.name, result, labelled=labels is not None))
 
-    def table() -> Table:
-        rows: list[tuple[str, object]] = [("files received", result.received)]
-        rows += [("images taken in", result.accepted), ("known already, or sent twice", result.unchanged)]
-        rows += [(f"refused: {code}", count) for code, count in sorted(result.refused.items())]
-        rows += [("patients of the site, in all", result.patients), ("volumes made (CT, MR)", result.volumes)]
-        if labels is not None:
-            rows += [("labels whose image was refused", result.labels_without_image)]
-            rows += [("images without a label", result.images_without_label)]
-        drawn = grid(
-            f"Ingestion at {loaded.name}", ("what", "count"), [*rows, ("time", f"{result.seconds:.1f} s")]
-        )
-        if result.refused:
-            drawn.caption = "What to do about the refused ones: consilium-site quarantine list"
-            drawn.caption_justify = "left"
-        return drawn
 
-    show(result, as_json, table)
+def _taken_table(name: str, result: IngestReport, *, labelled: bool) -> Table:
+    rows: list[tuple[str, object]] = [("files received", result.received)]
+    rows += [("images taken in", result.accepted), ("known already, or sent twice", result.unchanged)]
+    rows += [(f"refused: {code}", count) for code, count in sorted(result.refused.items())]
+    rows += [("patients of the site, in all", result.patients), ("volumes made (CT, MR)", result.volumes)]
+    if labelled:
+        rows += [("labels whose image was refused", result.labels_without_image)]
+        rows += [("images without a label", result.images_without_label)]
+    drawn = grid(f"Ingestion at {name}", ("what", "count"), [*rows, ("time", f"{result.seconds:.1f} s")])
+    if result.refused:
+        drawn.caption = "What to do about the refused ones: consilium-site quarantine list"
+        drawn.caption_justify = "left"
+    return drawn
 
 
 def withdraw(

@@ -129,39 +129,30 @@ def read_status(folder: Path) -> Status:
     Raises:
         SettingsError: no site there. StorageError: its index cannot be read.
     """
-    from client.index import Index
     from client.intake.receipt import last_receipt
-    from client.intake.relabel import count_labels
     from client.site import load_site
     from client.standing import standing
 
     site = load_site(folder)
-    with Index(site.index) as index:
-        images = index.images()
-        everyone = index.patients(withdrawn=True)
-        outcomes = index.outcomes()
-        volumes, ingests = len(index.volumes()), len(index.ingests())
-        splits = _splits(index, images)
-        readers = count_labels(index)
-    present = sum(patient.withdrawn_at is None for patient in everyone)
-    spending = _spent(site)
+    held = _held(site)
+    images, spending = held.images, _spent(site)
     return Status(
         site=site.name,
         simulated=site.simulated,
-        patients=present,
-        withdrawn=len(everyone) - present,
+        patients=held.patients,
+        withdrawn=held.withdrawn,
         images=len(images),
-        volumes=volumes,
+        volumes=held.volumes,
         labelled=sum(image.label is not None for image in images),
         labels=_counted(str(image.label) for image in images if image.label is not None),
-        readers=readers,
+        readers=held.readers,
         shared=_shared(images),
-        splits=splits,
+        splits=held.splits,
         modalities=_counted(image.modality for image in images),
         manufacturers=_counted(image.manufacturer for image in images),
         scanners=_counted(f"{i.manufacturer} {i.model} {i.scanner}".strip() for i in images),
-        refused={code: count for code, count in outcomes.items() if code != "accepted"},
-        ingests=ingests,
+        refused={code: count for code, count in held.outcomes.items() if code != "accepted"},
+        ingests=held.ingests,
         last_ingest=last_receipt(site),
         policy={key: value for key, value in vars(site.policy).items() if not key.startswith("_")},
         epsilon_spent=spending.epsilon,
@@ -169,6 +160,39 @@ def read_status(folder: Path) -> Status:
         disk=_disk(site.data),
         standing=standing(site),
     )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What one look into the index tells."""
+
+    images: Sequence[ImageRow]
+    patients: int
+    withdrawn: int
+    outcomes: dict[str, int]
+    volumes: int
+    ingests: int
+    splits: dict[str, dict[str, int]]
+    readers: LabelCounts
+
+
+def _held(site: Site) -> _Held:
+    from client.index import Index
+    from client.intake.relabel import count_labels
+
+    with Index(site.index) as index:
+        images, everyone = index.images(), index.patients(withdrawn=True)
+        present = sum(patient.withdrawn_at is None for patient in everyone)
+        return _Held(
+            images=images,
+            patients=present,
+            withdrawn=len(everyone) - present,
+            outcomes=index.outcomes(),
+            volumes=len(index.volumes()),
+            ingests=len(index.ingests()),
+            splits=_splits(index, images),
+            readers=count_labels(index),
+        )
 
 
 def _counted(words: Iterable[str]) -> dict[str, int]:

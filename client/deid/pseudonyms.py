@@ -15,7 +15,8 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Final
 
-from client.site import KEY_BYTES, Site
+from client.site import Site
+from client.site_keys import KEY_BYTES
 from common.errors import SettingsError
 from common.types import Pseudonym
 

@@ -29,7 +29,8 @@ from client.intake.begin import alone, begun
 from client.intake.durable import on_disk
 from client.intake.quarantine import Quarantine
 from client.privacy.ledger import Ledger
-from client.site import KEY_BYTES, ROTATING, Site, load_site
+from client.site import Site, load_site
+from client.site_keys import KEY_BYTES, ROTATING
 from common.audit import AuditLog
 from common.errors import InputError, StorageError
 

@@ -14,7 +14,8 @@ from client.privacy.adaptive import LEAST_SHARE, AdaptiveClip
 from common import accounting
 from common.accounting import DpEventSpec, Schedule
 from common.errors import PrivacyRefused
-from common.plan import Plan, Privacy
+from common.plan import Plan
+from common.plan_training import Privacy
 
 
 @dataclass(frozen=True)

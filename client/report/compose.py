@@ -39,7 +39,7 @@ CASES_OF_A_KIND: Final = 4
 """Hits, and misses, that are shown with their maps."""
 
 FIGURES: Final = ("exposure", "contrast", "sharpness", "noise", "saturated")
-"""Quality figures that are drawn; all without unit, see `client.quality.measure`."""
+"""Quality figures that are drawn; all without unit, see `client.quality_figures.measure`."""
 
 _DEFAULT_THRESHOLD: Final = 0.5
 
@@ -168,7 +168,7 @@ def _intake(site: Site, index: Index) -> IntakeFigures:
         received=sum(outcomes.values()),
         accepted=outcomes.get(ACCEPTED, 0),
         refused=refused,
-        patients=len(index.patients()),
+        patients=index.n_patients(),
         images_without_label=int(last.get("images_without_label", 0)),
         labels_without_image=int(last.get("labels_without_image", 0)),
     )

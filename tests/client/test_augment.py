@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from client import augment
-from common.plan import Augmentation
+from common.plan_training import Augmentation
 
 FULL = Augmentation(rotation_deg=15, brightness=0.2, contrast=0.3, noise_std=0.1, elastic_px=3)
 

@@ -18,7 +18,8 @@ from client.deid.rotate import STEPS, confirm, prepare, rotate
 from client.index import Index
 from client.intake.ingest import ingest
 from client.privacy.ledger import Ledger, Limits, Release
-from client.site import ROTATING, Site, check_key, init_site, load_site
+from client.site import Site, check_key, init_site, load_site
+from client.site_keys import ROTATING
 from client.withdraw import withdraw, withdraw_patient
 from common.accounting import DpEventSpec
 from common.audit import read, verify

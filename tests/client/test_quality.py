@@ -20,11 +20,10 @@ from client.quality import (
     ENOUGH_IMAGES,
     QualityContext,
     check,
-    measure,
-    noise,
     pixel_digest,
     site_percentiles,
 )
+from client.quality_figures import measure, noise
 from client.quality_site import refresh_percentiles
 from client.quality_tags import check_tags
 from tests.client import intake_files

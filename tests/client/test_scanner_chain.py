@@ -7,7 +7,7 @@ import torch
 
 from client import augment, scanner_chain
 from client.scanner_chain import Chain
-from common.plan import Augmentation
+from common.plan_training import Augmentation
 
 
 def pictures(count=6, side=24):

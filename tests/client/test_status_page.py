@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from client.cli import app
 from client.index import FileOutcome, Index
-from client.quality import BOUNDS, ENOUGH_IMAGES, measure
+from client.quality import BOUNDS, ENOUGH_IMAGES
+from client.quality_figures import measure
 from client.quality_site import refresh_percentiles
 from client.report.distributions import NAMES, default_bounds, distributions, strip
 from client.site import Site

@@ -9,7 +9,7 @@ import re
 import jsonschema
 import pytest
 
-from client.site import KEY_BYTES
+from client.site_keys import KEY_BYTES
 from tests.deploy.files import DEPLOY, SCHEMAS, SIDES, compose, services, variables
 
 SCHEMA = json.loads((SCHEMAS / "compose-spec.json").read_text())
