@@ -82,9 +82,9 @@ def run(
     browser: Browser = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run one scenario: every arm on the same hospitals, one set of records, one report.
+    r"""Run one scenario: every arm on the same hospitals, one set of records, one report.
 
-    A scenario with [frontier] runs every setting of it once; the same command goes on where it stopped.
+    A scenario with \[frontier] runs every setting of it once; the same command goes on where it stopped.
     """
     made = _Made(data, cache)
     _run(scenario, out, {"seed": seed}, rounds=rounds, made=made, browser=browser, as_json=as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,13 +31,24 @@ class Outcome:
 
 
 def table(outcome: Outcome) -> str:
-    """What was seen, in words."""
+    """What was seen, in words, and where to look next."""
     everybody = "a subset of the hospitals" if outcome.subset else "every hospital"
-    lines = [f"{seconds:6.1f} s  {name}" for name, seconds in outcome.seconds.items()]
+    home, program = outcome.folder, Path(sys.executable).parent
+    run = home / "consortium" / "runs" / outcome.study
+    lines = ["", "Seconds of each step:"]
+    lines += [f"{seconds:6.1f} s  {name}" for name, seconds in outcome.seconds.items()]
     lines += [
+        "",
         f"{outcome.study}: {outcome.rounds} rounds with {everybody} ({', '.join(outcome.sites)}).",
-        f"Killed: the {outcome.killed}. It was back after {outcome.back_s:.1f} s, its round complete after {outcome.complete_s:.1f} s.",
-        f"Everything is in {outcome.folder}.",
+        f"Killed while it worked: the {outcome.killed}; there again after {outcome.back_s:.1f} s.",
+        f"Its round was complete {outcome.complete_s:.1f} s after the kill.",
+        "",
+        "What there is now, as either side sees it:",
+        f"  {program}/consilium-server status --folder {home}/consortium",
+        f"  {program}/consilium-server audit verify {run}/audit.jsonl",
+        f"  {program}/consilium-site status --site {home}/hospitals/{outcome.sites[0]}",
+        f"The model is {run}/model.safetensors, and what the processes said is in {home}/*.log.",
+        f"Nothing runs any more: delete {home} when you have seen enough.",
     ]
     return "\n".join(lines)
 

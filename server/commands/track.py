@@ -17,7 +17,7 @@ def track(
     follow: Annotated[bool, typer.Option("--follow", help="Go on until stopped, as `start` does.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell the trackers of `[tracking]` in server.toml of every study; only what the run's record holds."""
+    r"""Tell the trackers of `\[tracking]` in server.toml of every study; only what the run's record holds."""
     from server.federation_folder import Consortium
     from server.tracking.follow import follow as go_on_telling
     from server.tracking.follow import tell_all, trackers

@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
+from client.cli import app as site
 from common.code import PACKAGES
+from server.cli import app as server
+from simulations.federation_told import Outcome, table
 from tests.orthanc import program
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +32,27 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "holds something already" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_what_is_told_at_the_end_can_be_typed(tmp_path: Path) -> None:
+    """Every command named there is one, under the path that is named, and every path lies in the folder."""
+    outcome = Outcome(
+        tmp_path, "demo-1-0", ("alder", "birch"), 2, False, "node of birch", 0.2, 16.3, {"Round 1": 30.0}
+    )
+    told = table(outcome)
+    assert "16.3 s after the kill" in told
+    commands = [line.split() for line in told.splitlines() if "consilium-s" in line.partition(" --")[0]]
+    assert len(commands) == 3
+    for words in commands:
+        assert Path(words[0]).is_file(), words[0]
+        name = {"consilium-server": server, "consilium-site": site}[Path(words[0]).name]
+        group: Any = typer.main.get_command(name)
+        for word in words[1:]:
+            if word not in getattr(group, "commands", {}):
+                break
+            group = group.commands[word]
+        assert not hasattr(group, "commands"), words
+        assert words[-1].startswith(str(tmp_path))
 
 
 @pytest.mark.slow
