@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 import sqlite3
 import sys
 import tempfile
@@ -26,9 +25,9 @@ from client.analytics.memory import NAME, OWN, SUM, Wanted
 from common.errors import ConsiliumError
 from common.types import RunId
 from tests.client.analytics_asks import BINS, POLICY, QUESTIONS, Question, counted, digest, known, memory_of
-from tests.client.crash_walk import MEMORY
-from tests.client.disk import Disk, lay_out
+from tests.client.disk import Disk
 from tests.client.strace import record
+from tests.client.walked import MEMORY, Failing, Found
 
 
 @dataclass
@@ -48,40 +47,13 @@ class World:
             self.answered[run] = (int(rest[0]), rest[1], rest[2])
 
 
-@dataclass
-class Found:
-    """How a walk went: operations, states looked at, and what was wrong in them."""
-
-    points: int = 0
-    states: int = 0
-    changed: list[str] = field(default_factory=list)
-    """Answers, or patients of a year, that would be others now."""
-    lawless: list[str] = field(default_factory=list)
-    """Laws of the year that would not hold any more."""
-    stuck: list[str] = field(default_factory=list)
-
-    @property
-    def wrong(self) -> list[str]:
-        """Everything."""
-        return [*self.changed, *self.lawless, *self.stuck]
-
-
 def walk(scratch: Path, kind: str = "real", *, samples: int = 2, seed: int = 0) -> Found:
     """Record a real process from the first analysis of a hospital on, and fail the power at every operation."""
     site, marks = scratch / "site", scratch / "marks"
     (site / "state").mkdir(parents=True)
-    disk, world, found, rng = Disk.of(site), World(), Found(), random.Random(seed)
-    for op in record([sys.executable, "-m", "tests.client.analytics_asks", site, marks, kind], site, marks):
-        if op.kind == "mark":
-            world.add(op.path)
-            continue
-        disk.do(op)
-        found.points += 1
-        for state in disk.states(rng, samples):
-            found.states += 1
-            with tempfile.TemporaryDirectory(dir=MEMORY) as where:
-                place = f"after operation {found.points} ({op.kind} {op.path})"
-                _judge(lay_out(state, Path(where)), world, found, place)
+    failing, world, found = Failing(Disk.of(site), samples, seed), World(), Found()
+    ops = record([sys.executable, "-m", "tests.client.analytics_asks", site, marks, kind], site, marks)
+    failing.each(ops, world.add, lambda state, place: _judge(state, world, found, place), found)
     return found
 
 
@@ -176,10 +148,7 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="analytics-walk-", dir=MEMORY) as scratch:
         found = walk(Path(scratch), asked.kind, samples=asked.samples)
-    seconds = time.monotonic() - began
-    told = f"{found.points} points, {found.states} states, changed {len(found.changed)}, lawless {len(found.lawless)}"
-    sys.stdout.write(f"analyses: {told}, stuck {len(found.stuck)}, {seconds:.1f} s\n")
-    sys.stdout.writelines(f"  {line}\n" for line in found.wrong[:12])
+    sys.stdout.write(found.told("analyses", time.monotonic() - began))
     return int(bool(found.wrong))
 
 

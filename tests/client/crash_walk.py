@@ -28,11 +28,9 @@ from common.heads import countersign
 from common.identity import Identity
 from common.types import RunId
 from tests.client.crash_rounds import COHORT, EVENT, LIMITS, release_of, rounds
-from tests.client.disk import Disk, lay_out
+from tests.client.disk import Disk
 from tests.client.strace import Op, record
-
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
-"""Where states are laid out: what survives which sync is the model's to say, so the real disk need not wait."""
+from tests.client.walked import MEMORY, Count, Failing
 
 
 @dataclass
@@ -54,11 +52,9 @@ class Seen:
 
 
 @dataclass
-class Found:
-    """How a walk went: states looked at, and what was wrong in them."""
+class Found(Count):
+    """What was wrong in the ledger: charges too few, too many, and other bytes."""
 
-    states: int = 0
-    points: int = 0
     under: list[str] = field(default_factory=list)
     over: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
@@ -80,22 +76,12 @@ def new_site(folder: Path) -> Path:
 def walk(folder: Path, kind: str, scratch: Path, *, samples: int = 2, seed: int = 0) -> Found:
     """Record two rounds of a real process after one that went well, and fail the power at every operation."""
     run(folder, kind, 1, 1, scratch)
-    disk, found, seen = Disk.of(folder), Found(), Seen()
-    base = 1
+    failing, found, seen = Failing(Disk.of(folder), samples, seed), Found(), Seen()
     marks = scratch / "marks"
-    command = [sys.executable, "-m", "tests.client.crash_rounds", folder, marks, "2", "3", kind]
-    rng = random.Random(seed)
-    for op in record(command, folder, marks):
-        if op.kind == "mark":
-            seen.add(op.path)
-            continue
-        disk.do(op)
-        found.points += 1
-        for state in disk.states(rng, samples):
-            found.states += 1
-            place = f"after operation {found.points} ({op.kind} {op.path})"
-            with tempfile.TemporaryDirectory(dir=MEMORY) as where:
-                judge(lay_out(state, Path(where)), seen, base, place, found)
+    ops = record(
+        [sys.executable, "-m", "tests.client.crash_rounds", folder, marks, "2", "3", kind], folder, marks
+    )
+    failing.each(ops, seen.add, lambda state, place: judge(state, seen, 1, place, found), found)
     return found
 
 
@@ -141,21 +127,18 @@ def tried_making(ops: Sequence[Op], folder: Path, scratch: Path) -> int:
     Raises:
         LedgerError: when neither goes, or when one that was reported as made is gone.
     """
-    disk, made, states, rng = Disk(), False, 0, random.Random(0)
-    for op in ops:
-        if op.kind == "mark":
-            made = True
-            continue
-        disk.do(op)
-        for state in disk.states(rng, 3):
-            states += 1
-            with tempfile.TemporaryDirectory(dir=MEMORY) as where:
-                path = lay_out(state, Path(where)) / "ledger.sqlite"
-                if made or path.exists():
-                    Ledger(path).close()
-                else:
-                    Ledger.create(path).close()
-    return states
+    reported: list[str] = []
+    count = Count()
+
+    def judge(state: Path, _: str) -> None:
+        path = state / "ledger.sqlite"
+        if reported or path.exists():
+            Ledger(path).close()
+        else:
+            Ledger.create(path).close()
+
+    Failing(Disk(), samples=3).each(ops, reported.append, judge, count)
+    return count.states
 
 
 def run(folder: Path, kind: str, first: int, last: int, scratch: Path) -> None:

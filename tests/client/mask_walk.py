@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
-import random
 import shutil
 import sys
 import tempfile
@@ -33,12 +31,12 @@ from common import wire
 from common.errors import ConsiliumError, FederationError
 from common.messages import Instruction, Kind, Secure
 from tests.client import mask_rounds
-from tests.client.disk import Disk, lay_out
+from tests.client.disk import Disk
 from tests.client.mask_rounds import LOST, SITE
 from tests.client.strace import record
+from tests.client.walked import MEMORY, Failing, Found
 from tests.masked_round import Table
 
-MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 Key = tuple[int, str]
 """Round and stage."""
 
@@ -65,42 +63,19 @@ class World:
             self.masked.append(rest[1])
 
 
-@dataclass
-class Found:
-    """How a walk went: operations, states looked at, and what was wrong in them."""
-
-    points: int = 0
-    states: int = 0
-    changed: list[str] = field(default_factory=list)
-    """Answers that would be given again with other bytes, or are not known any more."""
-    second: list[str] = field(default_factory=list)
-    """Updates that could get a second mask, lists that could get a second consent."""
-    stuck: list[str] = field(default_factory=list)
-
-    @property
-    def wrong(self) -> list[str]:
-        """Everything."""
-        return [*self.changed, *self.second, *self.stuck]
-
-
 def walk(scratch: Path, kind: str = "real", *, last: int = 2, samples: int = 2, seed: int = 0) -> Found:
     """Record rounds of a real process, round 1 among them, and fail the power at every operation."""
     made = mask_rounds.seated(scratch / "table")
     folder, asked, marks = made.sites[SITE].folder, scratch / "asked", scratch / "marks"
     asked.mkdir()
-    disk, world, found, rng = Disk.of(folder), World(), Found(), random.Random(seed)
+    failing, world, found = Failing(Disk.of(folder), samples, seed), World(), Found()
     words = [made.folder, asked, marks, "1", str(last), kind]
-    for op in record([sys.executable, "-m", "tests.client.mask_rounds", *words], folder, marks):
-        if op.kind == "mark":
-            world.add(op.path)
-            continue
-        disk.do(op)
-        found.points += 1
-        for state in disk.states(rng, samples):
-            found.states += 1
-            with tempfile.TemporaryDirectory(dir=MEMORY) as where:
-                place = f"after operation {found.points} ({op.kind} {op.path})"
-                _judge(lay_out(state, Path(where)), made, world, asked, (found, place))
+    ops = record([sys.executable, "-m", "tests.client.mask_rounds", *words], folder, marks)
+
+    def judge(state: Path, place: str) -> None:
+        _judge(state, made, world, asked, (found, place))
+
+    failing.each(ops, world.add, judge, found)
     return found
 
 
@@ -121,11 +96,11 @@ def _judge(folder: Path, made: Table, world: World, asked: Path, into: tuple[Fou
         if key[0] < newest and told != "secagg-replayed":
             found.changed.append(f"{place}: {key} of a round that is over is answered with {told}")
     with Store(site.state / NAME).open() as book:
-        found.second += [
+        found.lawless += [
             f"{place}: an update that left is forgotten" for c in world.masked if book.bond_of(c) is None
         ]
     if (newest, Kind.CONSENT.value) in world.sent:
-        found.second += _another_list(made, asked, newest, place)
+        found.lawless += _another_list(made, asked, newest, place)
     _goes_on(made, world, asked, into)
 
 
@@ -188,11 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = walk(scratch, given.kind, last=given.rounds, samples=given.samples, seed=given.seed)
     finally:
         shutil.rmtree(scratch)
-    told = f"changed {len(found.changed)}, second {len(found.second)}, stuck {len(found.stuck)}"
-    took = time.monotonic() - begun
-    sys.stdout.write(f"masks: {found.points} points, {found.states} states, {told}, {took:.1f} s\n")
-    for line in found.wrong[:12]:
-        sys.stdout.write(f"  {line}\n")
+    sys.stdout.write(found.told("masks", time.monotonic() - begun))
     return int(bool(found.wrong))
 
 

@@ -18,7 +18,7 @@ def test_a_power_failure_at_any_write_of_a_masked_round_changes_no_answer_and_gi
 def test_the_walk_catches_a_site_that_does_not_wait_for_the_disk(tmp_path):
     found = mask_walk.walk(tmp_path, "unsynced", last=1, samples=0)
     assert any("'train'" in line for line in found.changed)
-    assert found.second
+    assert found.lawless
 
 
 def test_the_walk_catches_an_answer_that_leaves_before_it_is_stored(tmp_path):
@@ -28,7 +28,7 @@ def test_the_walk_catches_an_answer_that_leaves_before_it_is_stored(tmp_path):
 
 def test_the_walk_catches_a_site_that_forgets_what_it_masked(tmp_path):
     found = mask_walk.walk(tmp_path, "forgets-masks", last=1, samples=0)
-    assert any("forgotten" in line for line in found.second)
+    assert any("forgotten" in line for line in found.lawless)
 
 
 @pytest.mark.slow
