@@ -31,8 +31,8 @@ class Certificate:
     pem: str
 
     def left(self, now: datetime) -> timedelta:
-        """Time until it ends; negative afterwards."""
-        return self.ends - now
+        """Time until it ends; negative afterwards, and before it begins, as of one that was made by a wrong clock."""
+        return self.ends - now if now >= self.begins else now - self.begins
 
 
 def make_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -163,15 +163,20 @@ class Authority:
         return described(builder.sign(self._key, hashes.SHA256()))
 
     def revocations(self, revoked: Iterable[Revoked], *, now: datetime | None = None) -> str:
-        """The revocation list, PEM; good until the authority ends, since it is replaced on the spot."""
-        at = now or datetime.now(UTC)
+        """The revocation list, PEM; good until the authority ends, since it is replaced on the spot.
+
+        It dates from its newest line, and not from when it was signed: a clock that is ahead while it is signed would
+        make a list that refuses everybody once the clock is mended.
+        """
+        at, lines = now or datetime.now(UTC), list(revoked)
+        since = max((one.at for one in lines), default=self._certificate.not_valid_before_utc)
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
-            .last_update(at - EARLY)
+            .last_update(min(since, at) - EARLY)
             .next_update(self._certificate.not_valid_after_utc)
         )
-        for one in revoked:
+        for one in lines:
             line = x509.RevokedCertificateBuilder().serial_number(one.serial).revocation_date(one.at)
             builder = builder.add_revoked_certificate(line.build())
         made = builder.sign(self._key, hashes.SHA256())
@@ -195,6 +200,16 @@ class Authority:
             .add_extension(_usage(authority=False), critical=True)
             .add_extension(authority, critical=False)
         )
+
+
+def same_list(one: str, other: str) -> bool:
+    """Whether two revocation lists, PEM, say the same of the same time; one that cannot be read says nothing."""
+    try:
+        read = [x509.load_pem_x509_crl(text.encode()) for text in (one, other)]
+    except ValueError:
+        return False
+    # The signature differs each time.
+    return read[0].tbs_certlist_bytes == read[1].tbs_certlist_bytes
 
 
 def self_signed(key: ec.EllipticCurvePrivateKey, address: str, now: datetime | None = None) -> Certificate:

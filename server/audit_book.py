@@ -34,7 +34,9 @@ def evidence(consortium: Consortium, against: Iterable[Witness] = ()) -> Evidenc
     members = {} if roster is None else {str(member.name): member.key for member in roster.members}
     words = [word for name in members for word in words_held(consortium, SiteName(name))]
     keys = Keys(consortium.identity.public, members)
-    return Evidence(SERVER, consortium.name, consortium.folder / AUDIT, tuple(dict.fromkeys((*words, *against))), keys)
+    return Evidence(
+        SERVER, consortium.name, consortium.folder / AUDIT, tuple(dict.fromkeys((*words, *against))), keys
+    )
 
 
 def words_held(consortium: Consortium, site: SiteName) -> list[Witness]:

@@ -73,9 +73,12 @@ def serve(start: Start, go_on: Callable[[], bool]) -> None:
     """Run everything until `go_on` says no; then stop everything.
 
     Raises:
-        FederationError: code `running` when this federation is started already.
+        FederationError: code `running` when this federation is started already, `clock` when this machine's clock shows
+            a time before the federation was made.
         SettingsError: no nginx, settings that it does not accept, or a tracker that is not installed.
     """
+    if not start.loopback:
+        start.consortium.check_clock()
     _connection(start)
     runs = Runs(start.consortium.folder, start.environment, lambda: healthy(start))
 

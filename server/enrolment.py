@@ -150,7 +150,7 @@ def holder(book: SiteBook, certificate: Digest, now: datetime | None = None) -> 
             "Ask the consortium for a new invitation",
             code="certificate-unknown",
         )
-    if at.timestamp() - row.seen_at > 15:  # often enough to say who is there, seldom enough for the disk
+    if abs(at.timestamp() - row.seen_at) > 15:  # often enough to say who is there, seldom enough for the disk
         book.seen(row.name, at)
     return row
 
@@ -181,8 +181,33 @@ def settle(consortium: Consortium, now: datetime | None = None) -> bool:
     """
     at = now or datetime.now(UTC)
     _sign_roster(consortium, at)
-    consortium.write_revocations()
-    return consortium.freshen(at)
+    another = consortium.write_revocations()
+    return consortium.freshen(at) or another
+
+
+def raise_roster(consortium: Consortium, above: int, now: datetime | None = None) -> Roster | None:
+    """Sign the members again, under a version above every one that a hospital may have seen.
+
+    For a server that was put back to an older state: hospitals take no version twice and none back.
+
+    Args:
+        consortium: that was put back.
+        above: the highest version that a hospital knows.
+        now: the clock's when not given.
+
+    Returns:
+        The newest roster; None where nobody was ever admitted.
+    """
+
+    def make(old: Roster | None, sites: list[SiteRow]) -> Roster | None:
+        if old is None or old.version > above:
+            return None
+        return sign_roster(consortium.identity, consortium.name, above + 1, tuple(members_of(sites)))
+
+    made = consortium.book.next_roster(make, now or datetime.now(UTC))
+    if made is not None:
+        _log(consortium, "roster.signed", "", version=str(made.version), digest=made.digest)
+    return consortium.book.roster()
 
 
 def members_of(sites: Iterable[SiteRow]) -> Iterable[Member]:

@@ -28,10 +28,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.certificates import load_key, make_key, read_certificate, request, write_new
 from common.checkpoints import write_whole
-from common.errors import SettingsError, StorageError
+from common.errors import FederationError, SettingsError, StorageError
 from common.identity import Identity
 from common.kit import Kit
-from common.pki import AUTHORITY_DAYS, RENEW_DAYS, Authority
+from common.pki import AUTHORITY_DAYS, RENEW_DAYS, Authority, same_list
 from common.settings import load_settings
 from common.types import SiteName
 from server.heads import KEY
@@ -159,9 +159,33 @@ class Consortium:
         self._certify("superlink", inside, at, AUTHORITY_DAYS - 1)
         return self._certify("edge", hosts, at, None)
 
-    def write_revocations(self) -> None:
-        """Put the revocation list on disk as the book has it; the edge reads it when it is told to."""
-        write_whole(self.pki / "crl.pem", self.authority().revocations(self.book.revoked()).encode())
+    def check_clock(self, now: datetime | None = None) -> None:
+        """Refuse a clock that was reset, e.g. by an empty battery: nobody could connect, and every certificate made would be wrong.
+
+        Raises:
+            FederationError: `clock` when the authority has not begun.
+        """
+        begins = read_certificate(self.authority_pem).begins
+        if (now or datetime.now(UTC)) < begins:
+            raise FederationError(
+                "this machine's clock",
+                f"it shows a time before this federation was made, {begins:%Y-%m-%d}",
+                "Set it by NTP, then start",
+                code="clock",
+            )
+
+    def write_revocations(self) -> bool:
+        """Put the revocation list on disk as the book has it; the edge reads it when it is told to.
+
+        Returns:
+            Whether it is another than the one that was there.
+        """
+        path = self.pki / "crl.pem"
+        made = self.authority().revocations(self.book.revoked())
+        if path.exists() and same_list(_text(path), made):
+            return False
+        write_whole(path, made.encode())
+        return True
 
     def _certify(self, part: str, names: list[str], now: datetime, days: int | None) -> bool:
         path, note = self.pki / f"{part}.crt", self.pki / f"{part}.names"

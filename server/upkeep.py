@@ -22,6 +22,8 @@ _EVERY_S: Final = 3.0
 _AGAIN_S: Final = 600.0
 """How often the SuperLink is asked although nothing changed: its database may have been restored."""
 _SETTLE_S: Final = 6 * 3600.0
+_MENDED_S: Final = 60.0
+"""A clock that jumps by more was mended, or went wrong: what was made by it may begin tomorrow."""
 _LOG: Final = Log("server.upkeep")
 
 
@@ -33,6 +35,7 @@ class Upkeep:
         self._clock = clock
         self._registered: frozenset[str] | None = None
         self._asked_at = self._settled_at = float("-inf")
+        self._apart = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -58,12 +61,13 @@ class Upkeep:
             self._ended.wait(_EVERY_S)
 
     def _settle(self) -> None:
-        if self._clock() - self._settled_at < _SETTLE_S:
+        apart = time.time() - self._clock()
+        if self._clock() - self._settled_at < _SETTLE_S and abs(apart - self._apart) < _MENDED_S:
             return
         if enrolment.settle(self._consortium):
             edge.reload(self._consortium)
         AuditLog(self._consortium.folder / AUDIT).forget(self._consortium.settings.audit.keep_years)
-        self._settled_at = self._clock()
+        self._settled_at, self._apart = self._clock(), apart
 
     def _register(self) -> None:
         wanted = frozenset(row.node for row in self._consortium.book.sites() if row.node)

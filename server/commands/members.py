@@ -171,17 +171,31 @@ def revoke(
     show(result, as_json, lambda: f"{site} is no member any more. The roster has version {version}.{more}")
 
 
-def renew(folder: Folder = HERE, as_json: JsonFlag = False) -> None:
-    """Renew the server's own certificates where they end soon, and sign what a crash left unsigned."""
+def renew(
+    folder: Folder = HERE,
+    roster_above: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="After a restore: sign the members under a version above this one, the highest that a hospital knows.",
+        ),
+    ] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Renew the server's own certificates where they end soon, and sign what a crash or a restore left unsigned."""
     from server import edge
-    from server.enrolment import settle
+    from server.enrolment import raise_roster, settle
 
     consortium = _open(folder)
     changed = settle(consortium)
+    roster = raise_roster(consortium, roster_above) if roster_above else consortium.book.roster()
     told = edge.reload(consortium)
-    result = {"changed": changed, "edge_told": told}
-    words = "The edge has a new certificate." if changed else "The edge's certificate lasts."
-    show(result, as_json, lambda: words)
+    version = roster.version if roster else 0
+    result = {"changed": changed, "edge_told": told, "roster": version}
+    words = (
+        "The edge has a new certificate or revocation list." if changed else "The edge's certificate lasts."
+    )
+    show(result, as_json, lambda: f"{words} The roster has version {version}.")
 
 
 def _open(folder: Path) -> Consortium:
