@@ -179,7 +179,7 @@ def _outside(start: Start) -> list[Program]:
         return []
     site = start.site
     return [
-        Program("tunnel", tuple(tunnel.command(site)), site.state),
+        Program("tunnel", tuple(tunnel.command(site)), site.state, logs=tunnel.logs(site)),
         Program("renewal", tuple(renewal.command(site)), site.state),
     ]
 

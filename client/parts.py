@@ -21,6 +21,7 @@ import socket as sockets
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -65,8 +66,9 @@ def connecting(site: Site) -> list[Program]:
     command = tunnel.command(site)
     hand_over(site)
     here = site.state / FOLDER
+    ready = partial(_open, *_place(tunnel.address(site)))
     return [
-        Program("tunnel", tuple(command), here, ready=lambda: _open(*_place(tunnel.address(site)))),
+        Program("tunnel", tuple(command), here, ready=ready, logs=tunnel.logs(site)),
         Program("renewal", tuple(renewal.command(site)), here),
     ]
 

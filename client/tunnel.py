@@ -123,6 +123,11 @@ def runs(site: Site) -> bool:
     return _signalled(site, 0)
 
 
+def logs(site: Site) -> tuple[Path, ...]:
+    """What stunnel writes, and somebody has to keep from growing."""
+    return (site.state / FOLDER / "tunnel.log",)
+
+
 def _signalled(site: Site, number: int) -> bool:
     """Whether it took a signal; 0 asks only whether it is there, and it is also where another account's may not be sent one."""
     try:

@@ -169,6 +169,11 @@ def configure_ours() -> None:
         logger.addHandler(handler)
 
 
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """Of others only warnings, also where their logger has a level of its own: their lines have lost their words."""
+    return record.name.startswith("consilium.") or record.levelno >= logging.WARNING
+
+
 def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send every log line and warning of this process, ours or not, through the safe formatter.
 
@@ -176,6 +181,7 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_worth_a_line)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Final
 
 from common.leftovers import end_leftovers
+from common.log_files import Bounded
 from common.sessions import die_with_parent, locked, signal_tree
 from common.spoken import Spoken
 
@@ -71,6 +72,8 @@ class Program:
     silent_s: float = 0.0
     """One that was ready and for so long is not any more is ended; 0: nobody asks."""
     sees_patients: bool = False
+    logs: tuple[Path, ...] = ()
+    """Files that it writes by itself, appending, besides what it says; they are kept from growing without end."""
     account: tuple[int, int] | None = None
     """Numbers of another account and its group under which it runs, with no other group; only root can do that."""
 
@@ -131,6 +134,7 @@ class Supervisor:
         self._stopping = False
         self._told = ""
         self._told_s = 0.0
+        self._logs = Bounded(log for one in programs for log in (folder / f"{one.name}.log", *one.logs))
         self._lock = locked(folder)
         end_leftovers(folder / STATUS)
         self._began = time.monotonic()
@@ -142,6 +146,7 @@ class Supervisor:
         for kept in self._kept.values():
             if kept.process is None and time.monotonic() >= kept.due and self._may_start(kept.program):
                 self._start(kept)
+        self._logs.look()
         self._tell()
 
     def run(self, go_on: Callable[[], bool]) -> None:

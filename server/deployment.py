@@ -126,7 +126,11 @@ def programs(start: Start) -> list[Program]:
     if not start.loopback:
         served = api.environment(consortium)
         found.append(Program("api", tuple(api.command(consortium)), run, served))
-        found.append(Program("edge", tuple(edge.command(consortium)), run, needs=("superlink",)))
+        found.append(
+            Program(
+                "edge", tuple(edge.command(consortium)), run, needs=("superlink",), logs=edge.logs(consortium)
+            )
+        )
     return found
 
 

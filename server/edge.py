@@ -66,6 +66,11 @@ def command(consortium: Consortium) -> list[str]:
     return [_nginx(), "-p", str(consortium.run), "-c", str(path), "-e", str(consortium.run / "edge.log")]
 
 
+def logs(consortium: Consortium) -> tuple[Path, ...]:
+    """What nginx writes, and somebody has to keep from growing."""
+    return tuple(consortium.run / name for name in ("edge.log", "edge-access.log", "edge-fleet.log"))
+
+
 def check(consortium: Consortium) -> None:
     """Have nginx read the settings without serving.
 

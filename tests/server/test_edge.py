@@ -358,10 +358,13 @@ def test_flowers_own_node_works_through_tunnel_proxy_and_edge(world, tmp_path):
         world.processes.start("tunnel-gamma", tunnel.command(site))
         until("the tunnel listens", lambda: listening(tunnel.HOST, site.federation.tunnel_port))
         before = len(way.asked)
-        log = world.consortium.run / "edge-access.log"
-        assert f'"POST {FLEET} HTTP/1.1" 200' not in log.read_text()
+        log = world.consortium.run / "edge-fleet.log"
+        earlier = len(log.read_text().splitlines()) if log.exists() else 0
         node(world, site, "gamma")
-        until("the node asks for messages", lambda: f'"POST {FLEET} HTTP/1.1" 200' in log.read_text())
+        asked = f'"CN=gamma,O=lungs" "POST {FLEET} HTTP/1.1" 200'
+        until("the node asks for messages", lambda: asked in log.read_text())
+        assert asked not in "\n".join(log.read_text().splitlines()[:earlier])
+        assert asked not in (world.consortium.run / "edge-access.log").read_text(), "told apart from all else"
         assert len(way.asked) > before
         assert set(way.asked) == {world.consortium.settings.federation.addresses[0]}
     assert ((site.state / "federation" / tunnel.CONF).stat().st_mode & 0o777) == 0o600
@@ -398,7 +401,7 @@ def test_a_tunnel_speaks_to_no_server_of_another_authority(world, alpha, tmp_pat
         with pytest.raises((OSError, http.client.HTTPException)):
             line.getresponse()
         line.close()
-        assert FLEET not in (rogue.consortium.run / "edge-access.log").read_text()
+        assert not any(FLEET in log.read_text() for log in rogue.consortium.run.glob("edge-*.log"))
         assert "CERT: Pre-verification error" in (site.state / "federation" / "tunnel.log").read_text()
 
 
