@@ -92,14 +92,14 @@ class Problem:
 
 
 class PlanError(InputError):
-    """A study plan with one or more mistakes, all of them listed in `problems`."""
+    """A study plan with one or more mistakes, all of them listed in `problems`; or what holds one (`of`), as a scenario does."""
 
     default_code = "plan"
 
-    def __init__(self, subject: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, subject: str, problems: Sequence[Problem], of: str = "plan") -> None:
         count = len(problems)
         noun = "mistake" if count == 1 else "mistakes"
-        super().__init__(subject, f"{count} {noun} in the plan", "Correct each line named below")
+        super().__init__(subject, f"{count} {noun} in the {of}", "Correct each line named below")
         self.problems = tuple(problems)
 
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ from simulations.arms import comparisons, run_arms
 from simulations.board import board
 from simulations.crew import Crew, crew
 from simulations.hospitals.machines import maker
-from simulations.prepare import Federation, arm_site, passing, prepare
+from simulations.prepare import Federation, arm_site, given, passing, prepare
 from simulations.prepared import dressed, prepared
 from simulations.probes import chests
 from simulations.probes import run as probing
@@ -79,6 +79,8 @@ def run_scenario(
     Raises:
         ConsiliumError: what ended the run. No report is made from half a run; what had finished is on disk.
     """
+    if scenario.scenario.kind == "images":
+        given(scenario, data)  # said before a folder is made
     run, folder = _new_folder(scenario, out)
     begun(folder)
     with passing(folder / "federation"), board() as bars, crew(bars) as hands:

@@ -212,13 +212,28 @@ def _virtual(specs: list[HospitalSpec], folder: Path, seed: int, hands: Crew) ->
     return [(spec.name, incoming, incoming / "labels.csv") for spec, incoming in hospitals]
 
 
+def given(scenario: Scenario, data: Path | None) -> Path:
+    """The folder of real images.
+
+    Raises:
+        IntakeError: there is none, or it lacks the scenario's table.
+    """
+    table = scenario.scenario.table
+    if data is None:
+        raise IntakeError(
+            scenario.scenario.name,
+            f"it needs a folder of images that holds {table}",
+            "Give it with --data DIR",
+        )
+    if not (data / table).is_file():
+        rule = f"there is no {table} in it" if data.is_dir() else "there is no such folder"
+        raise IntakeError(f"--data {data}", rule, f"Give the folder that holds {table} and the images")
+    return data
+
+
 def _real(scenario: Scenario, folder: Path, data: Path | None) -> list[tuple[str, Path, Path]]:
     setting = scenario.scenario
-    plan = scenario.plan_for(setting.arms[0])
-    if data is None or not (data / setting.table).is_file():
-        raise IntakeError(
-            "--data", f"this scenario needs a folder that holds {setting.table}", "Give it with --data DIR"
-        )
+    plan, data = scenario.plan_for(setting.arms[0]), given(scenario, data)
     splits = Splits(
         setting.seed, plan.data.test_fraction, plan.data.validation_fraction, tuple(setting.external)
     )

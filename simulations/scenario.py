@@ -1,6 +1,6 @@
 """One scenario file: which hospitals, which plan, which arms to compare.
 
-    base = "balanced"        another scenario that this one changes; tables are joined, lists replaced
+    base = "balanced"        another scenario that this one changes; tables are joined, lists replaced; it may have a base too
     [scenario]               name, kind, seed, arms, hospitals and patients or table and external
     [plan.*]                 a study plan, as in plan.toml
     [arm.<arm>.<section>]    what an arm changes in the plan
@@ -27,8 +27,9 @@ from pydantic.dataclasses import dataclass
 from client.policy import Policy
 from common.errors import InputError, PlanError, Problem
 from common.plan import Plan, plan_from_dict
+from simulations.mistakes import problems_of
 from simulations.partition import Cut
-from simulations.sites import VirtualSite
+from simulations.sites import VirtualSite, virtual_sites
 
 Arm = Literal["alone", "federated", "federated-dp", "pooled"]
 Part = Literal["head", "last-block", "norms-and-head", "adapters", "all"]
@@ -144,25 +145,27 @@ def _scenario(raw: dict[str, Any], path: Path) -> Scenario:
     try:
         scenario = TypeAdapter(Scenario).validate_python(raw)
     except ValidationError as error:
-        raise PlanError(path.name, [problem_of(dict(e)) for e in error.errors()]) from None
+        raise PlanError(path.name, problems_of(error, raw, Scenario), "scenario") from None
     _check_arms(scenario, path.name)
+    if scenario.site:
+        # Machines, drifts and shares of every hospital, before a folder is made.
+        virtual_sites(scenario.site, scenario.scenario.seed)
     return scenario
 
 
 def _with_base(path: Path) -> dict[str, Any]:
-    """A scenario over the one it names as its base: beside it, or shipped. A base has no base of its own."""
-    raw = read_toml(path)
-    base = raw.pop("base", None)
-    if base is None:
-        return raw
-    places = [folder / f"{base}.toml" for folder in (path.parent, HERE)]
-    under = read_toml(next((place for place in places if place.is_file()), places[-1]))
-    if "base" in under:
-        raise InputError(
-            path.name, "its base has a base of its own", "Name the base's base, and repeat its changes"
-        )
-    joined: dict[str, Any] = merged(under, raw)
-    return joined
+    """A scenario over the one it names as its base, beside it or shipped, which may have a base in turn."""
+    raw, seen = read_toml(path), [path.resolve()]
+    while (base := raw.pop("base", None)) is not None:
+        places = [folder / f"{base}.toml" for folder in (seen[-1].parent, HERE)]
+        under = next((place for place in places if place.is_file() and place.resolve() not in seen), None)
+        if under is None:
+            there = any(place.is_file() for place in places)
+            rule = f"its base {base} is based on it in turn" if there else f"its base {base} is not there"
+            raise InputError(path.name, rule, f"Name another beside it, or a shipped one: {_shipped('')}")
+        seen.append(under.resolve())
+        raw = merged(read_toml(under), raw)
+    return raw
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -174,10 +177,15 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        shipped = ", ".join(sorted(p.name for p in HERE.glob("*.toml")))
-        raise InputError(path.name, "there is no such scenario file", f"Shipped are: {shipped}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-        raise InputError(path.name, "the file is not readable TOML", "Check its syntax and rights") from None
+        raise InputError(path.name, "there is no such scenario file", f"Shipped are: {_shipped()}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(path.name, f"it is not TOML: {error}", "Correct that line") from None
+    except (OSError, UnicodeDecodeError):
+        raise InputError(path.name, "it cannot be read as text in UTF-8", "Check its rights") from None
+
+
+def _shipped(suffix: str = ".toml") -> str:
+    return ", ".join(sorted(path.stem + suffix for path in HERE.glob("*.toml")))
 
 
 def merged(raw: Any, other: Any) -> Any:
@@ -194,12 +202,6 @@ def _change(raw: dict[str, Any], where: tuple[str, ...], changes: dict[str, Any]
         section = section.setdefault(name, {}) if isinstance(section, dict) else None
     if isinstance(section, dict):
         section.update({key: value for key, value in changes.items() if value is not None})
-
-
-def problem_of(error: dict[str, Any]) -> Problem:
-    """One mistake in our words; a word that stands in the file is said again, so that it is found."""
-    given = f", not {error['input']!r}" if isinstance(error["input"], str) else ""
-    return Problem(".".join(map(str, error["loc"])), error["msg"] + given, "Correct it")
 
 
 def _check_arms(scenario: Scenario, subject: str) -> None:
@@ -221,4 +223,4 @@ def _check_arms(scenario: Scenario, subject: str) -> None:
             remedy = f"Set [arm.{arm}.privacy] mode to '{'patient-dp' if arm == 'federated-dp' else 'none'}'"
             problems.append(Problem(f"arm.{arm}.privacy.mode", f"the arm {arm} {word}", remedy))
     if problems:
-        raise PlanError(subject, problems)
+        raise PlanError(subject, problems, "scenario")

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from common.messages import Estimate, SiteMetrics
 from server.records import ArmRecord, RunRecord
+from server.reports.tables import least
 
 _NOTHING: Final = "–"
 _FEW: Final = 40
@@ -49,10 +50,12 @@ def summary_table(record: RunRecord) -> Table:
     for heading, _, _ in columns:
         table.add_column(heading, justify="right")
     table.add_column("ε spent", justify="right")
-    silent = 0
+    silent, told, held = 0, 0, 0
     sites = sorted({name for arm in record.arms.values() for name in arm.sites})
     for site in sites:
         cells = [figure(auroc(record.arms[arm].sites.get(site), model)) for _, arm, model in columns]
+        told += sum(cell != _NOTHING for cell in cells)
+        held += cells.count(_NOTHING)
         row = (*cells, _epsilon(record, site))
         if len(sites) > _FEW and set(row) == {_NOTHING}:
             silent += 1
@@ -60,7 +63,16 @@ def summary_table(record: RunRecord) -> Table:
         table.add_row(site, *row)
     if silent:
         table.add_row(f"{silent:,} hospitals, held back", *(_NOTHING for _ in (*columns, "epsilon")))
+    if held:
+        table.caption, table.caption_justify = _why(record, nothing=not told), "left"
     return table
+
+
+def _why(record: RunRecord, *, nothing: bool) -> str:
+    """What a dash stands for, and what to do where there is nothing else."""
+    words = f"{_NOTHING} no figure: fewer than {least(record)} test patients with the finding, or without it, are not told of."
+    more = " Ask for more patients for each hospital, or a larger plan.data.test_fraction, to see any."
+    return words + (more if nothing else "")
 
 
 def _epsilon(record: RunRecord, site: str) -> str:

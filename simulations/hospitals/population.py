@@ -163,7 +163,10 @@ def check(name: str, population: Population) -> None:
     for machine, history in population.histories.items():
         if machine not in population.machines():
             raise DataError(name, f"it has no {machine} that could drift", "Name it in scanners too")
-        aged(MODELS[machine], history, FIRST_DAY + timedelta(days=DAYS))
+        try:
+            aged(MODELS[machine], history, FIRST_DAY + timedelta(days=DAYS))
+        except DataError as error:
+            raise DataError(name, f"{error.subject} of {machine} {error.rule}", error.remedy) from None
 
 
 def draw(population: Population, count: int, rng: np.random.Generator) -> list[Traits]:

@@ -53,12 +53,12 @@ class HospitalSpec:
         names = {name for weights in self.scanners.values() for name in weights}
         if unknown := names - set(MODELS):
             raise DataError(
-                self.name, f"unknown scanner {sorted(unknown)}", f"Use one of {', '.join(MODELS)}"
+                self.name, f"unknown scanner {', '.join(sorted(unknown))}", f"Use one of {', '.join(MODELS)}"
             )
-        if set(self.scanners) != {0, 1} or not 0 < self.prevalence < 1:
-            raise DataError(
-                self.name, "needs scanner weights for labels 0 and 1 and a prevalence between", "Give both"
-            )
+        if not 0 < self.prevalence < 1:
+            raise DataError(self.name, "nobody or everybody is ill", "Give a prevalence between 0 and 1")
+        if set(self.scanners) != {0, 1}:
+            raise DataError(self.name, "needs scanner weights for labels 0 and 1", "Give both")
         if max(self.burned_in, self.broken, self.duplicated) > self.patients:
             raise DataError(
                 self.name, "a trap needs a patient of its own", "Ask for fewer traps or more patients"

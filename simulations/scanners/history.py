@@ -131,8 +131,10 @@ def _put(thing: Thing, path: str, value: float | str, whole: str = "") -> Thing:
 
 def _holding(thing: Thing, name: str, path: str) -> Thing:
     """The same thing, when it has such a field."""
-    if not is_dataclass(thing) or name not in {one.name for one in fields(thing)}:
-        raise DataError(path, f"names nothing at {name}", "Use the fields of the site, parted by dots")
+    names = [one.name for one in fields(thing)] if is_dataclass(thing) else []
+    if name not in names:
+        there = f"There are {', '.join(names)}" if names else "Leave out what follows the number"
+        raise DataError(path, f"names nothing at {name}", there)
     return thing
 
 

@@ -17,7 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import DataError, InputError, PlanError
 from common.plan import Plan, plan_from_dict
-from simulations.scenario import merged, problem_of, read_toml
+from simulations.mistakes import problems_of
+from simulations.scenario import merged, read_toml
 from simulations.tables.columns import STRICT, Column
 
 Arm = Literal["federated", "alone", "pooled", "private"]
@@ -68,10 +69,11 @@ def load_study(path: Path) -> Study:
         PlanError: every mistake of the file and of the plans of its arms.
         InputError: it is not there, or no TOML.
     """
+    raw = read_toml(path)
     try:
-        study = TypeAdapter(Study).validate_python(read_toml(path))
+        study = TypeAdapter(Study).validate_python(raw)
     except ValidationError as error:
-        raise PlanError(path.name, [problem_of(dict(one)) for one in error.errors()]) from None
+        raise PlanError(path.name, problems_of(error, raw, Study), "study") from None
     for arm in study.arms:
         study.plan_for(arm)
     return study

@@ -72,9 +72,22 @@ def test_a_scenario_changes_its_base_table_by_table(tmp_path):
     base = load_scenario(HERE / "demo.toml")
     assert own.scenario.arms == ("federated",)
     assert own.plan_for("federated").digest == base.plan_for("federated").digest
+
+
+def test_a_base_may_have_a_base_and_none_may_lead_back_to_itself(tmp_path):
+    own = scenario_of(tmp_path, SITE.format("a", 20, ""), SITE.format("b", 20, ""))
     (tmp_path / "further.toml").write_text('base = "own"\n[scenario]\nname = "further"\n', encoding="utf-8")
-    with pytest.raises(InputError, match="base of its own"):
-        load_scenario(tmp_path / "further.toml")
+    further = load_scenario(tmp_path / "further.toml")
+    assert further.scenario.name == "further"
+    assert further.site == own.site
+    assert further.plan == own.plan
+    (tmp_path / "one.toml").write_text('base = "two"\n', encoding="utf-8")
+    (tmp_path / "two.toml").write_text('base = "one"\n', encoding="utf-8")
+    with pytest.raises(InputError, match="one is based on it in turn"):
+        load_scenario(tmp_path / "one.toml")
+    (tmp_path / "three.toml").write_text('base = "four"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"its base four is not there\. .*confounded"):
+        load_scenario(tmp_path / "three.toml")
 
 
 @pytest.mark.parametrize(

@@ -52,3 +52,16 @@ def test_a_figure_that_was_held_back_is_a_dash(twins: tuple[Path, ...]) -> None:
     assert figure(None) == "–"
     (line,) = (line for line in drawn(record).splitlines() if " alder " in line)
     assert line.count("–") >= 3
+
+
+def test_a_dash_is_explained_and_where_all_are_dashes_what_to_do(run: Path, twins: tuple[Path, ...]) -> None:
+    whole, few = read_record(run / "metrics.json"), read_record(twins[0] / "metrics.json")
+    shown = any(g.auroc for a in few.arms.values() for m in a.sites.values() for g in m.models[0].groups[:1])
+    assert not shown
+    assert "fewer than 11 test patients with the finding, or without it" in drawn(few)
+    assert "Ask for more patients" in drawn(few)
+    complete = all(
+        g.auroc for a in whole.arms.values() for m in a.sites.values() for g in m.models[0].groups[:1]
+    )
+    assert complete
+    assert "fewer than" not in drawn(whole)
