@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,16 @@ def label_table(path: Path, lines: list[str], head: str = "accession,label,sourc
 def new_site(folder: Path) -> Site:
     """A fresh hospital."""
     return init_site(folder, "st-anna", makers=MACHINES)
+
+
+def when_read(pipe: Path, act: Callable[[], object]) -> None:
+    """Act once a worker has opened this named pipe and waits in it; whoever waits for seconds may come too early."""
+
+    def wait() -> None:
+        with pipe.open("wb"):  # which the kernel lets us do when somebody reads
+            act()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def state_of(site: Site) -> dict[str, bytes]:

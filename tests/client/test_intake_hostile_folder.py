@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import struct
-import threading
 import time
 import zipfile
 from pathlib import Path
@@ -27,7 +26,7 @@ from client.intake.outcome import Task
 from client.intake.pool import MEMORY_BYTES, Limits, Pool, Setup
 from tests.client.acceptance.case import Canary
 from tests.client.acceptance.objects import unknown_coding
-from tests.client.intake_files import export, image, label_table, new_site, to_bytes
+from tests.client.intake_files import export, image, label_table, new_site, to_bytes, when_read
 from tests.client.test_intake_hostile import deep_sequences, deflate_bomb, rle_lie
 
 SETUP = Setup(Pseudonyms(b"k" * 32, b"s" * 32))
@@ -135,12 +134,9 @@ def test_a_file_on_which_the_worker_dies_costs_that_file_only(tmp_path, how):
     os.mkfifo(folder / "Abendroth_1b.dcm")
     staging.mkdir()
     todo = [Task(n, str(p), f"{n:032x}", str(staging)) for n, p in enumerate(sorted(folder.iterdir()))]
-    found = []
     with Pool(SETUP, 1) as pool:
-        for task, outcome in pool.run(todo):
-            found.append(outcome.code)
-            if task.number == 1:
-                threading.Timer(1.0, os.kill, (pool.pids[0], how)).start()
+        when_read(folder / "Abendroth_1b.dcm", lambda: os.kill(pool.pids[0], how))
+        found = [outcome.code for _, outcome in pool.run(todo)]
     assert found == ["accepted", "accepted", "parser-crash", "accepted"]
 
 

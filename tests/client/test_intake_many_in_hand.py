@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from client.intake.pool import Limits, Pool, Setup
 from client.intake.process import Desk, Effort, process
 from client.intake.staging import NOTES, Staging, forget, notes
 from client.intake.stamp import Stamp
-from tests.client.intake_files import export, new_site
+from tests.client.intake_files import export, new_site, when_read
 
 NAMES = Pseudonyms(b"k" * 32, b"s" * 32)
 SMALL = Stamp(0, 0, 20_000, 0, 0)
@@ -46,7 +45,7 @@ def most_in_hand(pool: Pool) -> int:
 def test_one_that_hangs_costs_itself_only(tmp_path):
     """Those before it were answered and those behind it were not begun, though all lay in the same hands."""
     todo = tasks(tmp_path, SMALL)
-    with Pool(Setup(NAMES, limits=Limits(time_s=3.0)), 1) as pool:
+    with Pool(Setup(NAMES, limits=Limits(time_s=8.0)), 1) as pool:
         answers, most = [], 0
         for answer in pool.answers(todo):
             answers.append(answer)
@@ -64,10 +63,9 @@ def test_one_that_kills_its_worker_costs_itself_only(tmp_path, workers):
     todo = tasks(tmp_path, SMALL)
     codes: dict[int, str] = {}
     with Pool(Setup(NAMES), workers) as pool:
+        when_read(Path(todo[PIPE].path), lambda: end_who_reads(pool, PIPE))
         for task, outcome in pool.run(todo):
             codes[task.number] = outcome.code
-            if task.number == PIPE - 1:
-                threading.Timer(1.0, end_who_reads, (pool, PIPE)).start()
     assert codes.pop(PIPE) == "parser-crash"
     assert set(codes.values()) == {ACCEPTED}
     assert len(codes) == len(todo) - 1

@@ -142,7 +142,7 @@ def test_the_order_of_arrival_does_not_change_a_bit_of_the_model(tmp_path, order
 
 @pytest.mark.parametrize(("change", "code"), BAD.values(), ids=BAD)
 def test_one_bad_site_is_put_aside_by_name_and_the_round_completes(tmp_path, change, code):
-    plan = toy_plan(deadline_s=0.7, rounds=1)
+    plan = toy_plan(deadline_s=2.0, rounds=1)
     record = run_on(Meddling(_folders(tmp_path), change), plan, tmp_path / "out")
     assert record.status == "completed"
     assert record.rounds[0].refused == {"beta": code}
@@ -247,7 +247,7 @@ def test_a_site_the_plan_names_and_nobody_saw_makes_a_subset(tmp_path):
 
 
 def test_a_node_that_is_silent_from_the_start_is_still_expected(tmp_path):
-    plan = toy_plan(rounds=1, deadline_s=0.7)
+    plan = toy_plan(rounds=1, deadline_s=2.0)
     grid = Meddling(_folders(tmp_path), lambda _r, _m: [], kind=Kind.SURVEY)
     record = run_on(grid, plan, tmp_path / "out")
     assert record.refused == {"unknown-1": "no-reply"}
@@ -300,7 +300,7 @@ def test_a_site_silent_in_one_round_may_come_back_in_the_next(tmp_path):
         lost.append(message)
         return [] if len(lost) == 1 else [reply]
 
-    record = run_on(Meddling(_folders(tmp_path), lose_once), toy_plan(deadline_s=0.7), tmp_path / "out")
+    record = run_on(Meddling(_folders(tmp_path), lose_once), toy_plan(deadline_s=2.0), tmp_path / "out")
     assert record.rounds[0].refused == {"beta": "no-reply"}
     assert record.rounds[1].refused == {}
     assert record.trained == ("alpha", "gamma")
@@ -323,18 +323,18 @@ def test_a_bug_of_ours_does_not_leave_a_record_that_still_runs_and_is_found_in_t
 
 
 def test_sites_that_share_a_machine_have_the_time_of_all_of_them_together(tmp_path):
-    """In a simulation three sites of 0.4 s each do not fit into one site's deadline of 0.7 s."""
+    """In a simulation three sites of 1.5 s each do not fit into one site's deadline of 3 s."""
 
     class Slow(ToyDuties):
         def train(self, instruction, plan):
-            time.sleep(0.4)
+            time.sleep(1.5)
             return super().train(instruction, plan)
 
     services = [toy_service(tmp_path, name, duties=Slow(name)) for name in SITES]
     for service in services:
         direct.host(service)
     grid = InProcessGrid([s.site.folder for s in services])
-    record = run_on(grid, toy_plan(deadline_s=0.7, rounds=1), tmp_path / "out")
+    record = run_on(grid, toy_plan(deadline_s=3.0, rounds=1), tmp_path / "out")
     assert record.trained == tuple(SITES)
 
 

@@ -45,7 +45,7 @@ def die() -> str:
 
 
 def wait() -> str:
-    time.sleep(60)
+    time.sleep(600)
     return "never"
 
 
@@ -68,7 +68,7 @@ def test_a_worker_that_ends_while_it_speaks_hangs_nobody() -> None:
     begun = time.monotonic()
     with pytest.raises(FederationError), board() as bars, crew(bars, 1) as hands:
         list(hands.do([hold_the_queue]))
-    assert time.monotonic() - begun < 30
+    assert time.monotonic() - begun < 300
 
 
 def test_what_had_finished_comes_before_the_error_and_nothing_new_begins(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_error_outside_ends_the_workers_at_once() -> None:
 
     with pytest.raises(KeyError):
         stop()
-    assert time.monotonic() - begun < 55, "nobody waited for the minute of work"
+    assert time.monotonic() - begun < 300, "nobody waited for the ten minutes of work"
     assert not multiprocessing.active_children()
 
 

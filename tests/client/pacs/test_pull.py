@@ -128,7 +128,7 @@ def test_a_pull_that_was_killed_goes_on(orthanc: Orthanc, tmp_path: Path) -> Non
     undisturbed = site_of(tmp_path / "undisturbed", orthanc)
     pulled(undisturbed)
     for via in VIAS:
-        site = site_of(tmp_path / via, orthanc, remote_of(orthanc, instances_per_s=20.0))
+        site = site_of(tmp_path / via, orthanc, remote_of(orthanc, instances_per_s=5.0))
         held = killed_after(8, site, via)
         answer = pulled(change_remote(site, instances_per_s=10_000.0), "--via", via)
         assert answer["pulled"]["instances"] == 32 - held
