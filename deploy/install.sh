@@ -3,23 +3,46 @@
 #   install.sh FOLDER [cpu|cuda]           from the package index
 #   install.sh FOLDER offline              from wheels/ beside this script, without any network
 # With EXTRAS=tracking (or more, with commas) in the environment those extras come too; the bundle holds tracking.
+# PYTHON names the interpreter, where it is not python3.
 # The environment holds no pip afterwards: nothing can be installed into it by whoever gets in.
 set -eu
-folder=$1
-variant=${2:-cpu}
 here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 extras=${EXTRAS:+[$EXTRAS]}
-case $variant in
-  cpu | cuda | offline) ;;
-  *)
-    echo "install.sh: the second word is cpu, cuda or offline" >&2
+
+refuse() {
+  echo "install.sh: $1" >&2
+  exit 2
+}
+case ${1:-} in
+  "" | -*)
+    sed -n 's/^# \{0,1\}//; 2,7p' "$0" >&2
     exit 2
     ;;
 esac
+folder=$1
+variant=${2:-cpu}
+case $variant in
+  cpu | cuda | offline) ;;
+  *) refuse "the second word is cpu, cuda or offline" ;;
+esac
+command -v "$python" >/dev/null || refuse "there is no $python; PYTHON=... names another interpreter"
+if [ "$variant" = offline ]; then
+  [ -d "$here/wheels" ] || refuse "there is no wheels/ beside this script; unpack the bundle and start the one in it"
+  (cd "$here" && sha256sum --strict --quiet --check MANIFEST.sha256) >&2 ||
+    refuse "files are not as MANIFEST.sha256 says; carry the bundle over again"
+  # Wheels with compiled code are for one version of Python; this is one that no bundle is without.
+  for wheel in "$here"/wheels/pydantic_core-*.whl; do
+    built=$(echo "$wheel" | sed -n 's/.*-\(cp[0-9]*\)-cp[0-9]*-[^-]*$/\1/p')
+    ours=$("$python" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+    if [ -n "$built" ] && [ "$built" != "$ours" ]; then
+      refuse "the wheels are for Python $built and $python is $ours; PYTHON=... names another interpreter"
+    fi
+  done
+fi
+echo "Installing into $folder; this takes minutes and says nothing meanwhile ..."
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
-
 "$python" -m venv --without-pip "$folder"
 "$python" -m venv "$tools/venv"
 pip() { "$tools/venv/bin/pip" --python "$folder/bin/python" --disable-pip-version-check "$@"; }
@@ -49,3 +72,4 @@ mkdir -p "$folder/share"
 for file in "$here/no.key" "$here/runbook.md" "$here/../docs/runbook.md"; do
   if [ -f "$file" ]; then cp "$file" "$folder/share/"; fi
 done
+echo "Installed. Read $folder/share/runbook.md; the first command is $folder/bin/consilium-site init, or consilium-server init."

@@ -131,6 +131,52 @@ def test_the_installer_says_what_is_missing_and_asks_no_index(few: Path, tmp_pat
     assert "No matching distribution found" in done.stderr
 
 
+def installer(few: Path, *words: str, python: str = sys.executable) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(few / "install.sh"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=offline() | {"PYTHON": python},
+    )
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h", "offline")])
+def test_the_installer_says_how_it_is_called(few: Path, words: tuple[str, ...]) -> None:
+    done = installer(few, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Install Consilium")
+    assert "install.sh FOLDER offline" in done.stderr
+
+
+def test_a_bundle_that_suffered_on_its_way_is_not_installed(few: Path, tmp_path: Path) -> None:
+    target = few / "no.key"
+    before = target.read_bytes()
+    try:
+        target.write_bytes(before[:-1] + b"!")
+        done = installer(few, str(tmp_path / "here"), "offline")
+        assert done.returncode == 2
+        assert "no.key: FAILED" in done.stderr
+        assert "carry the bundle over again" in done.stderr
+        assert not (tmp_path / "here").exists()
+    finally:
+        target.write_bytes(before)
+
+
+def test_another_python_than_the_wheels_are_for_is_named(few: Path, tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.write_text("#!/bin/sh\necho cp399\n")
+    other.chmod(0o755)
+    done = installer(few, str(tmp_path / "here"), "offline", python=str(other))
+    assert done.returncode == 2
+    ours = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert f"the wheels are for Python {ours} and {other} is cp399" in done.stderr
+    assert not (tmp_path / "here").exists()
+    done = installer(few, str(tmp_path / "here"), "offline", python=str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "PYTHON=... names another interpreter" in done.stderr
+
+
 @pytest.mark.slow
 def test_the_whole_bundle_installs_by_its_own_script(tmp_path: Path) -> None:
     """All wheels, torch included; several gigabytes and minutes."""
