@@ -64,6 +64,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "subsets": [(select.look(arm.arm).label, arm.federation) for arm in select.subset_arms(record)],
         "answer": words.answer(record),
         "weak_summary": words.weak_summary(record),
+        "judged": words.judged(record),
         "cards": _cards(record),
         "moment": moment(record.created),
         "weak": [words.weak_sentence(spot) for spot in words.weak_spots(record)],

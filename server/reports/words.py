@@ -9,7 +9,7 @@ from common.pages.page import difference, estimate, two
 from server.records import RunRecord
 from server.reports import select
 from server.reports.chance import mean, unpaired
-from server.reports.statistics import GroupRow, confidence_of, family_name, weak_groups
+from server.reports.statistics import GroupRow, confidence_of, family_name, group_rows, weak_groups
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,12 @@ def answer(record: RunRecord) -> list[str]:
             f"{estimate(value)} over {hospitals(len(who))}."
         )
     else:
-        sentences.append("No hospital released an AUROC, so this run does not say how well the model works.")
+        plan = select.plan_of(record)
+        cell = plan.evaluation.min_cell if plan else 11
+        sentences.append(
+            f"No hospital released an AUROC (it takes {cell} test patients with the finding and {cell} without), so this run "
+            "does not say how well the model works."
+        )
     base = main if main in select.FEDERATED else "federated"
     gain = mean_gap(record, base, "alone")
     if gain:
@@ -206,9 +211,16 @@ def weak_spots(record: RunRecord) -> list[WeakSpot]:
     return list(found.values())
 
 
+def judged(record: RunRecord) -> int:
+    """Groups that were held against chance under the report's main model."""
+    return sum(row.band is not None for row in group_rows(record))
+
+
 def weak_summary(record: RunRecord) -> str:
     """One sentence about weak spots for the headline."""
     spots = weak_spots(record)
+    if not judged(record):
+        return "Nothing could be held against chance: no two groups have a released AUROC, so a weak spot may be there unseen."
     if not spots:
         return "No scanner, projection or hospital lies below what chance alone would give."
     names = ", ".join(_named(spot.row) for spot in spots[:3])

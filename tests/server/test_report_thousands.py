@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from common.messages import ModelMetrics
 from server.records import RunRecord
 from server.reports import select, tables
 from server.reports.chance import chance_band, stratified_error
@@ -113,6 +114,29 @@ def test_of_many_hospitals_the_worst_and_best_served_are_shown_and_all_can_be_do
         names = {row[0].text for row in table.rows}
         assert names & hidden == set()
         assert all(name in unquote(table.csv or "") for name in (*shown, *hidden))
+
+
+def test_where_nothing_was_released_nobody_is_told_that_no_weak_spot_was_found():
+    """A green box over held-back figures would be a comfort that nobody has earned."""
+    record = realistic(3)
+    arms = {
+        name: replace(
+            arm,
+            sites={s: replace(v, models=tuple(silent(m) for m in v.models)) for s, v in arm.sites.items()},
+        )
+        for name, arm in record.arms.items()
+    }
+    html = report_html(replace(record, arms=arms, comparisons={}))
+    assert "No weak spot found" not in html
+    assert "Nothing could be judged" in html
+    assert "a weak spot may be there unseen" in html
+    assert "it takes 11 test patients with the finding and 11 without" in html
+    assert "Nothing could be judged" not in report_html(record)
+
+
+def silent(model: ModelMetrics) -> ModelMetrics:
+    """The same with every AUROC held back."""
+    return replace(model, groups=tuple(replace(g, auroc=None, positives=None) for g in model.groups))
 
 
 def test_of_a_few_everybody_is_shown():

@@ -94,6 +94,23 @@ def test_the_variance_of_an_auroc_gap_is_the_clustered_one(family):
     assert np.sqrt(found.variance[0]) == pytest.approx(one.minus(two).error, rel=0.03)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_variance_of_an_auroc_gap_with_one_image_a_patient_is_delongs(tied):
+    """Both classes' parts of both groups, pair by pair; sums over n and not n - 1, as permutations compare alike with alike."""
+    rng = np.random.default_rng(7)
+    truth, group = rng.random(40) < 0.4, np.array(["a", "b"])[rng.integers(0, 2, 40)]
+    scores = np.round(rng.random(40) * 0.5 + truth * 0.3, 1 if tied else 9)
+    sample = Sample(scores, truth, np.array([f"p{n}" for n in range(40)]), {"group": group})
+    cells = cells_of(sample, ("group",))
+    found = measure_of("auroc", sample, cells).contrast((cells.level == 0).astype(np.float32)[:, None])
+    whole = 0.0
+    for name in ("a", "b"):
+        own, ill = group == name, truth[group == name]
+        wins = np.array([[(a > b) + 0.5 * (a == b) for b in scores[own][~ill]] for a in scores[own][ill]])
+        whole += wins.mean(axis=1).var() / ill.sum() + wins.mean(axis=0).var() / (~ill).sum()
+    assert found.variance[0] == pytest.approx(whole, rel=1e-5)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_thousand_draws_at_once_are_a_thousand_draws_one_by_one(metric):
     sample = cohort(3)

@@ -56,6 +56,17 @@ def test_a_marker_that_tells_nothing_raises_no_more_than_five_per_cent():
     assert binom.sf(found - 1, SEEDS, 0.05) > 1e-3
 
 
+def test_a_change_within_the_margin_raises_none_however_sure_it_is():
+    """A region beside the anatomy always gives a little: one in fifty of many patients is sure, and is no shortcut."""
+    rng = np.random.default_rng(5)
+    given = marked(seen(rng, 6000), rng, 0.03, 0.0)
+    of = reader(CORNER)
+    (probe,) = (p for p in occlusion(of, given) if p.subject == "markers" and p.where == "all")
+    assert probe.figure.low > 0
+    assert probe.figure.high < 0.03
+    assert not probe.found(0.05)
+
+
 def test_a_model_that_does_not_look_there_raises_none():
     rng = np.random.default_rng(0)
     probes = occlusion(reader((slice(7, 9), slice(7, 9))), marked(seen(rng), rng, 0.9, 0.1))
