@@ -114,6 +114,10 @@ class Index(Files, Labels, Carry):
         records = self._all(PATIENTS_QUERY, (withdrawn,))
         return [PatientRow(*record) for record in records]
 
+    def n_patients(self) -> int:
+        """How many patients there are who have not withdrawn."""
+        return self._number_of("SELECT COUNT(*) FROM patients WHERE withdrawn_at IS NULL")
+
     def is_withdrawn(self, pseudonym: str, spend_key: str = "") -> bool:
         """Whether this patient withdrew, under this pseudonym or an earlier one of the same ledger name."""
         return self._one(WITHDRAWN, (pseudonym, spend_key)) is not None

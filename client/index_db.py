@@ -150,7 +150,10 @@ class Database:
         return self._number("user_version")
 
     def _number(self, pragma: str) -> int:
-        record = self._one(f"PRAGMA {pragma}")
+        return self._number_of(f"PRAGMA {pragma}")
+
+    def _number_of(self, query: str) -> int:
+        record = self._one(query)
         return int(record[0]) if record else 0
 
     @contextmanager

@@ -12,7 +12,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from uuid import uuid4
 
-import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
@@ -197,6 +196,8 @@ def run_in_process(
 
 def run_on(grid: InProcessGrid, plan: Plan, out: Path) -> FederationRecord:
     """Run a plan over a grid that is already there; see `run_in_process`."""
+    import torch  # noqa: PLC0415 - a grid over processes has it in those, imported in their own way
+
     # One thread each: many small operations on many threads are slower than on one (facts: 13 times).
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)

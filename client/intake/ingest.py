@@ -185,7 +185,7 @@ def _report(commit: Commit, received: int, unlabelled: int, frame: Frame) -> Ing
         accepted=commit.tally.total(ACCEPTED),
         unchanged=commit.tally.total(UNCHANGED),
         refused=commit.tally.refused(),
-        patients=len(commit.desk.index.patients()),
+        patients=commit.desk.index.n_patients(),
         labels_without_image=commit.joined.without_image,
         images_without_label=unlabelled,
         seconds=time.monotonic() - frame.start,

@@ -48,7 +48,7 @@ def intake_summary(site: Site) -> IntakeCounts:
     """
     with Index(site.index) as index:
         outcomes = index.outcomes()
-        patients = len(index.patients())
+        patients = index.n_patients()
     refused = {code: n for code, n in outcomes.items() if code not in (ACCEPTED, "withdrawn")}
     return IntakeCounts(sum(outcomes.values()), outcomes.get(ACCEPTED, 0), refused, patients)
 

@@ -121,7 +121,7 @@ def _row(number: int, place: int, label: int) -> ImageRow:
     )
 
 
-def fresh(prepared: Path, folder: Path) -> Site:
+def fresh(prepared: Path, folder: Path) -> None:
     """The hospital `folder` is named after, for one run: the data that is prepared, a state of its own.
 
     Args:
@@ -129,7 +129,7 @@ def fresh(prepared: Path, folder: Path) -> Site:
         folder: of this one in this run; left as it is where it holds a site.
     """
     if (folder / "site.toml").exists():
-        return load_site(folder)
+        return
     base = prepared / folder.name
     folder.mkdir(parents=True)
     values = {
@@ -140,7 +140,4 @@ def fresh(prepared: Path, folder: Path) -> Site:
     }
     policy = {"allow_non_private": True, "private_progress": True, "max_surveys_per_run": 1000}
     (folder / "site.toml").write_text(tomli_w.dumps({"site": values, "policy": policy}), encoding="utf-8")
-    site = load_site(folder)
-    site.state.mkdir()
-    Ledger.create(site.ledger, simulated=True).close()
-    return site
+    (folder / "state").mkdir(mode=0o700)
