@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.index import Index
 from client.intake import intake_summary
+from client.intake.folder import Incoming
 from client.intake.ingest import ingest
+from client.intake.outcome import Outcome
 from client.intake.quarantine import Quarantine
 from client.intake.reasons import Reason
 from client.intake.refusals import Refusal
@@ -137,6 +139,22 @@ def test_other_pixels_under_the_same_instance_are_another_entry(site: Site) -> N
     by_folder(site, burned())
     by_archive(site, changed)
     assert len(held(site)) == 2
+
+
+def test_a_reason_that_changed_meanwhile_is_another_reason(site: Site, tmp_path: Path) -> None:
+    """Judged anew within one ingestion, the first file waits for something else now: the second is not its twin."""
+    quarantine, file = Quarantine.of(site), tmp_path / "a.dcm"
+    file.write_bytes(to_bytes(burned()))
+    one, other = Outcome(BURNED, image="i" * 32), Outcome("review-derived", image="i" * 32)
+    came = Incoming(file, "a.dcm", None)
+    first = quarantine.put(came, "1" * 32, one, "folder")
+    assert quarantine.put(came, "1" * 32, other, "folder") == first
+    assert quarantine.put(came, "2" * 32, one, "archive") != first
+    assert quarantine.put(came, "3" * 32, other, "archive") == first
+    assert {refusal.code: refusal.ways for refusal in quarantine.refusals()} == {
+        BURNED: ("archive",),
+        "review-derived": ("folder", "archive"),
+    }
 
 
 def test_where_the_original_is_lost_the_other_file_is_kept(site: Site) -> None:

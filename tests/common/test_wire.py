@@ -146,6 +146,18 @@ def test_a_flipped_byte_gives_a_message_or_the_one_error(place, value):
         wire.unpack(bytes(blob))
 
 
+@pytest.mark.parametrize("said", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_not_heard_where_numbers_may_have_fractions(said):
+    """JSON's own readers let them pass: 1e999 is read as infinite, and no sum would forget it."""
+    update = Update("alpha", "r", 1, DIGEST, DIGEST, 1, {}, Progress(0.591796875, None))
+    blob = wire.pack(update)
+    assert wire.unpack(blob) == update
+    assert blob.count(b"0.591796875") == 1
+    with pytest.raises(FederationError) as caught:
+        wire.unpack(blob.replace(b"0.591796875", said.encode().rjust(11)))
+    assert caught.value.code == "wire"
+
+
 def test_a_number_that_is_not_finite_cannot_be_said():
     with pytest.raises(FederationError):
         wire.pack(Update("alpha", "r", 1, DIGEST, DIGEST, 1, {}, Progress(float("nan"), None)))
