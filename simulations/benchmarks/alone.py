@@ -1,9 +1,9 @@
-"""A server's memory with nothing else in its process, and no network: the same server beside a stand-in on disk.
+"""A server's memory with nothing else in its process: the same server beside a stand-in for the SuperLink, on disk.
 
     python -m simulations.benchmarks.alone FOLDER SITES VALUES ROUNDS
 
-The real rounds over the real grid (`server.streaming`), with admission, journal and checkpoints; Flower's SuperLink is
-`simulations.benchmarks.link`, hospitals work in processes of their own, one after the other. What Flower's client of HTTP adds, a few megabytes, `bench server-memory` shows.
+The real rounds over the real grid and HTTP (`server.streaming`), with admission, journal and checkpoints; Flower's SuperLink is
+`simulations.benchmarks.link` in a process of its own, hospitals work in processes of their own, one after the other.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> None:
     from server.rounds import run_federation  # noqa: PLC0415
     from server.start import Options  # noqa: PLC0415
     from server.streaming import streamed  # noqa: PLC0415
-    from simulations.benchmarks.link import Link  # noqa: PLC0415
+    from simulations.benchmarks.link import Link, served  # noqa: PLC0415
 
     folder = Path(sys.argv[1])
     sites, values, rounds = (int(word) for word in sys.argv[2:])
@@ -160,11 +160,11 @@ def main() -> None:
         config: dict[str, Any] = {"site-folder": str(homes[node])}
         return app(asked, Context(_RUN, node, config, RecordDict(), {}))
 
-    grid = HttpGrid(token="none")  # noqa: S106 - nobody asks for it
-    grid._client = Link(folder / "link", tuple(homes), answer)  # type: ignore[assignment]  # noqa: SLF001 - it stands there
-    grid.set_run(Run.create_empty(_RUN))
     options = Options(consortium=folder / "consortium", nodes=len(homes))
-    run_federation(streamed(grid, folder / _OUT), plan, folder / _OUT, options)
+    with served(Link(folder / "link", tuple(homes), answer)) as address:
+        grid = HttpGrid(address, insecure=True, token="none")  # noqa: S106 - nobody asks for it
+        grid.set_run(Run.create_empty(_RUN))
+        run_federation(streamed(grid, folder / _OUT), plan, folder / _OUT, options)
 
 
 if __name__ == "__main__":

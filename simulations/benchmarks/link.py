@@ -1,23 +1,33 @@
 """Flower's SuperLink as a server's grid sees it, with everything on disk and every node's work in a process of its own.
 
-It stands where `flwr.supercore.runtime.RuntimeHttpClient` stands in a `HttpGrid`: what a server holds in memory while it
-speaks with it is the server's own, and none of the SuperLink's, the hospitals' or the network's.
+It stands where `flwr.supercore.runtime.RuntimeHttpClient` stands in a `HttpGrid`, or behind one in a process of its own
+(`served`): what a server holds in memory while it speaks with it is the server's own, and none of the SuperLink's or the hospitals'.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import signal
+import socket
+import threading
 from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedResponse,
+    ObjectTree,
+    PullObjectResponse,
+    PushObjectResponse,
+)
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import ObjectTree, PullObjectResponse, PushObjectResponse
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.runtime_pb2 import GetNodesResponse, PullAppMessagesResponse, PushAppMessagesResponse
 from flwr.supercore.inflatable.inflatable_object import (
@@ -26,9 +36,11 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.protobuf.translation import PROTOBUF_REQUEST_TYPES
 
 from common.errors import FederationError
 
+_HOST: Final = "127.0.0.1"
 Answer = Callable[[Message], Message]
 """What a node makes of a question."""
 
@@ -141,9 +153,10 @@ class Link:
         content = self.objects.get(request.object_id, b"")
         return PullObjectResponse(object_found=bool(content), object_available=True, object_content=content)
 
-    def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
+    def ConfirmMessageReceived(self, request: Any) -> Any:  # noqa: N802
         """A reply was fetched."""
         self.confirmed.append(request.message_object_id)
+        return ConfirmMessageReceivedResponse()
 
     def arrived(self, place: int = 0) -> Message:
         """What a node makes of a message that was pushed, by Flower's own code."""
@@ -194,3 +207,62 @@ class Link:
                 status = 0
         finally:
             os._exit(status)
+
+
+@contextmanager
+def served(link: Link) -> Iterator[str]:
+    """The same in a process of its own, spoken to over HTTP as Flower's SuperLink is; gives host and port.
+
+    Args:
+        link: of which this process has a copy that learns nothing more.
+    """
+    with socket.create_server((_HOST, 0)) as listening:
+        child = os.fork()
+        if child == 0:
+            _serve(link, listening)
+        try:
+            yield f"{_HOST}:{listening.getsockname()[1]}"
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def _serve(link: Link, listening: socket.socket) -> None:
+    """In a child: answer until it is ended, or left behind."""
+    parent = os.getppid()
+
+    class Server(ThreadingHTTPServer):
+        def service_actions(self) -> None:
+            if os.getppid() != parent:
+                os._exit(1)
+
+    server = Server((_HOST, 0), _handler(link), bind_and_activate=False)
+    server.socket.close()
+    server.socket = listening
+    try:
+        server.serve_forever()
+    finally:
+        os._exit(1)
+
+
+def _handler(link: Link) -> type[BaseHTTPRequestHandler]:
+    turn = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            asked = PROTOBUF_REQUEST_TYPES[("POST", self.path)]()
+            asked.ParseFromString(self.rfile.read(int(self.headers["content-length"])))
+            name = "".join(word.title() for word in self.path.rpartition("/")[2].split("-"))
+            with turn:
+                said = getattr(link, name)(asked).SerializeToString()
+            self.send_response(200)
+            self.send_header("content-length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_words: Any) -> None:
+            """Say nothing."""
+
+    return Handler
