@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from common.audit import AuditLog
 from common.checkpoints import write_whole
 from common.code import code_digest, sources
 from common.errors import FederationError, InputError, PolicyRefused, StorageError
+from common.locks import awaited
 from common.release import Parcel
 from common.types import Digest
 
@@ -169,11 +169,10 @@ class Approvals:
     def _locked(self) -> Iterator[None]:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            file = self._path.with_suffix(".lock").open("ab")
+            turn = awaited(self._path.with_suffix(".lock"))
         except OSError:
             raise StorageError(_FILE, "its folder cannot be written", "Check free space and rights") from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with turn:
             yield
 
 

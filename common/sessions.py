@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import signal
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from common.errors import FederationError, StorageError
+from common.locks import taken
 
 _DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
@@ -26,17 +26,13 @@ def locked(folder: Path) -> IO[bytes]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (folder / "supervisor.lock").open("ab")
-    except OSError:
-        raise StorageError(folder.name, "it cannot be written", "Check free space and rights") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return taken(folder / "supervisor.lock")
     except BlockingIOError:
-        lock.close()
         raise FederationError(
             folder.name, "it is started already", "Stop the other one first", code="running"
         ) from None
-    return lock
+    except OSError:
+        raise StorageError(folder.name, "it cannot be written", "Check free space and rights") from None
 
 
 def signal_tree(leader: int, number: int) -> None:

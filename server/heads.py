@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from common.checkpoints import write_whole
 from common.errors import StorageError
 from common.heads import countersign
 from common.identity import Identity, fingerprint
+from common.locks import awaited
 from common.messages import Countersignature, LedgerHead
 from common.types import Digest, RunId, SiteName
 
@@ -140,11 +140,10 @@ class HeadBook:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            file = (self._folder / "heads.lock").open("ab")
+            turn = awaited(self._folder / "heads.lock")
         except OSError:
             raise StorageError(HEADS, "its folder cannot be written", "Check free space and rights") from None
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with turn:
             yield
 
 

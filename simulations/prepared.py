@@ -11,7 +11,6 @@ those that are not marked. A run dresses itself (`dressed`): the same images and
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -31,6 +30,7 @@ from client.files import storage_error
 from client.intake.report import IngestReport
 from common.checkpoints import write_whole
 from common.errors import FederationError
+from common.locks import taken
 from common.plan import Input
 from simulations.crew import Crew
 from simulations.hospitals import HospitalSpec, default_federation, write_hospital
@@ -199,14 +199,12 @@ def _alone(folder: Path) -> Iterator[None]:
     """Nobody else prepares here meanwhile."""
     try:
         (folder / _DONE).mkdir(parents=True, exist_ok=True)
-        file = (folder / "prepare.lock").open("ab")
+        lock = taken(folder / "prepare.lock")
+    except BlockingIOError:
+        raise FederationError(
+            "prepared hospitals", "another process prepares the same ones", "Wait for it", code="out-busy"
+        ) from None
     except OSError as error:
         raise storage_error(error, "the folder of prepared hospitals") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FederationError(
-                "prepared hospitals", "another process prepares the same ones", "Wait for it", code="out-busy"
-            ) from None
+    with lock:
         yield

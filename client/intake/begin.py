@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from client.intake.staging import Staging, notes
 from client.site import Site, check_key
 from common.audit import AuditLog
 from common.errors import StorageError
+from common.locks import taken
 
 EXPIRED: Final = "quarantine.expired"
 SEALED: Final = "quarantine.sealed"
@@ -93,14 +93,12 @@ def alone(site: Site) -> Iterator[None]:
     path = site.data / ".ingest.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
+        lock = taken(path)
+    except BlockingIOError:
+        raise StorageError(
+            "the data folder", "another ingestion is running", "Wait until it ends", code="storage-busy"
+        ) from None
     except OSError as error:
         raise storage_error(error, "the data folder") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(
-                "the data folder", "another ingestion is running", "Wait until it ends", code="storage-busy"
-            ) from None
         yield

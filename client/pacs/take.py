@@ -11,7 +11,6 @@ Laws, in order:
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from client.intake.relabel import LabelFeed
 from client.pacs.inbox import Batch, Inbox
 from client.site import Site
 from common.errors import ConsiliumError, SettingsError, StorageError
+from common.locks import taken
 from common.logs import Log
 
 FIRST_PAUSE_S: Final = 5.0
@@ -193,16 +193,14 @@ def alone(inbox: Inbox) -> Iterator[None]:
     """
     path = inbox.folder / ".taker.lock"
     try:
-        lock = path.open("w")
+        lock = taken(path)
+    except BlockingIOError:
+        raise StorageError(
+            "the inbox", "another listener takes from it", "Stop that one first", code=_BUSY
+        ) from None
     except OSError as error:
         raise storage_error(error, "the inbox") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(
-                "the inbox", "another listener takes from it", "Stop that one first", code=_BUSY
-            ) from None
         yield
 
 

@@ -7,7 +7,6 @@ rolls back whatever journal it finds; one of another ledger would destroy this o
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import IO, Final, NoReturn
 
 from common.durability import journal_mode, push_folder, synchronous
 from common.errors import LedgerError
+from common.locks import taken
 
 SCHEMA: Final = "consilium/ledger/1"
 _TABLES: Final = """
@@ -105,15 +105,11 @@ def locked(path: Path) -> IO[bytes]:
         LedgerError: `ledger-locked`, or `ledger-readonly` when the folder cannot be written.
     """
     try:
-        file = path.with_name(path.name + ".lock").open("ab")
+        return taken(path.with_name(path.name + ".lock"))
+    except BlockingIOError:
+        refuse("locked", "another process has the ledger", "Stop the other one; there is one writer")
     except OSError:
         refuse("readonly", "its folder cannot be written", "Give the service's user its rights")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        refuse("locked", "another process has the ledger", "Stop the other one; there is one writer")
-    return file
 
 
 @contextmanager
