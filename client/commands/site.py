@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,10 +14,13 @@ import typer
 
 from client.commands.options import HERE, SiteFolder
 from common.cli import JsonFlag, say, show
-from common.logs import configure
+from common.errors import ConsiliumError
+from common.logs import Log, configure, unforeseen
 
 if TYPE_CHECKING:
     from client.site import Site
+
+_LOG = Log("client.serve")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,26 @@ def serve(
 
     It ends with status 75 when its work hangs for good; let a supervisor start it anew.
     """
+    configure("INFO")  # nobody waits at the terminal: what happens is told as it happens
+    with _why_it_ends():
+        _serve(site, socket)
+
+
+@contextmanager
+def _why_it_ends() -> Iterator[None]:
+    """Tell the log by a code what ended the service: of its other words a supervisor keeps none."""
+    try:
+        yield
+    except ConsiliumError as error:
+        _LOG.error("serve.failed", code=error.code)
+        raise
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
+        if not isinstance(error, typer.Exit):
+            unforeseen(_LOG, "serve.failed", error)
+        raise
+
+
+def _serve(site: Path, socket: Path | None) -> None:
     from client.courier import check_closed, courier_of
     from client.gate import Gate
     from client.service import SiteService
@@ -67,7 +92,6 @@ def serve(
     from client.socket import serve as serve_socket
     from common.audit import AuditLog
 
-    configure("INFO")  # nobody waits at the terminal: what happens is told as it happens
     loaded = load_site(site)
     _check_ledger(loaded)
     AuditLog(loaded.audit).forget(loaded.policy.audit_years)

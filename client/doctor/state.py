@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from client.doctor.check import Check, failed, passed, skipped, warned
 
@@ -11,10 +11,16 @@ if TYPE_CHECKING:
     from client.site import Site
 
 
+_PUBLIC: Final = (".crt", ".csr")
+"""Certificates and requests for them lie beside their keys, and are shown to whoever answers."""
+
+
 def keys(site: Site) -> Iterator[Check]:
     """The keys were read with the site; here it is told whether others can read them too."""
     open_to = sorted(
-        path.name for path in site.secrets.iterdir() if path.is_file() and path.stat().st_mode & 0o077
+        path.name
+        for path in site.secrets.iterdir()
+        if path.is_file() and path.suffix not in _PUBLIC and path.stat().st_mode & 0o077
     )
     if site.secrets.stat().st_mode & 0o022:
         yield failed("keys", "others can write into the folder of the keys", "chmod 700 it")

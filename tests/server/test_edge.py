@@ -9,8 +9,11 @@ import http.client
 import json
 import socket
 import ssl
+import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
@@ -18,8 +21,9 @@ from flwr.supernode.node_auth_http_interceptor import sign_message
 
 from client import tunnel
 from common.certificates import make_key, public_pem, request
-from common.enrolment import PREFIX
+from common.enrolment import PREFIX, Renew, sign
 from common.errors import SettingsError
+from common.identity import Identity
 from common.pki import self_signed
 from server import edge, enrolment
 from server.federation_folder import Consortium
@@ -208,6 +212,41 @@ def test_who_says_whose_certificate_it_is_is_not_believed(world, alpha):
         line.request("GET" if "enrol" not in path else "POST", path, headers=told)
         assert line.getresponse().status == 404
         line.close()
+
+
+def test_a_member_is_nobody_else_whatever_its_headers_say(world, alpha, beta):
+    """With its own certificate and another's in a header: the api hears of its own alone, at every path."""
+    told = {"x-consilium-certificate": quote(pair(beta)[0].read_text()), "x-consilium-node": "x"}
+    status, said = call(world, "GET", f"{PREFIX}/heads", pair(alpha), b"", told)
+    assert (status, json.loads(said)["site"]) == (200, "alpha")
+    of_beta = Identity.load(beta.secrets / "identity.key")
+    key = make_key(world.consortium.folder.parent / "beta-again.key")
+    asked = sign(Renew(request(key, "beta"), int(time.time())), of_beta, world.consortium.identity.public)
+    body = json.dumps(asdict(asked)).encode()
+    status, said = call(world, "POST", f"{PREFIX}/renew", pair(alpha), body, told)
+    assert (status, json.loads(said)["code"]) == (403, "signature"), (
+        "it was judged as alpha's, which did not sign"
+    )
+    assert call(world, "POST", f"{PREFIX}/renew", pair(beta), body)[0] == 200
+    status, _ = call(world, "POST", FLEET, pair(alpha), b"", {**as_node(beta), **told})
+    assert status == 403
+
+
+def test_no_session_is_resumed_so_every_connection_meets_the_revocation_list(world, alpha):
+    context = ssl.create_default_context(cadata=world.consortium.authority_pem)
+    context.load_cert_chain(*pair(alpha))
+    session = None
+    for _ in range(3):
+        with (
+            socket.create_connection(world.address, timeout=60) as raw,
+            context.wrap_socket(raw, server_hostname=world.host, session=session) as line,
+        ):
+            line.sendall(f"GET {PREFIX}/roster HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            assert b" 200 " in line.recv(64)
+            while line.recv(65536):
+                pass
+            assert not line.session_reused
+            session = line.session
 
 
 def test_an_expired_foreign_self_made_or_unknown_certificate_is_refused(world, alpha, tmp_path):
@@ -403,6 +442,35 @@ def test_a_tunnel_speaks_to_no_server_of_another_authority(world, alpha, tmp_pat
         line.close()
         assert not any(FLEET in log.read_text() for log in rogue.consortium.run.glob("edge-*.log"))
         assert "CERT: Pre-verification error" in (site.state / "federation" / "tunnel.log").read_text()
+
+
+def test_a_tunnel_speaks_to_no_other_server_of_the_right_authority(world, tmp_path):
+    """A certificate for another name, e.g. the SuperLink's own, is not the edge's, whoever signed it."""
+    site = hospital(tmp_path / "site", "epsilon")
+    world.enrol(site)
+    at = world.consortium.settings.superlink
+    with Processes(tmp_path / "logs") as processes:
+        text = tunnel.write(site).read_text()
+        inner = text.replace(world.consortium.settings.federation.addresses[0], f"{at.host}:{at.port}")
+        for name, held in (
+            ("strict", inner),
+            ("told", inner.replace("checkIP = 127.0.0.31", "checkIP = 127.0.0.1")),
+        ):
+            (tmp_path / f"{name}.conf").write_text(held)
+            child = processes.start("tunnel", [tunnel.command(site)[0], str(tmp_path / f"{name}.conf")])
+            until("the tunnel listens", lambda: listening(tunnel.HOST, site.federation.tunnel_port))
+            context = ssl.create_default_context(cafile=str(tunnel.root_certificate(site)))
+            line = http.client.HTTPSConnection(
+                tunnel.HOST, site.federation.tunnel_port, timeout=60, context=context
+            )
+            line.request("GET", "/health")
+            if name == "told":
+                assert line.getresponse().status == 200, "there was a server to speak to"
+            else:
+                with pytest.raises((OSError, http.client.HTTPException)):
+                    line.getresponse()
+            line.close()
+            processes.kill(child)
 
 
 def test_who_tries_codes_is_slowed_down(tmp_path):
