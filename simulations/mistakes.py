@@ -6,17 +6,21 @@ key that was meant is spelt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from common.errors import Problem
+from common.errors import ConsiliumError, Problem
 
 _Place = tuple[str | int, ...]
 _UNKNOWN: Final = ("unexpected_keyword_argument", "extra_forbidden")
 _MISSING: Final = ("missing", "missing_argument")
+_TESTS_ONLY: Final = "split = test"
+"""What a hospital's own code advises where all its labels are of one class."""
 _NO_LIST: Final = ("tuple_type", "list_type")
 
 
@@ -41,6 +45,19 @@ def problems_of(error: ValidationError, raw: dict[str, Any], kind: Any) -> list[
     }
     schema = TypeAdapter(kind).json_schema()
     return [_problem(place, one, raw, schema) for place, one in found.items()]
+
+
+@contextmanager
+def at_hospital(name: str) -> Iterator[None]:
+    """Errors of a hospital's own code, with its name and with what a scenario can do about them."""
+    try:
+        yield
+    except ConsiliumError as error:
+        if name not in re.split(r"[\s.,:]+", error.subject):
+            error.subject = f"{name}, {error.subject}"
+        if _TESTS_ONLY in error.remedy:
+            error.remedy = "Real images: name it in scenario.external, so that it only tests. Virtual: choose a prevalence that leaves both"
+        raise
 
 
 def _problem(place: _Place, error: dict[str, Any], raw: dict[str, Any], schema: dict[str, Any]) -> Problem:

@@ -37,6 +37,7 @@ from simulations.board import board
 from simulations.crew import Crew, crew, say
 from simulations.hospitals import HospitalSpec, default_federation, write_federation
 from simulations.hospitals.machines import makers
+from simulations.mistakes import at_hospital
 from simulations.partition import Splits, cut_table
 from simulations.scenario import HERE, Scenario, load_scenario
 from simulations.sites import virtual_sites
@@ -312,7 +313,8 @@ def take_in(arrival: Arrival, workers: int) -> tuple[str, IngestReport]:
         arrival.folder / name, name, simulation_seed=seed, policy=policy, makers=VIRTUAL_MACHINES
     )
     told = partial(say, _TAKE_IN, part=name, parts=parts)
-    report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)
-    told = partial(say, _PREPROCESS, part=name, parts=parts)
-    build_store(site, arrival.input, told, workers=max(1, workers))
+    with at_hospital(name):
+        report = ingest(site, arrival.export, arrival.labels, workers=workers, progress=told)
+        told = partial(say, _PREPROCESS, part=name, parts=parts)
+        build_store(site, arrival.input, told, workers=max(1, workers))
     return name, report

@@ -110,7 +110,7 @@ def write_comparison(records: Sequence[RunRecord], path: Path) -> Compared:
     found = compared(records)
     values: dict[str, object] = {
         "c": found,
-        "question": records[0].question,
+        "question": records[0].question if len({record.question for record in records}) == 1 else "",
         "lines": [(_line(r, n)) for r, n in zip(records, found.runs, strict=True)],
         "created": [(n, moment(r.created)) for r, n in zip(records, found.runs, strict=True)],
     }

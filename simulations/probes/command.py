@@ -79,4 +79,6 @@ def report(
         "runs": [dict(zip(header, row, strict=True)) for row in rows],
     }
     show(told, as_json, lambda: grid(found.table.caption, header, rows))
+    for warning in () if as_json else found.warnings:
+        say(f"With care: {warning}")
     say(f"Open {page} in a browser.")

@@ -222,6 +222,17 @@ def test_what_is_within_chance_mends_nothing():
     assert "no remedy" in price
 
 
+def test_worst_and_best_are_the_ends_of_all_that_trained():
+    record = realistic()
+    record = replace(record, external=("bergen",))
+    own = {s: m.models[0].groups[0].auroc for s, m in record.arms["federated"].sites.items() if s != "bergen"}
+    told = {site: area.value for site, area in own.items() if area}
+    assert len(told) > 2
+    low, high = mends.extremes(record, "federated")
+    assert (low.site, low.auroc.value) == min(told.items(), key=lambda one: one[1])
+    assert (high.site, high.auroc.value) == max(told.items(), key=lambda one: one[1])
+
+
 def test_one_hospital_has_no_worst():
     record = realistic()
     arms = {
@@ -250,8 +261,11 @@ def test_runs_are_compared_with_the_first(tmp_path: Path):
     assert "https:" not in text
 
 
-def test_runs_of_other_hospitals_or_questions_are_said_to_be():
+def test_runs_of_other_hospitals_or_questions_are_said_to_be(tmp_path):
     other = replace(realistic(), question="Something else?")
+    for second, title in ((other, "Runs with different questions"), (realistic(), realistic().question)):
+        compare.write_comparison([realistic(), second], tmp_path / "page.html")
+        assert f"<h1>{title}</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "The runs answer different questions." in compare.compared([realistic(), other]).warnings
     arms = {
         name: replace(arm, sites={"x" + s: m for s, m in arm.sites.items()})

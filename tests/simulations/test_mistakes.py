@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from common.errors import ConsiliumError, PlanError
+from common.errors import ConsiliumError, LabelError, PlanError
 from simulations.cli import app
+from simulations.mistakes import at_hospital
 from simulations.scenario import HERE, load_scenario
 from simulations.tables.study import load_study
 
@@ -95,6 +96,30 @@ def test_a_study_of_a_table_is_told_its_mistakes_alike(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="in the study") as error:
         load_study(tmp_path / "own.toml")
     assert "colour: there is no such key" in str(error.value)
+
+
+def test_a_hospitals_own_error_is_told_with_its_name_and_what_a_scenario_can_do() -> None:
+    with pytest.raises(LabelError) as error, at_hospital("north"):
+        raise LabelError(
+            "labels.csv", "all labels are of one class", "Mark every line split = test", code="one"
+        )
+    assert str(error.value).startswith(
+        "north, labels.csv: all labels are of one class. Real images: name it in"
+    )
+    assert error.value.code == "one"
+    with pytest.raises(LabelError, match=r"^north\.csv: it is empty\. Fill it$"), at_hospital("north"):
+        raise LabelError("north.csv", "it is empty", "Fill it")
+
+
+def test_the_hospital_of_many_that_cannot_be_taken_in_is_named(tmp_path: Path) -> None:
+    """Eight patients of whom none is ill: the file's name alone, labels.csv, would say nothing."""
+    whole = SITE.format(name="a", patients=20, prevalence=0.3, scanner="aster-dr", more="")
+    healthy = SITE.format(name="b", patients=8, prevalence=0.001, scanner="aster-dr", more="")
+    path = tmp_path / "own.toml"
+    path.write_text(f'base = "demo"\n[scenario]\nname = "own"\n{whole}{healthy}', encoding="utf-8")
+    found = CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "runs")])
+    assert found.exit_code == 2
+    assert "b, labels.csv: all labels are of one class" in f"{found.output}{found.stderr}"
 
 
 @pytest.mark.parametrize(

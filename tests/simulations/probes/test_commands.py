@@ -32,6 +32,8 @@ def test_two_runs_give_a_page_beside_the_first(tmp_path: Path):
     assert (tmp_path / "comparison.html").is_file()
     assert len(told["runs"]) == 2
     assert "different seeds" in told["warnings"][0]
+    plain = CliRunner().invoke(app, ["report", str(tmp_path / "run-1"), str(tmp_path / "run-2")])
+    assert f"With care: {told['warnings'][0]}" in plain.stderr
 
 
 def test_one_run_gives_its_report_anew(tmp_path: Path):
