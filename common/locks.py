@@ -7,20 +7,29 @@ what is left of another.
 from __future__ import annotations
 
 import fcntl
+import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+_POLL_S: Final = 0.1
 
 
-def taken(path: Path) -> IO[bytes]:
+def taken(path: Path, wait_s: float = 0.0) -> IO[bytes]:
     """The file at `path`, made where it is not there, and held until it is closed.
 
+    Args:
+        path: of the file; its folder is there.
+        wait_s: for how many seconds it is tried again while another holds it.
+
     Raises:
-        BlockingIOError: another process, or another place in this one, holds it.
+        BlockingIOError: another process, or another place in this one, still holds it.
         OSError: it cannot be made, or this disk knows no locks.
     """
+    ends = time.monotonic() + wait_s
     file = path.open("ab")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _held(file, last=time.monotonic() >= ends):
+            time.sleep(_POLL_S)
     except OSError:
         file.close()
         raise
@@ -40,3 +49,13 @@ def awaited(path: Path) -> IO[bytes]:
         file.close()
         raise
     return file
+
+
+def _held(file: IO[bytes], *, last: bool) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if last:
+            raise
+        return False
+    return True

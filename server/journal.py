@@ -10,11 +10,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from common.audit import AuditLog
 from common.checkpoints import Checkpoint
 from common.code import code_digest
 from common.errors import FederationError, StorageError
+from common.locks import taken
 from common.messages import Update
 from common.plan import Plan
 from common.tensors import Blob
@@ -42,7 +41,6 @@ RUNNING: Final = "running"
 _DIGEST_BYTES: Final = 32
 _LOCK_S: Final = 20.0
 """How long the folder is waited for: a process that was killed lets go at once, its orphans within seconds."""
-_POLL_S: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,11 +90,14 @@ class Journal:
         path = self._out / "run.lock"
         try:
             self._out.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab")
+            mine = taken(path, wait_s)
+        except BlockingIOError:
+            raise FederationError(
+                "folder out", "another process carries this run out", "Wait for it", code="out-busy"
+            ) from None
         except OSError:
             raise StorageError(path.name, "it cannot be made", "Check free space and rights") from None
-        with file:
-            _lock(file.fileno(), wait_s)
+        with mine:
             yield
 
     def begin(self, record: FederationRecord) -> None:
@@ -224,11 +225,10 @@ def is_owned(out: Path) -> bool:
     path = out / "run.lock"
     if not path.exists():
         return False
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    try:
+        taken(path).close()
+    except BlockingIOError:
+        return True
     return False
 
 
@@ -241,21 +241,6 @@ def _plain(record: FederationRecord) -> dict[str, object]:
 def _label(record: FederationRecord) -> dict[str, object]:
     """What a model says of itself wherever it is copied: whether sites are missing in it."""
     return {"subset": record.subset, "trained": len(record.trained), "expected": len(record.expected)}
-
-
-def _lock(number: int, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise FederationError(
-                    "folder out", "another process carries this run out", "Wait for it", code="out-busy"
-                ) from None
-            time.sleep(_POLL_S)
-        else:
-            return
 
 
 def write_federation(record: FederationRecord, path: Path) -> None:

@@ -75,6 +75,23 @@ def test_who_takes_turns_waits_for_the_one_before(tmp_path: Path) -> None:
     assert order == ["first", "second"]
 
 
+def test_who_waits_for_a_while_gets_what_is_let_go_meanwhile(tmp_path: Path) -> None:
+    path, got = tmp_path / "lock", threading.Event()
+
+    def second() -> None:
+        with taken(path, 600.0):
+            got.set()
+
+    waits = threading.Thread(target=second, daemon=True)
+    with taken(path):
+        waits.start()
+        with pytest.raises(BlockingIOError):
+            taken(path, 0.3)
+        assert not got.is_set()
+    assert got.wait(60)
+    waits.join(60)
+
+
 def test_a_turn_that_ends_in_an_error_is_over(tmp_path: Path) -> None:
     with pytest.raises(KeyError), awaited(tmp_path / "lock"):
         raise KeyError
