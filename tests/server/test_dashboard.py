@@ -20,6 +20,7 @@ from common.audit import AuditLog
 from common.checkpoints import write_whole
 from common.messages import Estimate, GroupMetrics, ModelMetrics, SiteHealth, SiteMetrics
 from server.cli import app
+from server.dashboard import listening
 from server.deployment import Start, healthy, programs
 from server.exposition import exposition
 from server.federation_folder import Consortium
@@ -211,6 +212,12 @@ def test_a_superlink_that_is_there_and_does_nothing_is_not_ready(served, tmp_pat
 def _tell(path, **states):
     programs = {name: {"state": state} for name, state in states.items()}
     write_whole(path, json.dumps({"pid": os.getpid(), "programs": programs}).encode())
+
+
+def test_the_page_is_for_this_machine_alone():
+    """Bound to 127.0.0.1 and to no other of its addresses."""
+    with listening(0) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_an_address_opens_once_and_the_next_lies_in_a_private_file(served):

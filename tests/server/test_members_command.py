@@ -58,6 +58,8 @@ def test_a_hospital_is_invited_enrols_is_admitted_and_is_revoked(world, tmp_path
     assert "certificate lasts" in server(world, "renew")
     assert "no member any more" in server(world, "revoke", "st-anna", "--yes")
     assert "certificate" in at(site, "renew", status=7)
+    # The book refuses at once; the edge by itself as soon as it has read the list that the command told it of.
+    until("the edge refuses by its list", lambda: "certificate revoked" in at(site, "renew", status=7))
 
 
 def test_who_waits_is_a_member_soon_after_being_admitted(world, tmp_path):
