@@ -34,7 +34,7 @@ def problems_of(error: ValidationError, raw: dict[str, Any], kind: Any) -> list[
     """
     found: dict[_Place, dict[str, Any]] = {}
     for each in error.errors(include_url=False):
-        one = dict(each)
+        one: dict[str, Any] = dict(each)
         place = _place(tuple(one["loc"]), raw, whole=one["type"] in (*_UNKNOWN, *_MISSING))
         # A value that may be a number or a range is wrong as either; what it was meant to be is told.
         if place not in found or found[place]["type"] in _NO_LIST:

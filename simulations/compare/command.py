@@ -38,7 +38,7 @@ def compare(
 
     The same command goes on where it stopped; more methods or seeds find what is there.
     """
-    from simulations.compare.page import summary
+    from simulations.compare.page import ended, summary
     from simulations.compare.sites_told import put
     from simulations.compare.sweep import Asked
     from simulations.compare.sweep import compare as run
@@ -55,6 +55,8 @@ def compare(
     if write is not None:
         put(write, record)
     show(record, as_json, lambda: summary(record))
+    for line in ended(record):
+        say(line)
     say(f"Open {folder / 'compare.html'} in a browser.")
     if any(row.failed for row in record.rows):
         raise typer.Exit(1)

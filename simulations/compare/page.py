@@ -24,6 +24,7 @@ from common.pages.page import (
     write_whole,
 )
 from common.pages.svg import Drawing, Scale, ticks
+from server.reports.reasons import meaning
 from simulations.compare.cells import Compared, Row
 from simulations.compare.sites_told import bounded, change, hospitals, three
 from simulations.compare.ways import BASE
@@ -90,8 +91,28 @@ def said(record: Compared) -> list[str]:
                 word = "better" if apart.low > 0 else "worse"
                 found.append(f"{row.way}: {word} than {BASE} for the {what}, {difference(apart)}.")
     if len(record.seeds) < 2:
-        return ["One seed tells nothing about chance: repeat with more."]
-    return found or [f"Over {len(record.seeds)} seeds, nothing differs from {BASE} beyond chance."]
+        return ["One seed tells nothing about chance: repeat with more.", *ended(record)]
+    if not any(row.mean_change for row in record.rows):
+        return [
+            f"Nothing was compared: no other way has a figure in two seeds in which {BASE} has one.",
+            *ended(record),
+        ]
+    return [
+        *(found or [f"Over {len(record.seeds)} seeds, nothing differs from {BASE} beyond chance."]),
+        *ended(record),
+    ]
+
+
+def ended(record: Compared) -> list[str]:
+    """What ended ways before they had a figure, in words, and what to do; one line for each reason."""
+    whose: dict[str, list[str]] = {}
+    for row in record.rows:
+        for seed, code in row.failed.items():
+            whose.setdefault(code, []).append(f"{row.way} (seed {seed})")
+    return [
+        f"Ended without a figure: {', '.join(ways)}. {code}: {meaning(code, reply=True)[0]}. {meaning(code, reply=True)[1]}."
+        for code, ways in whose.items()
+    ]
 
 
 def _error(row: Row) -> str:

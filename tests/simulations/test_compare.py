@@ -184,6 +184,22 @@ def test_a_difference_that_chance_could_make_is_not_told_as_one():
     assert "One seed" in said(_record(seeds=(1,)))[0]
 
 
+def test_where_nothing_was_measured_nobody_is_told_that_nothing_differs():
+    """Every seed ended on too few hospitals: the page says so, why, and what to do."""
+    failed = [cell(name, s, failed="subset") for name in ("fedavg", "ditto") for s in (1, 2)]
+    rows = tuple(row(n, [c for c in failed if c.way == n], failed[:2], 0.0) for n in ("fedavg", "ditto"))
+    first, second = said(replace(_record(seeds=(1, 2)), rows=rows, cells=tuple(failed)))
+    assert "Nothing was compared" in first
+    assert "fedavg (seed 1), fedavg (seed 2), ditto (seed 1), ditto (seed 2)" in second
+    assert (
+        "subset: fewer hospitals than the plan requires. Wait for the others, or lower least_sites." in second
+    )
+    one = (*_record().rows[:1], replace(_record().rows[1], failed={"3": "subset"}))
+    told = said(replace(_record(), rows=one))
+    assert "better than fedavg" in told[0]
+    assert told[-1].startswith("Ended without a figure: ditto (seed 3).")
+
+
 def test_the_drawing_says_in_words_what_it_shows_and_nothing_where_nothing_was_measured():
     rows = _record().rows
     assert three(rows[1].mean) in str(drawing(rows[:2], 372.0))
