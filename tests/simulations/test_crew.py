@@ -34,6 +34,13 @@ def mark(path: Path) -> str:
     return path.name
 
 
+def linger(path: Path) -> str:
+    """Long enough for a starter that gets no processor for a while to hear of an error."""
+    path.touch()
+    time.sleep(0.5)
+    return path.name
+
+
 def fail(path: Path) -> str:
     path.touch()
     raise StorageError("a part", "it is full", "Free it", code="storage-full")
@@ -73,7 +80,7 @@ def test_a_worker_that_ends_while_it_speaks_hangs_nobody() -> None:
 
 def test_what_had_finished_comes_before_the_error_and_nothing_new_begins(tmp_path: Path) -> None:
     jobs: list[Callable[[], str]] = [partial(mark, tmp_path / "a"), partial(fail, tmp_path / "b")]
-    jobs += [partial(mark, tmp_path / f"later-{n}") for n in range(20)]
+    jobs += [partial(linger, tmp_path / f"later-{n}") for n in range(20)]
     got: list[str] = []
     with board() as bars, crew(bars, 1) as hands, pytest.raises(StorageError) as caught:
         got.extend(hands.do(jobs))
