@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,13 @@ class Seals:
 
     identity: Identity = field(repr=False)
     roster: Roster
+    now: Callable[[], Roster | None] = field(default=lambda: None, repr=False)
+    """Looks the roster up again: who was admitted while a run waits takes part, and who was revoked is heard no more."""
+
+    @property
+    def members(self) -> Roster:
+        """The roster as it is at this moment; that of the beginning where there is no other."""
+        return self.now() or self.roster
 
 
 def load_seals(folder: Path) -> Seals | None:
@@ -79,11 +86,15 @@ def load_seals(folder: Path) -> Seals | None:
     if not (folder / SETTINGS).exists():
         return None
     consortium = Consortium.open(folder)
-    roster = consortium.book.roster()
-    if roster is None:
-        return None
-    verify_roster(roster, consortium.identity.public)
-    return Seals(consortium.identity, roster)
+
+    def newest() -> Roster | None:
+        roster = consortium.book.roster()
+        if roster is not None:
+            verify_roster(roster, consortium.identity.public)
+        return roster
+
+    first = newest()
+    return None if first is None else Seals(consortium.identity, first, newest)
 
 
 def sealed(grid: Grid, folder: Path | None) -> Grid:
@@ -206,7 +217,8 @@ class SealedGrid(Around[Grid]):
         name = sent.site
         if name == EVERYONE:
             name = envelope.peek(head).sender.removesuffix(f"@{self._federation}")
-        key = self._seals.roster.key_of(name)
+        roster = self._seals.members
+        key = roster.key_of(name)
         if key is None:
             raise envelope.refusal("envelope-sender", "the roster does not name its sender")
         expected = Expected(
@@ -225,7 +237,7 @@ class SealedGrid(Around[Grid]):
         self._sites[sent.node] = name
         if self._sightings is not None:
             skew_s = (opened.envelope.time_ms - expected.now_ms) / 1000
-            self._sightings.heard(SiteName(name), said, expected.now_ms / 1000, skew_s)
+            self._sightings.of(roster).heard(SiteName(name), said, expected.now_ms / 1000, skew_s)
 
 
 def _couriers(sent: _Sent, body: bytes) -> bytes:

@@ -68,6 +68,10 @@ class Sightings:
         self._roster = roster
         self._audit = AuditLog(folder / AUDIT)
 
+    def of(self, roster: Roster) -> Sightings:
+        """The same folder, by another roster."""
+        return Sightings(self._folder, self._identity, roster)
+
     def heard(self, site: SiteName, said: dict[str, Any], at: float, skew_s: float) -> None:
         """Note an answer whose envelope held.
 
