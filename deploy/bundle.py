@@ -155,7 +155,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--torch", choices=("cpu", "index"), default="index")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     asked = parser.parse_args(words)
-    sys.stderr.write(f"Wheels are fetched and packed into {asked.out}: some minutes, and gigabytes ...\n")
+    sys.stderr.write(
+        f"Wheels are fetched and packed into {asked.out}: some minutes, and one to several gigabytes of disk ...\n"
+    )
     path = build(asked.out, asked.torch)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
