@@ -243,7 +243,7 @@ def test_serve_listens_until_it_is_told_to_stop(tmp_path, end: signal.Signals) -
         said = [process.stderr.readline(), process.stderr.readline()]
         assert "share an account" in said[0]
         assert "listens" in said[1]
-        assert healthy(path, 5.0)
+        assert healthy(path, 60.0)
         process.send_signal(end)
         assert "stopped" in process.stderr.read()
     assert process.returncode == 0

@@ -96,7 +96,7 @@ def test_a_third_account_does_not_reach_the_service(world, place):
         env=clean_environment(),
     )
     assert json.loads(done.stdout)["knock"].startswith("denied")
-    assert healthy(courier.socket)
+    assert healthy(courier.socket, 60.0)
 
 
 class Echo:
@@ -121,8 +121,8 @@ def test_a_model_goes_through_the_gate_whole_and_many_times(gate):
     model = os.urandom(30 << 20)
     assert call(gate, model, 100) == model
     for number in range(50):
-        assert call(gate, b"%d" % number, 20) == b"%d" % number
-    assert healthy(gate)
+        assert call(gate, b"%d" % number, 60) == b"%d" % number
+    assert healthy(gate, 60.0)
 
 
 def test_the_gate_lets_nobody_in_who_is_not_named(tmp_path):

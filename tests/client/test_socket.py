@@ -36,8 +36,8 @@ def path(tmp_path):
 
 
 def test_bytes_go_in_and_come_out_large_ones_too(path):
-    assert call(path, b"abc", 5) == b"cba"
-    assert len(call(path, bytes(20 << 20), 20)) == 20 << 20
+    assert call(path, b"abc", 60) == b"cba"
+    assert len(call(path, bytes(20 << 20), 120)) == 20 << 20
 
 
 def test_an_orchestrator_s_probe_is_answered_without_knowing_our_names(path):
@@ -51,7 +51,7 @@ def test_an_orchestrator_s_probe_is_answered_without_knowing_our_names(path):
 
 
 def test_it_says_that_it_is_healthy(path, tmp_path):
-    assert healthy(path)
+    assert healthy(path, 60.0)
     assert not healthy(tmp_path / "nobody.sock", 0.2)
 
 
@@ -65,19 +65,19 @@ def test_a_late_answer_and_no_answer_are_told_apart(path, tmp_path):
         call(path, b"slow", 0.2)
     assert caught.value.code == "timeout"
     with pytest.raises(FederationError) as caught:
-        call(tmp_path / "nobody.sock", b"x", 0.5)
+        call(tmp_path / "nobody.sock", b"x", 30)
     assert caught.value.code == "no-service"
 
 
 def test_a_service_that_breaks_does_not_tell_why(path):
     with pytest.raises(FederationError) as caught:
-        call(path, b"raise", 5)
+        call(path, b"raise", 60)
     assert "Anna" not in str(caught.value)
 
 
 def test_a_socket_left_by_a_crash_is_replaced(path):
     second = serve(Echo(), path)
-    assert call(path, b"ab", 5) == b"ba"
+    assert call(path, b"ab", 60) == b"ba"
     second.stop(grace=None).wait()
 
 
@@ -157,7 +157,7 @@ def test_large_pushes_over_the_socket_do_not_grow_the_service(resident):
         one.join()
     assert set(said) == {full}
     assert call(path, bytes(60 * MIB), 60) == str(60 * MIB).encode(), "the room is free again"
-    assert healthy(path, 5)
+    assert healthy(path, 60.0)
     # About 180: the room, its copy as one piece, and what gRPC holds. One call of these more would be 300, the crowd 768.
     assert peak() - before < 400
 
