@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,8 +86,10 @@ def test_who_waits_for_a_while_gets_what_is_let_go_meanwhile(tmp_path: Path) -> 
     waits = threading.Thread(target=second, daemon=True)
     with taken(path):
         waits.start()
+        began = time.monotonic()
         with pytest.raises(BlockingIOError):
             taken(path, 0.3)
+        assert time.monotonic() - began >= 0.3
         assert not got.is_set()
     assert got.wait(60)
     waits.join(60)
