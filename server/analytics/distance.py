@@ -127,8 +127,11 @@ def _filled(table: Row, labels: Row, usual: Row) -> Row:
 
 
 def against(record: AnalysisRecord, axis: str) -> dict[str, tuple[Row, Row]]:
-    """Patients by bin of each part and of all others together, of the labels that everybody tells something of."""
-    tables = filled(record, axis)
+    """Patients by bin of each part and of all others together, of the labels that everybody tells something of.
+
+    Whoever tells nothing at all, as a very small hospital, is left out: else nobody could be compared because of it.
+    """
+    tables = {name: table for name, table in filled(record, axis).items() if table.sum() > 0}
     if len(tables) < 2:
         return {}
     labels = np.min([table.sum(axis=1) for table in tables.values()], axis=0) > 0

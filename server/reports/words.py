@@ -86,7 +86,9 @@ def mean_auroc(record: RunRecord, series: str) -> tuple[Estimate, tuple[str, ...
         and group.auroc is not None
     }
     value = mean(list(found.values()), confidence_of(record))
-    return None if value is None else (value, tuple(found))
+    if value is None:
+        return None
+    return Estimate(value.value, max(0.0, value.low), min(1.0, value.high)), tuple(found)
 
 
 def answer(record: RunRecord) -> list[str]:

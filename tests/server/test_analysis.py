@@ -12,7 +12,16 @@ from common.analytics import schema_of
 from common.cells import coarse, exact_tables
 from common.errors import AdmissionRefused, InputError, PlanError
 from common.messages import CountTable, Tally
-from server.analytics.distance import chance_of, divergence, filled, holm, judged, labels_of, prevalence
+from server.analytics.distance import (
+    against,
+    chance_of,
+    divergence,
+    filled,
+    holm,
+    judged,
+    labels_of,
+    prevalence,
+)
 from server.analytics.gather import Summed, _checked, written
 from server.analytics.page import page
 from server.analytics.records import AnalysisRecord, Bins, Part, read_analysis, write_analysis
@@ -69,6 +78,25 @@ def record(own, summed=None, **more) -> AnalysisRecord:
             **more,
         }
     )
+
+
+def test_a_hospital_too_small_to_tell_anything_keeps_nobody_else_from_being_compared():
+    """Eight patients, every cell held back; the two large hospitals have other machines and are told apart as without it."""
+    rng, share = np.random.default_rng(4), usual()
+    axis = next(one for one in SCHEMA.axes if one.name == "median")
+    dark, bright = np.zeros((3, len(axis.bins))), np.zeros((3, len(axis.bins)))
+    dark[:, 2], bright[:, 5] = 1.0, 1.0
+    large = [
+        part(drawn(rng, 300, 0.4, share, median=dark), "anna"),
+        part(drawn(rng, 300, 0.4, share, median=bright), "bert"),
+    ]
+    tiny = part(drawn(rng, 8, 0.4, share), "carla")
+    assert set(against(record([*large, tiny]), "median")) == {"anna", "bert"}
+    for name, (mine, others) in against(record([*large, tiny]), "median").items():
+        assert divergence(mine, others) == pytest.approx(1.0), name
+    told = [trouble.title for trouble in predicted(record([*large, tiny]))]
+    assert told == [trouble.title for trouble in predicted(record(large))]
+    assert any(title.startswith("Images look different") for title in told)
 
 
 def same(seed: int) -> AnalysisRecord:

@@ -235,6 +235,20 @@ def test_a_site_of_one_class_shows_its_sensitivity():
     assert "hannover" not in words.mean_auroc(with_external(realistic()), "federated")[1]
 
 
+def test_the_interval_of_a_mean_auroc_ends_at_one():
+    """One small hospital with a high AUROC: a normal interval would run past what can be."""
+    record = realistic()
+    arm = record.arms["federated"]
+    name, site = next((s, m) for s, m in arm.sites.items() if m.models[0].groups[0].auroc)
+    group = replace(site.models[0].groups[0], auroc=Estimate(0.97, 0.80, 1.0))
+    model = replace(site.models[0], groups=(group, *site.models[0].groups[1:]))
+    arm = replace(arm, sites={name: replace(site, models=(model, *site.models[1:]))})
+    value, who = words.mean_auroc(replace(record, arms={"federated": arm}), "federated")
+    assert who == (name,)
+    assert value.high == 1.0
+    assert 0.8 < value.low < value.value == 0.97
+
+
 def test_the_simulation_part_is_marked_and_says_whether_the_scanner_was_named(page):
     part = page[page.index('class="simonly"') :]
     assert "a real federation never has them" in visible(part)
