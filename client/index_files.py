@@ -33,8 +33,9 @@ class Files(Database):
         return None if record is None else _outcome(record)
 
     def judged(self) -> list[FileOutcome]:
-        """Every file that was refused after its figures were measured, by code."""
-        records = self._all(_OUTCOMES + "WHERE quality <> '{}' ORDER BY code, key")
+        """Every image that was refused after its figures were measured, by code; once, whatever files it came in."""
+        once = "GROUP BY code, CASE quarantine_id WHEN '' THEN key ELSE quarantine_id END"
+        records = self._all(f"{_OUTCOMES} WHERE quality <> '{{}}' {once} ORDER BY code, key")
         return [_outcome(record) for record in records]
 
     def ended_as(self, quarantine_id: str, code: str) -> bool:

@@ -95,6 +95,8 @@ def test_it_lies_once_and_names_both_ways(site: Site, order: tuple[str, str]) ->
     assert {one.ways for one in found} == {order}
     assert len(list(site.quarantine.glob("*.sealed"))) == 3
     assert intake_summary(site).received == 6
+    with Index(site.index) as index:
+        assert [one.code for one in index.judged()] == ["quality-blank"]
     (waiting,) = (one.id for one in found if one.waits)
     words = ["quarantine", "show", waiting, "--site", str(site.folder)]
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["ways"] == list(order)
