@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from client import tunnel
+from client import parts, tunnel
 from client.enrolment import enrol, renew
 from client.site import init_site
 from common.errors import ConsiliumError
@@ -63,6 +63,10 @@ def test_a_tunnel_goes_over_to_the_address_that_answers(tmp_path):
         values["addresses"].insert(0, f"127.0.0.83:{nobody}")
         kit.write_text(json.dumps(values))
         assert renew(site, always=True) is not None
+        (program,) = (one for one in parts.connecting(site) if one.name == "tunnel")
+        assert f"output = {program.logs[0]}" in tunnel.write(site).read_text(), (
+            "what stunnel writes is bounded"
+        )
         processes.start("tunnel", tunnel.command(site))
         until("the tunnel listens", lambda: listening(tunnel.HOST, site.federation.tunnel_port))
         assert roster_through(site) == 200

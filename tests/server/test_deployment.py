@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from server.deployment import Start, programs
 from server.federation_folder import Consortium
 
@@ -29,6 +31,16 @@ def test_the_superlink_is_on_loopback_knows_its_nodes_and_gives_work_to_who_has_
     assert "insecure" not in told["superlink"]
     assert str(folder / "secrets" / "executor.secret") in told["executor"]
     assert {"edge", "api", "dashboard"} <= set(told)
+
+
+def test_what_nginx_writes_is_kept_from_growing(tmp_path):
+    """Whatever the edge's settings name as a log is among the files that the supervisor bounds."""
+    made = Consortium.init(tmp_path / "consortium", "lungs", ["localhost:9443"])
+    (edge,) = (one for one in programs(Start(made)) if one.name == "edge")
+    conf = (made.run / "edge.conf").read_text()
+    named = re.findall(r"^\s*(?:access_log|error_log) (\S+?)[ ;]", conf, re.MULTILINE)
+    assert len(named) == 3
+    assert set(named) == {str(path) for path in edge.logs}
 
 
 def test_without_tls_the_executor_still_shows_its_secret_and_nobody_else_is_served(tmp_path):
