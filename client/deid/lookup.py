@@ -8,24 +8,17 @@ data. Every look-up, also one that finds nothing, is in the audit log with who a
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydicom.dataset import Dataset
 
+from client.deid.originals import Original, cipher_of, opened, sealed
 from client.deid.pseudonyms import Pseudonyms
 from client.deid.work import identity
 from client.files import FULL
@@ -38,26 +31,12 @@ from common.sqlite import use_wal
 REASONS: Final = ("unspecified", "care", "consent", "labels", "quality", "audit", "legal")
 """Why somebody may ask who a pseudonym is, as it stands in the audit log; a fixed word, never free text."""
 _FORM: Final = re.compile(r"P[0-9a-f]{32}|A[0-9a-f]{15}|2\.25\.[0-9]{1,39}")
-_PURPOSE: Final = b"consilium look-up table 1"
-_NONCE_BYTES: Final = 12
 _TIMEOUT_S: Final = 30.0
 _TABLE: Final = (
     "CREATE TABLE IF NOT EXISTS originals (pseudonym TEXT NOT NULL, spend_key TEXT NOT NULL, "
     "sealed TEXT NOT NULL, PRIMARY KEY (pseudonym, spend_key)) STRICT, WITHOUT ROWID"
 )
 _PRAGMAS: Final = ("synchronous = FULL", "secure_delete = ON")
-
-
-@dataclass(frozen=True)
-class Original:
-    """What a pseudonym stands for. Shown to the person who asked, written nowhere."""
-
-    kind: str
-    """`patient`, `accession` or `study`."""
-    value: str
-    """The patient's number, the accession number, or the study's UID, as the source has it."""
-    issuer: str = ""
-    """Of a patient's number: the office that issued it."""
 
 
 class Entry(NamedTuple):
@@ -81,8 +60,8 @@ def seal(names: Pseudonyms, source: Dataset) -> dict[str, str]:
     study = str(source.get("StudyInstanceUID") or "").strip(" \0")
     if study:
         found[names.uid(study)] = Original("study", study)
-    cipher = _cipher(names.key)
-    return {pseudonym: _sealed(cipher, pseudonym, original) for pseudonym, original in found.items()}
+    cipher = cipher_of(names.key)
+    return {pseudonym: sealed(cipher, pseudonym, original) for pseudonym, original in found.items()}
 
 
 class LookupTable:
@@ -120,7 +99,7 @@ class LookupTable:
         with self._open() as database:
             query = "SELECT sealed FROM originals WHERE pseudonym = ? LIMIT 1"
             row = database.execute(query, (pseudonym,)).fetchone()
-        return None if row is None else _opened(_cipher(self._key), pseudonym, row[0])
+        return None if row is None else opened(cipher_of(self._key), pseudonym, row[0])
 
     def spend_key(self, pseudonym: str) -> str:
         """The ledger name of the patient whose pseudonym this is, or empty."""
@@ -274,28 +253,3 @@ def _record(site: Site, pseudonym: str, reason: str, status: str) -> None:
     AuditLog(site.audit).append(
         "deid.lookup", digest=pseudonym.lower(), code=reason, status=status, user=this_user()
     )
-
-
-@lru_cache(maxsize=4)
-def _cipher(key: bytes) -> AESGCM:
-    return AESGCM(HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=_PURPOSE).derive(key))
-
-
-def _sealed(cipher: AESGCM, pseudonym: str, original: Original) -> str:
-    nonce = os.urandom(_NONCE_BYTES)
-    plain = json.dumps([original.kind, original.value, original.issuer]).encode("utf-8")
-    return base64.b64encode(nonce + cipher.encrypt(nonce, plain, pseudonym.encode("ascii"))).decode("ascii")
-
-
-def _opened(cipher: AESGCM, pseudonym: str, text: str) -> Original:
-    try:
-        raw = base64.b64decode(text, validate=True)
-        plain = cipher.decrypt(raw[:_NONCE_BYTES], raw[_NONCE_BYTES:], pseudonym.encode("ascii"))
-        return Original(*json.loads(plain))
-    except (InvalidTag, ValueError, TypeError):
-        raise StorageError(
-            "the look-up table",
-            "this entry was not sealed with this site's key, or is damaged",
-            "Restore the pseudonym key and the table from backups of the same day",
-            code="lookup-unreadable",
-        ) from None

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.deid.lookup import REASONS, Entry, LookupTable, Original, forget_originals, look_up, seal
+from client.deid.lookup import REASONS, Entry, LookupTable, forget_originals, look_up, seal
+from client.deid.originals import Original
 from client.deid.pseudonyms import Identity, Pseudonyms
 from client.intake.ingest import ingest
 from client.withdraw import withdraw_patient
