@@ -21,7 +21,7 @@ from server.reports import select
 from server.reports.crowds import crowd, cut, gathered, released
 from server.reports.reasons import meaning
 from server.reports.statistics import GroupRow, family_name, group_rows, weak_groups
-from server.reports.words import mean_auroc, mean_gap, site_gap
+from server.reports.words import hospitals, mean_auroc, mean_gap, site_gap
 
 METRICS: Final = ("sensitivity", "specificity", "precision", "f1", "auprc")
 
@@ -57,7 +57,7 @@ def arms(record: RunRecord) -> Table:
     top, held = [Cell("Mean over hospitals", "total")], least(record)
     for name in series:
         found = means[name]
-        top.append(Cell(estimate(found[0]), note=f"{len(found[1])} hospitals") if found else Cell(NOTHING))
+        top.append(Cell(estimate(found[0]), note=hospitals(len(found[1]))) if found else Cell(NOTHING))
     rows = [tuple(top)]
     numbers: list[tuple[Value, ...]] = []
     for site in select.sites(record):
@@ -97,7 +97,13 @@ def gaps(record: RunRecord) -> Table:
     rows = []
     numbers: list[tuple[Value, ...]] = []
     sizes = sorted({len(gap.sites) for gap, _ in shown})
-    top = [Cell("Mean over hospitals", "total", f"{' or '.join(map(str, sizes))} hospitals")]
+    top = [
+        Cell(
+            "Mean over hospitals",
+            "total",
+            hospitals(sizes[0]) if len(sizes) == 1 else f"{' or '.join(map(str, sizes))} hospitals",
+        )
+    ]
     top += [_change_cell(gap.change) for gap, _ in shown]
     rows.append(tuple(top))
     for site in select.sites(record):

@@ -88,6 +88,8 @@ def mean_auroc(record: RunRecord, series: str) -> tuple[Estimate, tuple[str, ...
     value = mean(list(found.values()), confidence_of(record))
     if value is None:
         return None
+    if len(found) == 1:
+        return next(iter(found.values())), tuple(found)  # its own interval, not a normal one made of it
     return Estimate(value.value, max(0.0, value.low), min(1.0, value.high)), tuple(found)
 
 

@@ -235,18 +235,24 @@ def test_a_site_of_one_class_shows_its_sensitivity():
     assert "hannover" not in words.mean_auroc(with_external(realistic()), "federated")[1]
 
 
-def test_the_interval_of_a_mean_auroc_ends_at_one():
-    """One small hospital with a high AUROC: a normal interval would run past what can be."""
-    record = realistic()
+def test_the_interval_of_a_mean_auroc_ends_at_one_and_of_one_hospital_is_its_own():
+    """A normal interval around a high AUROC would run past what can be."""
+    record, high = realistic(), Estimate(0.97, 0.80, 1.0)
     arm = record.arms["federated"]
-    name, site = next((s, m) for s, m in arm.sites.items() if m.models[0].groups[0].auroc)
-    group = replace(site.models[0].groups[0], auroc=Estimate(0.97, 0.80, 1.0))
-    model = replace(site.models[0], groups=(group, *site.models[0].groups[1:]))
-    arm = replace(arm, sites={name: replace(site, models=(model, *site.models[1:]))})
-    value, who = words.mean_auroc(replace(record, arms={"federated": arm}), "federated")
-    assert who == (name,)
-    assert value.high == 1.0
-    assert 0.8 < value.low < value.value == 0.97
+    told = [(s, m) for s, m in arm.sites.items() if m.models[0].groups[0].auroc][:2]
+    sites = {
+        name: replace(site, models=(replace(m, groups=(replace(m.groups[0], auroc=high), *m.groups[1:])),))
+        for name, site in told
+        for m in site.models[:1]
+    }
+    both = words.mean_auroc(replace(record, arms={"federated": replace(arm, sites=sites)}), "federated")
+    assert both is not None
+    assert both[0].high == 1.0
+    assert 0.8 < both[0].low < both[0].value == pytest.approx(0.97)
+    lone = {told[0][0]: sites[told[0][0]]}
+    alone = replace(record, arms={"federated": replace(arm, sites=lone)})
+    assert words.mean_auroc(alone, "federated") == (high, (told[0][0],))
+    assert "1 hospitals" not in visible(report_html(alone))
 
 
 def test_the_simulation_part_is_marked_and_says_whether_the_scanner_was_named(page):
