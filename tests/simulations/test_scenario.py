@@ -126,7 +126,7 @@ def test_a_scenario_that_is_not_there_names_those_that_ship(tmp_path: Path) -> N
 def test_a_file_that_is_not_toml_or_a_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text("[scenario\n")
     for path in (tmp_path / "x.toml", tmp_path):
-        with pytest.raises(InputError, match="is not TOML|cannot be read"):
+        with pytest.raises(InputError, match=r"is not TOML|cannot be read"):
             load_scenario(path)
 
 
