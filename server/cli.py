@@ -14,10 +14,10 @@ from common.logs import configure
 from server.commands import audit, members, survey, track, watch
 from server.commands import start as starting
 from server.commands.options import HERE, Folder
-from server.records import RunRecord, read_record
 
 if TYPE_CHECKING:
     from common.plan import Plan
+    from server.records import RunRecord
 
 app = make_app("The consortium's side: check a plan, run a federation, write its report, verify its log.")
 app.add_typer(audit.group, name="audit")
@@ -112,19 +112,20 @@ def release(
     show(made, as_json, lambda: grid(f"{read.study.name} is released", ("what", "value"), rows))
 
 
-@app.command("report", epilog=example("consilium-server report runs/demo-1/metrics.json --out report.html"))
+@app.command("report", epilog=example("consilium-server report /srv/consortium/runs/pneumonia-1"))
 def report(
-    metrics: Annotated[Path, typer.Argument(help="The metrics.json of a run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a study or run, or the metrics.json of a run.")],
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; report.html beside it by default.")
+        Path | None, typer.Option(help="Where to write; report.html in its folder by default.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the consortium's report from the records of a run."""
+    """Write the consortium's report of a study that completed, or of a simulated run."""
     from server.reports.consortium import write_report
 
-    target = out or metrics.with_name("report.html")
-    write_report(_record(metrics), target)
+    record, folder = _record(run), run if run.is_dir() else run.parent
+    target = out or folder / "report.html"
+    write_report(record, target)
     show({"report": target}, as_json, lambda: f"Wrote {target}")
 
 
@@ -157,14 +158,23 @@ def _checkout() -> Path:
     return folder
 
 
-def _record(metrics: Path) -> RunRecord:
+def _record(run: Path) -> RunRecord:
+    """The record of a simulated run; of a federation's study it is made here, and kept as metrics.json."""
     from pydantic import ValidationError
 
+    from server.records import read_record, write_record
+    from server.study_record import record_of
+
+    metrics = run / "metrics.json" if run.is_dir() else run
+    if (run / "federation.json").is_file():
+        record = record_of(run)
+        write_record(record, metrics)
+        return record
     try:
         return read_record(metrics)
     except (OSError, ValidationError):
         raise InputError(
-            metrics.name, "it is not the record of a run", "Give the metrics.json of a finished run"
+            run.name, "it is not the record of a run", "Give the folder of a study, or of a run that ended"
         ) from None
 
 

@@ -4,6 +4,7 @@
 `checkpoint.safetensors` the model and the record after each completed round
 `round/<site>.update`    updates that were admitted to the round under way; gone when it is complete
 `run.lock`               held by the one process that carries the run out
+`plan.toml`              what is carried out
 `federation.json`        the record (`server.records.FederationRecord`), when the run ended
 `model.safetensors`      the final model, when the run completed
 """
@@ -30,7 +31,7 @@ from common.code import code_digest
 from common.errors import FederationError, StorageError
 from common.locks import taken
 from common.messages import Update
-from common.plan import Plan
+from common.plan import Plan, dump_plan
 from common.tensors import Blob
 from common.types import Arrays, Digest, RunId, SiteName
 from server.records import FederationRecord
@@ -101,7 +102,10 @@ class Journal:
             yield
 
     def begin(self, record: FederationRecord) -> None:
-        """Put on disk that the run is under way: whoever looks must not take an earlier end for its end."""
+        """Put on disk what is asked, and that the run is under way: nobody must take an earlier end for its end."""
+        plan = self._out / "plan.toml"
+        if not plan.exists():
+            checkpoints.write_whole(plan, dump_plan(self._plan).encode())
         write_federation(record, self._out / "federation.json")
 
     def keep(self, question: Blob, site: SiteName, update: Blob) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from common.checkpoints import write_whole
 from common.messages import Comparison, Estimate, IntakeSummary, SiteMetrics
 from server.records_bias import Bias
 
@@ -180,10 +181,12 @@ class RunRecord:
 
 
 def write_record(record: RunRecord, path: Path) -> None:
-    """Write `metrics.json`, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(record), indent=1, sort_keys=True), encoding="utf-8")
-    temporary.replace(path)
+    """Write `metrics.json`, whole or not at all.
+
+    Raises:
+        StorageError: when it cannot be written.
+    """
+    write_whole(path, json.dumps(asdict(record), indent=1, sort_keys=True).encode())
 
 
 def read_record(path: Path) -> RunRecord:

@@ -45,6 +45,7 @@ def table(outcome: Outcome) -> str:
         "",
         "What there is now, as either side sees it:",
         f"  {program}/consilium-server status --folder {home}/consortium",
+        f"  {program}/consilium-server report {run}",
         f"  {program}/consilium-server audit verify {run}/audit.jsonl",
         f"  {program}/consilium-site status --site {home}/hospitals/{outcome.sites[0]}",
         f"The model is {run}/model.safetensors, and what the processes said is in {home}/*.log.",

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from client.cli import app as site
 from common.code import PACKAGES
@@ -42,7 +43,7 @@ def test_what_is_told_at_the_end_can_be_typed(tmp_path: Path) -> None:
     told = table(outcome)
     assert "16.3 s after the kill" in told
     commands = [line.split() for line in told.splitlines() if "consilium-s" in line.partition(" --")[0]]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for words in commands:
         assert Path(words[0]).is_file(), words[0]
         name = {"consilium-server": server, "consilium-site": site}[Path(words[0]).name]
@@ -79,3 +80,8 @@ def test_a_federation_trains_two_rounds_though_a_process_is_killed(tmp_path: Pat
     assert seen["subset"] is False
     assert len(seen["sites"]) == 3
     assert seen["back_s"] < 30
+    study = tmp_path / "all" / "consortium" / "runs" / seen["study"]
+    reported = CliRunner().invoke(server, ["report", str(study)])
+    assert reported.exit_code == 0, reported.output
+    page = (study / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in seen["sites"])
