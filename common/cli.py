@@ -31,6 +31,8 @@ from common.errors import ConsiliumError
 
 EXIT_INTERNAL: Final = 70
 """Exit status of a mistake of ours; EX_SOFTWARE of sysexits.h."""
+EXIT_STOPPED: Final = 130
+"""Exit status of a command that was stopped by Ctrl-C; 128 and the signal's number, as shells have it."""
 
 _AS_JSON: Final = "consilium.json"
 _SHOWN: Final = "consilium.shown"
@@ -76,6 +78,13 @@ class Border(TyperGroup):
         except click.Abort:
             _tell(ctx, _Told("aborted", self.name or "", "a question was not answered", "See --help", 1))
             raise
+        except KeyboardInterrupt:
+            say("stopped before its end")
+            _tell(
+                ctx,
+                _Told("stopped", self.name or "", "it was stopped before its end", "Repeat it", EXIT_STOPPED),
+            )
+            raise click.exceptions.Exit(EXIT_STOPPED) from None
         except ConsiliumError as error:
             say(f"error: {error}")
             _tell(ctx, _Told(error.code, error.subject, error.rule, error.remedy, error.exit_status))

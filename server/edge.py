@@ -25,6 +25,21 @@ _CHECK_S: Final = 30.0
 _ANSWER_S: Final = 2.0
 
 
+def check_path(folder: Path) -> None:
+    """Refuse a federation's folder whose path nginx would read as something else.
+
+    Raises:
+        SettingsError: `edge-path`.
+    """
+    if any(letter in str(folder.absolute()) for letter in " ;{}\"'$\\\n"):
+        raise SettingsError(
+            folder.name,
+            "its path has a character that means something to nginx",
+            "Choose a plain path for the federation's folder, such as /srv/consortium",
+            code="edge-path",
+        )
+
+
 def write(consortium: Consortium) -> Path:
     """Write nginx's settings into the federation's folder, from its server.toml.
 
@@ -35,13 +50,7 @@ def write(consortium: Consortium) -> Path:
         SettingsError: `edge-path` when the folder's path has a character that nginx would read as its own.
     """
     settings, run = consortium.settings, consortium.run
-    if any(letter in str(consortium.folder) for letter in " ;{}\"'$\\\n"):
-        raise SettingsError(
-            consortium.folder.name,
-            "its path has a character that means something to nginx",
-            "Move the federation's folder to a plain path, such as /srv/consortium",
-            code="edge-path",
-        )
+    check_path(consortium.folder)
     text = Environment(undefined=StrictUndefined, autoescape=False).from_string(  # noqa: S701 - no HTML
         _TEMPLATE.read_text(encoding="utf-8")
     )

@@ -60,8 +60,10 @@ def init(
 ) -> None:
     """Make a federation: its authority, the server's key, the database."""
     from common.identity import fingerprint
+    from server import edge
     from server.federation_folder import Consortium
 
+    edge.check_path(folder)
     made = Consortium.init(folder, name, address, passphrase_file)
     result = Made(
         name,

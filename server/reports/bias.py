@@ -6,22 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from common.messages import Estimate
 from common.pages.page import Figure, Table, csv_uri, difference, signed, two
-from common.statistics import Gap
 from server.records import RunRecord
 from server.records_bias import Bias, Picture, Probe
 from server.reports import mends, select
 from server.reports.bias_methods import methods
 from server.reports.bias_moves import moves_figure
+from server.reports.bias_words import SUBJECTS, alarm_sentence, found, p_value, quiet, sure
 from server.reports.gaps import gap_figure
 from server.reports.rows import Axis, Row, drawn, numbers, reach
-from server.reports.statistics import family_name
 
 _FIRST: Final = "machines"
-_GAPS: Final = 3
-"""Gaps that are said in words; the figure has them all."""
-_SUBJECTS: Final = {"manufacturer": "maker of the machine", "site": "hospital", "sex": "sex"}
 _SHORT: Final = {"manufacturer": "maker", "site": "hospital", "sex": "sex"}
 _SOURCES: Final = {"pixels": "raw pixels", "features": "the model's features", "score": "the score alone"}
 
@@ -40,6 +35,8 @@ class Chapter:
 
     model: str
     found: tuple[str, ...]
+    quiet: tuple[str, str]
+    """Where nothing was found: the class of the box, and its sentence."""
     sure: str
     mends: str
     costs: str
@@ -64,8 +61,9 @@ def chapter(record: RunRecord) -> Chapter | None:
     told, sources = methods(record, bias)
     return Chapter(
         model=select.look(bias.model).label,
-        found=tuple(_found(bias)),
-        sure=_sure(bias),
+        found=tuple(found(bias)),
+        quiet=quiet(bias),
+        sure=sure(bias),
         mends=mended,
         costs=price,
         first=tuple(_shown(p) for p in bias.pictures if p.kind == _FIRST),
@@ -82,76 +80,6 @@ def chapter(record: RunRecord) -> Chapter | None:
 def _shown(picture: Picture) -> Shown:
     rows = [(tile.caption, tile.value) for tile in picture.tiles if tile.value is not None]
     return Shown(picture, csv_uri(("picture", "score"), rows) if rows else "")
-
-
-def alarm_sentence(probe: Probe) -> str:
-    """What a judged probe found, in one sentence for a reader who knows AUROC."""
-    sentence = _sentence(probe)
-    return sentence[:1].upper() + sentence[1:]
-
-
-def _sentence(probe: Probe) -> str:
-    where = "" if probe.where == "all" else f"At {probe.where}: "
-    if probe.probe == "swap":
-        way = "flatters the model" if probe.figure.value > 0 else "makes the model look worse than it is"
-        return (
-            f"{where}who was imaged on which machine {way}: AUROC {_two(probe.before)} as imaged, {_two(probe.after)} for the "
-            f"same patients with machines dealt without regard for who is ill, a difference of {difference(probe.figure)}."
-        )
-    if probe.probe == "dependence":
-        return (
-            f"{where}the score follows the {_SUBJECTS.get(probe.subject, probe.subject)}: among patients of equal truth it is "
-            f"{probe.figure.value:.2f} ({probe.figure.low:.2f} to {probe.figure.high:.2f}) higher where more training patients were ill."
-        )
-    thing = {"border": "the border of the image", "markers": "the corners where side markers lie"}
-    way = (
-        "from {}, outside of the lungs, the model has"
-        if probe.figure.value > 0
-        else "by {}, outside of the lungs, the model loses"
-    )
-    return (
-        f"{where}{way.format(thing.get(probe.subject, probe.subject))} "
-        f"{abs(probe.figure.value):.2f} of AUROC ({_two(probe.before)} as imaged, {_two(probe.after)} with it hidden)."
-    )
-
-
-def _found(bias: Bias) -> Iterable[str]:
-    for probe in bias.alarms():
-        yield alarm_sentence(probe)
-    worse = [g for g in bias.findings.found() if g.worse] if bias.findings else []
-    weak = sorted(worse, key=lambda g: g.metric != "auroc")
-    yield from (_weak(gap) for gap in weak[:_GAPS])
-    if len(weak) > _GAPS:
-        yield f"More such gaps, in the figures below: {len(weak) - _GAPS}."
-
-
-def _weak(gap: Gap) -> str:
-    name = " × ".join(family_name(one) for one in gap.family)
-    name = f"{name[:1].upper() + name[1:]} {gap.level} is served worse than the others:"
-    what = {
-        "auroc": "AUROC",
-        "sensitivity": "at the one threshold more of its ill are missed, sensitivity",
-        "specificity": "at the one threshold more of its healthy are called ill, specificity",
-    }.get(gap.metric, gap.metric)
-    return f"{name} {what} {gap.value:.2f}, {difference(gap.gap)}."
-
-
-def _sure(bias: Bias) -> str:
-    share = f"{bias.alpha:.0%}"
-    judged = sum(p.judged for p in bias.probes) + (bias.findings.tests if bias.findings else 0)
-    values = [p.holm for p in bias.alarms() if p.holm is not None]
-    if bias.findings:
-        values += [g.holm for g in bias.findings.found()]
-    start = f"{judged:,} comparisons were judged; each kind of question raises a false alarm in at most {share} of runs. "
-    if not values:
-        return (
-            start
-            + "None is beyond chance. What is too small to be seen with these patients is not thereby absent."
-        )
-    return (
-        start
-        + f"The least sure of what is named has p = {_p(max(values))}, the surest {_p(min(values))}, all corrected for one another."
-    )
 
 
 def _judged(bias: Bias) -> Iterable[tuple[str, Figure]]:
@@ -195,7 +123,7 @@ def _described(bias: Bias) -> Iterable[tuple[str, Figure]]:
         yield "moves", moves_figure(moved)
     reads = [
         Row(
-            f"The {_SUBJECTS.get(p.subject, p.subject)}",
+            f"The {SUBJECTS.get(p.subject, p.subject)}",
             _after(p),
             p.figure,
             _share(p),
@@ -247,7 +175,7 @@ def _row(probe: Probe, bias: Bias, family: str) -> Row:
     label = "All together" if probe.where == "all" else probe.where
     if probe.probe == "dependence":
         label = _SHORT.get(probe.subject, probe.subject)
-    words = f"{difference(probe.figure)}  p {_p(probe.holm)}"
+    words = f"{difference(probe.figure)}  p {p_value(probe.holm)}"
     return Row(
         family, label, probe.figure, words, probe.chance, probe.found(bias.alpha), patients=probe.patients
     )
@@ -268,22 +196,6 @@ def _share(probe: Probe) -> str:
 
 def _middle(probe: Probe) -> str:
     return two((probe.chance.low + probe.chance.high) / 2) if probe.chance else ""
-
-
-def _two(value: Estimate | None) -> str:
-    return two(value.value if value else None)
-
-
-def _p(value: float | None) -> str:
-    return (
-        ""
-        if value is None
-        else "below 0.001"
-        if value < 0.001
-        else f"{value:.3f}"
-        if value < 0.1
-        else f"{value:.2f}"
-    )
 
 
 def summary(record: RunRecord) -> dict[str, Any]:

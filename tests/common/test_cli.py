@@ -64,6 +64,13 @@ def test_an_error_is_a_document_too_where_json_was_asked_for(error, code: str, s
     assert "anary" not in result.output
 
 
+def test_what_is_stopped_by_hand_says_so() -> None:
+    result = invoked(_raises(KeyboardInterrupt()), "--json")
+    assert (result.exit_code, result.stderr) == (130, "stopped before its end\n")
+    assert strictly(result.stdout)["error"]["code"] == "stopped"
+    assert invoked(_raises(KeyboardInterrupt())).stdout == ""
+
+
 def test_without_json_an_error_leaves_stdout_empty() -> None:
     result = invoked(_raises(PolicyRefused("plan", "too much", "ask for less")))
     assert (result.stdout, result.exit_code) == ("", 4)

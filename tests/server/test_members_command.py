@@ -112,3 +112,12 @@ def test_mistakes_are_named_with_their_remedy_and_the_right_status(world, tmp_pa
     )
     assert done.exit_code == 2
     assert not (tmp_path / "f" / "consortium.key").exists()
+
+
+def test_a_folder_that_the_edge_could_not_use_is_refused_before_anything_is_in_it(tmp_path):
+    """And not when the consortium is started, with keys made and kits given out."""
+    folder = tmp_path / "our consortium"
+    done = CliRunner().invoke(server_app, ["init", "lungs", "--address", "a:1", "--folder", str(folder)])
+    assert done.exit_code == 2
+    assert "plain path" in " ".join(done.output.split())
+    assert not folder.exists()

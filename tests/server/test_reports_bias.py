@@ -18,6 +18,7 @@ from common.messages import Comparison, Estimate
 from common.statistics import Sample, Settings, gaps
 from server.records import SimulationOnly, read_record, write_record
 from server.reports import bias, compare, mends
+from server.reports.bias_words import alarm_sentence
 from server.reports.consortium import report_html, write_report
 from tests.devtools import page as chromium_page
 from tests.server.bias_records import MAKERS, biased
@@ -55,11 +56,32 @@ def test_every_alarm_is_said_and_nothing_else_is(found: str):
     assert len(alarms) == 5
     said = words_of(found[found.index('class="box') : found.index("How sure")])
     for probe in alarms:
-        assert " ".join(bias.alarm_sentence(probe).split()) in said
+        assert " ".join(alarm_sentence(probe).split()) in said
     assert "Dorado Imaging is served worse" in said
     quiet = report_html(biased(holm=0.2, weak=0.0))
     assert "No shortcut, and no group served worse than chance explains." in words_of(chapter_of(quiet))
     assert "box good verdict" in chapter_of(quiet)
+
+
+@pytest.mark.parametrize(
+    ("probes", "groups", "said"),
+    [
+        (True, False, "No shortcut. Whether a group is served worse nobody can tell from this run"),
+        (False, True, "No group served worse than chance explains. No probe for shortcuts had an answer."),
+        (False, False, "Nothing could be judged"),
+    ],
+)
+def test_what_could_not_be_judged_is_no_good_news(probes, groups, said):
+    record = biased(holm=0.2, weak=0.0)
+    only = record.simulation_only
+    few = replace(only.bias.findings, gaps=(), tests=0)
+    kept = only.bias.probes if probes else tuple(p for p in only.bias.probes if not p.judged)
+    less = replace(only.bias, probes=kept, findings=only.bias.findings if groups else few)
+    chapter = chapter_of(report_html(replace(record, simulation_only=replace(only, bias=less))))
+    box = words_of(chapter[chapter.index('class="box') : chapter.index("How sure")])
+    assert said in box
+    assert "box subset verdict" in chapter
+    assert "box good" not in chapter
 
 
 def test_a_gap_of_a_rate_alone_is_said_too_and_drawn():
@@ -96,9 +118,9 @@ def test_what_is_only_described_never_stands_in_the_box(found: str):
 
 def test_flattered_and_harmed_are_told_apart():
     up, down = (p for p in asked().probes if p.probe == "swap")
-    assert "flatters" in bias.alarm_sentence(up)
-    assert "worse than it is" in bias.alarm_sentence(down)
-    assert bias.alarm_sentence(down).startswith("At cadiz: ")
+    assert "flatters" in alarm_sentence(up)
+    assert "worse than it is" in alarm_sentence(down)
+    assert alarm_sentence(down).startswith("At cadiz: ")
 
 
 def test_every_figure_and_table_has_its_numbers(found: str):
