@@ -452,7 +452,7 @@ def test_nothing_of_patients_can_reach_the_plan():
         names = re.findall(r"^(?:from|import) ([\w.]+)", inspect.getsource(module), re.MULTILINE)
         rooms = {name for name in names if name.partition(".")[0] in {"client", "common"}}
         assert rooms <= {"client.privacy.adaptive", "common", "common.accountants", "common.accounting",
-                         "common.errors", "common.plan"}, module.__name__  # fmt: skip
+                         "common.errors", "common.plan", "common.plan_training"}, module.__name__  # fmt: skip
 
 
 @pytest.mark.parametrize("adapts", ["flat", "adaptive"])
