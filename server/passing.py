@@ -117,13 +117,8 @@ class _ByFlower:
         return make_pull_object_fn_protobuf(self.client.PullObject, self.node, self.run)(number)
 
 
-@dataclass(frozen=True)
-class _OverHttp:
+class _OverHttp(_ByFlower):
     """Portion by portion, with Flower's client for all else."""
-
-    client: Any
-    node: Any
-    run: int
 
     def push(self, number: str, held: InflatableObject, session: str) -> None:
         parts = content_of(held)
